@@ -1,0 +1,127 @@
+"""What every engine is: messages in, chunks of text out; and what a local one runs on: token ids."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tanuki_cli.conversation import FinishReason, Message, Usage
+from tanuki_cli.sampling import SamplingOptions
+
+__all__ = [
+    "Chunk",
+    "Engine",
+    "EngineInfo",
+    "FinishReason",
+    "GenerationCancelled",
+    "PromptPlan",
+    "TokenModel",
+    "Usage",
+]
+
+
+class GenerationCancelled(Exception):
+    """:meth:`TokenModel.cancel` was called; the cache is consistent and the next call may follow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What runs, for the status line and ``doctor``: e.g. ``tanuki-8b:q4_k_m``, ``llama.cpp``, ``CPU``."""
+
+    model: str
+    engine: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptPlan:
+    """What the model will see of a conversation.
+
+    ``messages`` are those that stayed, ``dropped`` counts the oldest messages that did not fit.
+    ``prompt_tokens`` is None where only the server can count; ``limit`` is the most that may be
+    used by the prompt.
+    """
+
+    messages: tuple[Message, ...]
+    dropped: int
+    prompt_tokens: int | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A piece of an answer.
+
+    The first chunk carries ``plan`` and no text, before the prompt is processed; the last carries
+    ``finish_reason``, ``usage`` and the ``seed`` that was used. Texts joined are the answer.
+    ``token_count`` is how many tokens this chunk took.
+    """
+
+    text: str = ""
+    token_count: int = 0
+    plan: PromptPlan | None = None
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+    seed: int | None = None
+
+
+class Engine(Protocol):
+    """A model one can talk to."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What runs where."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer share."""
+
+    def plan(self, messages: Sequence[Message], options: SamplingOptions) -> PromptPlan:
+        """What of ``messages`` would be sent, without running the model.
+
+        Raises :class:`~tanuki_cli.errors.PromptTooLongError` if the newest message alone does not fit.
+        """
+
+    def stream(self, messages: Sequence[Message], options: SamplingOptions) -> Generator[Chunk, None, None]:
+        """Answer the last message.
+
+        Raises PromptTooLongError, EngineError or RemoteError; chunks already given stay valid.
+        Closing the generator stops the model.
+        """
+
+    def cancel(self) -> None:
+        """Ask the running stream to stop soon; safe to call from a signal handler.
+
+        The stream then ends with a chunk whose ``finish_reason`` is "interrupted".
+        """
+
+    def close(self) -> None:
+        """Free the model. May be called twice."""
+
+
+class TokenModel(Protocol):
+    """A local backend: takes and gives token ids, nothing else."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """What runs where."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer share."""
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many prompt ids of the newest :meth:`generate` were in the KV cache already."""
+
+    def generate(self, prompt_ids: Sequence[int], options: SamplingOptions) -> Generator[int, None, None]:
+        """Yield the ids that follow ``prompt_ids``, one at a time, until closed or the context is full.
+
+        Knows no stop rule and no ``max_new_tokens``: the caller closes the generator. ``options.seed``
+        is set. Raises EngineError, and GenerationCancelled after :meth:`cancel`.
+        """
+
+    def cancel(self) -> None:
+        """Make the running :meth:`generate` raise GenerationCancelled soon; only sets a flag."""
+
+    def close(self) -> None:
+        """Free the model. May be called twice."""

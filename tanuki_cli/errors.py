@@ -1,0 +1,116 @@
+"""The exceptions of tanuki. One subclass per exit code; ``main()`` is the only place that exits.
+
+    TanukiError                     1
+    ├── InputError                  2   usage, or input that cannot be used
+    │   └── PromptTooLongError      2   with the counts
+    ├── SettingsError               3   config file, environment
+    ├── ModelError                  4   unknown or not installed
+    ├── DownloadError               5   hub, network, disk during a download
+    ├── EngineError                 6   load, memory, generation
+    ├── RemoteError                 7   a served model
+    ├── HistoryError                8   the history file
+    ├── InterruptedByUser         130   Ctrl-C outside a chat
+    └── ClosedPipeError           141   the reader of our output went away
+
+A message is one sentence in the user's language; ``hint`` is the next step, a command that can be
+pasted where there is one. Errors of libraries are translated where the library is called.
+"""
+
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """Exit codes of the command line; part of the contract with users."""
+
+    SUCCESS = 0
+    UNEXPECTED = 1
+    USAGE = 2
+    SETTINGS = 3
+    MODEL = 4
+    DOWNLOAD = 5
+    ENGINE = 6
+    REMOTE = 7
+    HISTORY = 8
+    INTERRUPTED = 130
+    CLOSED_PIPE = 141
+
+
+class TanukiError(Exception):
+    """An error that the user is told about in one sentence, with a hint on what to do next."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.UNEXPECTED
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class InputError(TanukiError):
+    """The command line or the input cannot be used."""
+
+    exit_code = ExitCode.USAGE
+
+
+class PromptTooLongError(InputError):
+    """A single message does not fit the context.
+
+    Counts are tokens; ``excess_characters`` is an estimate of how much to cut.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str | None, prompt_tokens: int, limit: int, excess_characters: int
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.prompt_tokens = prompt_tokens
+        self.limit = limit
+        self.excess_characters = excess_characters
+
+
+class SettingsError(TanukiError):
+    """The config file or an environment variable holds something unusable."""
+
+    exit_code = ExitCode.SETTINGS
+
+
+class ModelError(TanukiError):
+    """The model is unknown, not installed, or not one this program can run."""
+
+    exit_code = ExitCode.MODEL
+
+
+class DownloadError(TanukiError):
+    """A download failed; what was received is kept and the next pull resumes."""
+
+    exit_code = ExitCode.DOWNLOAD
+
+
+class EngineError(TanukiError):
+    """Loading or running a model failed."""
+
+    exit_code = ExitCode.ENGINE
+
+
+class RemoteError(TanukiError):
+    """A served model failed or cannot be reached."""
+
+    exit_code = ExitCode.REMOTE
+
+
+class HistoryError(TanukiError):
+    """The history file cannot be used."""
+
+    exit_code = ExitCode.HISTORY
+
+
+class InterruptedByUser(TanukiError):
+    """The user pressed Ctrl-C."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+class ClosedPipeError(TanukiError):
+    """The reader of the output went away (``tanuki ask … | head``)."""
+
+    exit_code = ExitCode.CLOSED_PIPE

@@ -1,0 +1,120 @@
+"""Tanuki's prompt format, and fitting a conversation into the context.
+
+The format is the one of the model's training configuration and card: the system text, then for
+every turn a blank line, ``### 指示:``, the user's text, a blank line, ``### 応答:`` and the answer.
+"""
+
+import re
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from tanuki_cli.conversation import Message
+from tanuki_cli.errors import PromptTooLongError
+from tanuki_cli.i18n import _
+
+SYSTEM_TEXT: Final = "以下は、タスクを説明する指示です。要求を適切に満たす応答を書きなさい。"
+INSTRUCTION_HEADING: Final = "\n\n### 指示:\n"
+RESPONSE_HEADING: Final = "\n\n### 応答:\n"
+
+_MARKER_LINE: Final = re.compile(r"\s*#{3}\s*(?:指示|応答)\s*:")
+
+
+def segments(messages: Sequence[Message]) -> list[str]:
+    """The prompt's text, split where a control id stands.
+
+    ``<s>`` comes before the first segment and ``</s>`` between two: the first holds the system text
+    and the first question, each later one starts with the next question. An answer ends the segment
+    of its question. The last one ends with the generation prompt if the last message is the user's.
+
+    Raises ValueError unless user and assistant take turns, beginning with the user, after at most
+    one system message.
+    """
+    turns = list(messages)
+    system = SYSTEM_TEXT
+    if turns and turns[0].role == "system":
+        system = turns.pop(0).content
+    parts = [system]
+    for index, message in enumerate(turns):
+        if message.role != ("user", "assistant")[index % 2]:
+            raise ValueError(f"message {index} cannot be from {message.role}")
+        if message.role == "user":
+            parts[-1] += INSTRUCTION_HEADING + message.content + RESPONSE_HEADING
+        else:
+            parts[-1] += message.content
+            parts.append("")
+    return parts
+
+
+def guard_markers(text: str) -> tuple[str, int]:
+    """Keep lines of foreign text that imitate a turn heading from opening a turn.
+
+    A backslash before ``###`` does it, as in Markdown. Compared after NFKC, as the tokenizer sees
+    it. Returns the text and the number of lines changed.
+    """
+    changed = 0
+    lines = text.split("\n")
+    for index, line in enumerate(lines):
+        if _MARKER_LINE.match(unicodedata.normalize("NFKC", line)):
+            lines[index] = "\\" + line.lstrip()
+            changed += 1
+    return "\n".join(lines), changed
+
+
+class ChatEncoder(Protocol):
+    """What fitting needs of a tokenizer."""
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of the whole prompt."""
+
+
+def fit_context(
+    messages: Sequence[Message], encoder: ChatEncoder, *, max_prompt_tokens: int
+) -> list[Message]:
+    """Drop whole oldest turns until the prompt has at most ``max_prompt_tokens``.
+
+    The system message and the newest question always stay. When turns must go, enough go to reach
+    the next quarter of the limit: the start of the prompt, and with it the KV cache, then stays the
+    same for several turns. Depends on nothing but its arguments, so a resumed chat sees the same.
+
+    Raises PromptTooLongError if the newest question alone is too long.
+    """
+    head = [message for message in messages[:1] if message.role == "system"]
+    turns = list(messages[len(head) :])
+    total = len(encoder.encode_chat(messages))
+    if total <= max_prompt_tokens:
+        return list(messages)
+
+    def size_without(dropped_turns: int) -> int:
+        return len(encoder.encode_chat(head + turns[2 * dropped_turns :]))
+
+    most = (len(turns) - 1) // 2  # dropping more would drop the newest question
+    step = max(1, max_prompt_tokens // 4)
+    target = max_prompt_tokens - (-(total - max_prompt_tokens) % step)
+    for limit in (target, max_prompt_tokens):
+        # Sizes fall as more turns are dropped; bisect wants them to rise.
+        dropped = bisect_left(range(most + 1), -limit, key=lambda count: -size_without(count))
+        if dropped <= most:
+            return head + turns[2 * dropped :]
+    raise prompt_too_long(turns[-1].content, prompt_tokens=size_without(most), limit=max_prompt_tokens)
+
+
+def prompt_too_long(text: str, *, prompt_tokens: int, limit: int) -> PromptTooLongError:
+    """The error for one message that cannot fit, with how many characters to cut (rounded up)."""
+    excess = prompt_tokens - limit
+    characters = -(-excess * max(len(text), 1) // max(prompt_tokens, 1))
+    characters = -(-characters // 10) * 10
+    return PromptTooLongError(
+        _(
+            "The message is too long: the prompt has {prompt_tokens} tokens, the limit is {limit}; "
+            "about {characters} characters must go."
+        ).format(prompt_tokens=prompt_tokens, limit=limit, characters=characters),
+        hint=_(
+            "Shorten it, use --truncate, lower --max-new-tokens, or raise --context-length where the "
+            "model allows it."
+        ),
+        prompt_tokens=prompt_tokens,
+        limit=limit,
+        excess_characters=characters,
+    )

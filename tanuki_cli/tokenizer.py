@@ -1,0 +1,198 @@
+"""Exact token ids, for every local backend.
+
+The hub's ``tokenizer.json``, loaded verbatim by ``tokenizers``, is the definition of right. Backends
+never tokenise: llama.cpp's tokenizer gives other ids on three texts in four, and transformers 5
+rebuilds a different model from the same file without a word.
+
+Control pieces such as ``</s>`` and ``<0x41>`` are pieces of the vocabulary itself, so plain text that
+spells them would turn into control ids; NFKC even folds ``＜／ｓ＞`` into one. :meth:`ChatTokenizer.encode`
+cuts every such spelling after its first character, so that no text can end a turn.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import Final
+
+from tokenizers import Tokenizer
+from tokenizers.models import Unigram
+
+from tanuki_cli.conversation import Message
+from tanuki_cli.errors import EngineError
+from tanuki_cli.i18n import _
+from tanuki_cli.prompt import segments
+
+_NEWLINE: Final = "\n"
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_BYTE_PIECE: Final = re.compile(r"<0x[0-9A-Fa-f]{2}>\Z")
+_CACHED_SEGMENTS: Final = 4096
+
+
+class ChatTokenizer:
+    """A Unigram tokenizer with the ids of one model's ``<s>`` and ``</s>``.
+
+    ``bos_id`` and ``eos_id`` come from the model's configuration. ``vocab_size`` is the number of
+    rows of its embedding, at least the number of pieces. Run :func:`verify_tokenizer` before use.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, bos_id: int, eos_id: int, vocab_size: int) -> None:
+        self.bos_id = bos_id
+        self.eos_id = eos_id
+        self.vocab_size = vocab_size
+        self._tokenizer = tokenizer
+        pieces = tokenizer.get_vocab(with_added_tokens=True)
+        added = {token.content: id_ for id_, token in tokenizer.get_added_tokens_decoder().items()}
+        self._byte_ids = frozenset(id_ for piece, id_ in pieces.items() if _BYTE_PIECE.match(piece))
+        spellings = {piece for piece in added if piece != _NEWLINE}
+        self.control_ids = frozenset(added[piece] for piece in spellings)
+        spellings |= {piece for piece, id_ in pieces.items() if id_ in self._byte_ids}
+        # Longest first, so that one spelling inside another cannot hide the longer one.
+        longest_first = sorted(spellings, key=len, reverse=True)
+        self._spelling = re.compile("|".join(map(re.escape, longest_first)) if spellings else r"(?!)")
+        self._encode_cached = lru_cache(maxsize=_CACHED_SEGMENTS)(self._encode)
+        self._ending_ids = (
+            frozenset(pieces.values())
+            - self._byte_ids
+            - {added_id for added_id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        )
+        self._whole_only = False
+
+    @property
+    def backend(self) -> Tokenizer:
+        """The ``tokenizers`` object itself."""
+        return self._tokenizer
+
+    def settle_encoding(self, messages: Sequence[Message]) -> bool:
+        """Choose how chats are encoded, by whether ``messages`` gives the same ids both ways.
+
+        A tokenizer that merges across the borders of a piece encodes chats as one string. Returns
+        False if ``<s>`` and ``</s>`` do not stand where the template puts them either way.
+        """
+        parts = segments(messages)
+        whole = self._encode_whole(parts)
+        self._whole_only = whole != self.encode_chat(messages)
+        return whole[0] == self.bos_id and whole.count(self.eos_id) == len(parts) - 1
+
+    @classmethod
+    def from_file(cls, path: Path, *, bos_id: int, eos_id: int, vocab_size: int) -> "ChatTokenizer":
+        """Read a ``tokenizer.json``. Raises EngineError if it is missing or not one."""
+        try:
+            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as exc:
+            raise EngineError(
+                _("The tokenizer {path} is missing.").format(path=path), hint=_pull_hint()
+            ) from exc
+        except Exception as exc:
+            raise EngineError(
+                _("{path} is not a tokenizer file: {reason}").format(path=path, reason=exc), hint=_pull_hint()
+            ) from exc
+        return cls(tokenizer, bos_id=bos_id, eos_id=eos_id, vocab_size=vocab_size)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text: never a control id, nor a byte id for a literal ``<0x..>`` spelling.
+
+        Lone surrogates, which no tokenizer can take, count as U+FFFD.
+        """
+        return list(self._encode_cached(text))
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of a whole prompt in Tanuki's format, from ``<s>`` to the generation prompt.
+
+        Raises ValueError unless user and assistant take turns (see :func:`~tanuki_cli.prompt.segments`).
+        """
+        parts = segments(messages)
+        if self._whole_only and not any(self._spelling.search(self._normalize(part)) for part in parts):
+            return self._encode_whole(parts)
+        ids = [self.bos_id]
+        for index, part in enumerate(parts):
+            if index:
+                ids.append(self.eos_id)
+            ids.extend(self._encode_cached(part))
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ``ids``; control ids are left out, broken UTF-8 shows as U+FFFD."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def detokenize(self, ids: Iterable[int], *, prompt_ids: Sequence[int] = ()) -> Iterator[str]:
+        """Text of each id as it comes; joined, exactly what decoding all of them at once gives.
+
+        Gives one string per id, empty while a character is incomplete, and one more at the end if
+        something was withheld. ``prompt_ids`` is what came before; without it a first leading space
+        could be lost.
+        """
+        # A byte run decodes as a whole: one bad byte turns all of its characters into U+FFFD. So a
+        # run is withheld until a visible piece ends it; skipped ids do not end it.
+        context = [id_ for id_ in prompt_ids[-8:] if id_ in self._ending_ids][-1:]
+        head = self.decode(context)
+        run: list[int] = []
+        for id_ in ids:
+            run.append(id_)
+            if id_ not in self._ending_ids:
+                yield ""
+                continue
+            yield self.decode(context + run)[len(head) :]
+            context, run = [id_], []
+            head = self.decode(context)
+        if run:
+            yield self.decode(context + run)[len(head) :]
+
+    def _normalize(self, text: str) -> str:
+        clean = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+        normalizer = self._tokenizer.normalizer
+        return clean if normalizer is None else str(normalizer.normalize_str(clean))
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        normal = self._normalize(text)
+        cuts = [match.start() + 1 for match in self._spelling.finditer(normal)]
+        parts = [normal[start:end] for start, end in pairwise([0, *cuts, len(normal)])]
+        encoded = self._tokenizer.encode_batch_fast(parts, add_special_tokens=False)
+        return tuple(chain.from_iterable(encoding.ids for encoding in encoded))
+
+    def _encode_whole(self, parts: Sequence[str]) -> list[int]:
+        bos, eos = (self._tokenizer.id_to_token(id_) or "" for id_ in (self.bos_id, self.eos_id))
+        return list(self._tokenizer.encode(bos + eos.join(parts), add_special_tokens=False).ids)
+
+
+_SAMPLE: Final = (
+    "たぬきは日本の昔話によく出てくる動物です。人を化かすと言われますが、どこか憎めません。"
+    "信楽焼のたぬきは、商売繁盛の縁起物として店先に置かれています。"
+)
+_SAMPLE_CHAT: Final = (
+    Message("user", "こんにちは。「たぬき」と Tanuki は同じですか?\n２つ教えて"),
+    Message("assistant", "はい、同じです。\n\n1. 狸\n2. raccoon dog"),
+    Message("user", "ありがとう! 😊"),
+)
+_MIN_CHARACTERS_PER_TOKEN: Final = 1.3
+
+
+def verify_tokenizer(tokenizer: ChatTokenizer) -> None:
+    """Refuse a tokenizer that cannot be the model's, by its properties and not by fixed ids.
+
+    Raises EngineError that names the property.
+    """
+    backend = tokenizer.backend
+    problems = (
+        (not isinstance(backend.model, Unigram), _("it is not a Unigram model")),
+        (backend.get_vocab_size() > tokenizer.vocab_size, _("it has more pieces than the model")),
+        (backend.id_to_token(tokenizer.bos_id) is None, _("it has no piece for the model's <s>")),
+        (backend.id_to_token(tokenizer.eos_id) is None, _("it has no piece for the model's </s>")),
+        (
+            len(_SAMPLE) < _MIN_CHARACTERS_PER_TOKEN * len(tokenizer.encode(_SAMPLE)),
+            _("it cuts Japanese into too many tokens"),
+        ),
+        (tokenizer.decode(tokenizer.encode(_SAMPLE)) != _SAMPLE, _("Japanese does not survive a round trip")),
+        (not tokenizer.settle_encoding(_SAMPLE_CHAT), _("it does not keep the turns of a chat apart")),
+    )
+    for failed, reason in problems:
+        if failed:
+            raise EngineError(
+                _("This tokenizer does not belong to the model: {reason}.").format(reason=reason),
+                hint=_("Get the model's own tokenizer.json again: tanuki pull --verify"),
+            )
+
+
+def _pull_hint() -> str:
+    return _("Get it again: tanuki pull --verify")
