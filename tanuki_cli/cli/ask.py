@@ -26,7 +26,6 @@ ask_app = typer.Typer(add_completion=False)
 _HELP = N_(
     """Ask one question and print the answer.
 
-\b
 Examples:
   tanuki ask 信楽焼のたぬきについて教えて
   git diff | tanuki ask この変更を一行で説明して

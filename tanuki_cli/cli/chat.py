@@ -23,7 +23,6 @@ chat_app = typer.Typer(add_completion=False)
 _HELP = N_(
     """Talk with the model, with history.
 
-\b
 Examples:
   tanuki chat -m mame
   tanuki chat --continue

@@ -4,9 +4,8 @@ Help texts are English message ids in the code; they are translated here, on the
 tree, when the language is known.
 """
 
-from typing import TypeVar
+from typing import Any
 
-import typer.core
 import typer.rich_utils
 
 from tanuki_cli.errors import InputError
@@ -17,18 +16,17 @@ _PARSER_TEXTS = (
     N_("Install completion for the current shell."),
     N_("Show completion for the current shell, to copy it or customize the installation."),
 )
-CommandT = TypeVar("CommandT", bound=typer.core.TyperCommand | typer.core.TyperGroup)
 
 
-def translated(command: CommandT) -> CommandT:
-    """Translate every help text below ``command``, in place."""
+def translated(command: Any) -> Any:
+    """Translate every help text below ``command``, a command or group of the parser, in place."""
     rich_utils = typer.rich_utils
     rich_utils.ARGUMENTS_PANEL_TITLE = _("Arguments")
     rich_utils.OPTIONS_PANEL_TITLE = _("Options")
     rich_utils.COMMANDS_PANEL_TITLE = _("Commands")
     rich_utils.DEFAULT_STRING = _("[default: {}]")
     rich_utils.REQUIRED_LONG_STRING = _("[required]")
-    command.help = _(command.help) if command.help else command.help
+    command.help = _keep_lines(_(command.help)) if command.help else command.help
     command.short_help = _(command.short_help) if command.short_help else command.short_help
     for parameter in command.params:
         for name in ("help", "rich_help_panel"):
@@ -37,6 +35,12 @@ def translated(command: CommandT) -> CommandT:
     for child in getattr(command, "commands", {}).values():
         translated(child)
     return command
+
+
+def _keep_lines(text: str) -> str:
+    """Mark paragraphs with indented lines, the examples, so that they are not joined into one."""
+    paragraphs = text.split("\n\n")
+    return "\n\n".join(f"\b\n{part}" if "\n  " in part else part for part in paragraphs)
 
 
 def parser_error(error: Exception, arguments: list[str]) -> InputError:

@@ -225,7 +225,7 @@ def params(chat: Chat, _argument: str) -> None:
 def search(chat: Chat, argument: str) -> None:
     """List the messages of all conversations that contain the text."""
     if not argument:
-        raise InputError(_("/search needs a text."), hint=_("/search tanuki"))
+        raise InputError(_("/search needs a text."), hint="/search たぬき")
     hits = chat.history.search(argument, limit=20)
     if not hits:
         chat.console.note(_("Nothing was found."))
@@ -239,7 +239,7 @@ def resume(chat: Chat, argument: str) -> None:
     if argument:
         chat.start(chat.history.load(argument))
         chat.console.note(
-            _("Going on with {title!r}, {count} messages.").format(
+            _("Going on with “{title}”, {count} messages.").format(
                 title=chat.conversation.title, count=len(chat.conversation.path_nodes())
             )
         )
