@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from tanuki_cli.catalog import (
     TANUKI_8B,
@@ -22,6 +23,7 @@ from tanuki_cli.catalog import (
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.models import pull_with_progress
 from tanuki_cli.engines import open_engine
+from tanuki_cli.engines.remote_credentials import KEY_FILE_NAME, find_api_key
 from tanuki_cli.errors import ModelError
 from tanuki_cli.hardware import format_bytes, free_disk_bytes, inspect_machine, installed_engines
 from tanuki_cli.hub import Hub
@@ -38,9 +40,16 @@ def open_model(context: CommandContext, *, assume_yes: bool, reference: str | No
     EngineError, RemoteError.
     """
     name = reference or context.settings.model
-    target = Finder(context, assume_yes=assume_yes).find(name)
+    finder = Finder(context, assume_yes=assume_yes)
+    target = finder.find(name)
     started = time.monotonic()
-    engine = open_engine(target, context.settings, debug=context.debug)
+    if isinstance(target, RemoteModel):
+        key_file = context.directories.config / KEY_FILE_NAME
+        api_key = find_api_key(target.name, environ=context.environ, key_file=key_file)
+        tokenizer = finder.family_tokenizer()
+        engine = open_engine(target, context.settings, api_key=api_key, family_tokenizer=tokenizer)
+    else:
+        engine = open_engine(target, context.settings, debug=context.debug)
     return OpenedModel(
         engine=engine,
         reference=target.name if name == "auto" else name,
@@ -72,12 +81,16 @@ class Finder:
             return self._best_of(reference.family)
         located = self._hub.locate(reference)
         if located is not None:
-            return replace(located, reference_tokenizer=self._hub.reference_tokenizer(TANUKI_8B))
+            return replace(located, reference_tokenizer=self.family_tokenizer())
         if isinstance(reference, PathReference):
             raise ModelError(
                 _("There is no model at {path}.").format(path=reference.path), hint="tanuki models"
             )
         return self._fetch(reference, "")
+
+    def family_tokenizer(self) -> Path | None:
+        """Tanuki's own tokenizer.json, if it was ever fetched."""
+        return self._hub.reference_tokenizer(TANUKI_8B)
 
     def _best_of(self, family: Family | None) -> LocalModel:
         """The best installed variant for this machine, else the recommended one after asking."""

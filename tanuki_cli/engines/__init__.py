@@ -1,11 +1,14 @@
 """Where text becomes tokens and back."""
 
+from pathlib import Path
+
 from tanuki_cli.catalog import LocalModel, RemoteModel, Target
 from tanuki_cli.engines.base import Engine
 from tanuki_cli.engines.gguf import GgufFile, read_gguf
 from tanuki_cli.engines.gguf_tokenizer import tokenizer_from_metadata
 from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
 from tanuki_cli.engines.local import LocalEngine
+from tanuki_cli.engines.remote_credentials import ApiKey
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.settings import Settings
@@ -14,13 +17,22 @@ from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
 __all__ = ["open_engine"]
 
 
-def open_engine(target: Target, settings: Settings, *, debug: bool = False) -> Engine:
+def open_engine(
+    target: Target,
+    settings: Settings,
+    *,
+    api_key: ApiKey | None = None,
+    family_tokenizer: Path | None = None,
+    debug: bool = False,
+) -> Engine:
     """Load ``target`` on the engine for its format. Backends are imported only here, when used.
 
-    ``debug`` lets the backend's own log through. Raises EngineError or RemoteError.
+    ``api_key`` and ``family_tokenizer`` (a tokenizer.json, to send exact ids to a server that takes
+    them) are for remote models. ``debug`` lets the backend's own log through. Raises EngineError or
+    RemoteError.
     """
     if isinstance(target, RemoteModel):
-        return _open_remote(target, settings)
+        return _open_remote(target, settings, api_key, family_tokenizer)
     if target.format == "gguf":
         return _open_gguf(target, settings, debug=debug)
     return _open_checkpoint(target, settings, debug=debug)
@@ -79,5 +91,10 @@ def _open_checkpoint(target: LocalModel, settings: Settings, *, debug: bool) -> 
     raise EngineError("")
 
 
-def _open_remote(target: RemoteModel, settings: Settings) -> Engine:
-    raise EngineError("")
+def _open_remote(
+    target: RemoteModel, settings: Settings, api_key: ApiKey | None, family_tokenizer: Path | None
+) -> Engine:
+    from tanuki_cli.engines.remote import RemoteEngine
+
+    tokenizer = None if family_tokenizer is None else ChatTokenizer.from_reference(family_tokenizer)
+    return RemoteEngine(target, tokenizer=tokenizer, api_key=api_key, context_length=settings.context_length)
