@@ -139,7 +139,9 @@ class _Handler(BaseHTTPRequestHandler):
             for name, content in self.hub.repositories[repository][commit].items()
         ]
         lfs = {
-            name: {"size": size, "pointerSize": 134} for name, content, size in entries if len(content) >= LARGE
+            name: {"size": size, "pointerSize": 134}
+            for name, content, size in entries
+            if len(content) >= LARGE
         }
         data: object
         if kind == "revision":

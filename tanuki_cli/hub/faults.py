@@ -153,9 +153,7 @@ def _transport_fault(exc: Exception, name: str) -> DownloadError:
     if _caused_by(exc, ssl.SSLError):
         return DownloadError(
             _("The secure connection to {host} failed: {reason}").format(host=host, reason=_innermost(exc)),
-            hint=_(
-                "Check the clock of this machine; behind a company proxy set SSL_CERT_FILE to its CA."
-            ),
+            hint=_("Check the clock of this machine; behind a company proxy set SSL_CERT_FILE to its CA."),
         )
     if isinstance(exc, httpx2.ProxyError) or (isinstance(exc, httpx2.ConnectError) and proxy):
         return UnreachableFault(
