@@ -58,7 +58,7 @@ class Hub:
         Raises ModelError for a path without a model.
         """
         if isinstance(reference, PathReference):
-            return open_path(reference)
+            return open_path(self.cache, reference)
         found = find_installed(self.cache, self._records, reference)
         return None if found is None else found.model
 

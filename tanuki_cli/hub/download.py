@@ -141,7 +141,7 @@ class Pull:
             meter.begin(file.path)
             path = self._cache.path(file)
             try:
-                right = has_digest(path, file, meter.count)
+                right = has_digest(path, file, meter)
                 if not right:
                     path.resolve().unlink()
                     path.unlink(missing_ok=True)
@@ -170,7 +170,7 @@ class Pull:
         with self._locked(file):
             if not self._is_right(blob, file):
                 unfinished = self._cache.partial(file)
-                receive(self._client, file, unfinished, patience=self._patience, count=self._meter.count)
+                receive(self._client, file, unfinished, patience=self._patience, meter=self._meter)
                 _move(unfinished, blob)
             self._link(file, blob)
         self._records.set_verified(self._cache.path(file), file.digest)
@@ -179,7 +179,7 @@ class Pull:
         """Whether another process has brought ``blob`` meanwhile, or left it without a link."""
         if not blob.is_file():
             return False
-        right = has_digest(blob, file, self._meter.count)
+        right = has_digest(blob, file, self._meter)
         if not right:
             self._meter.count(-_size(blob))
         return right

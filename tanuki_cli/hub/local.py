@@ -121,9 +121,15 @@ def _local_model(
             tokenizer=tokenizer,
             quantization=quantization,
         )
-    foreign = isinstance(reference, HubReference) and tokenizer is not None and snapshot != tokenizer.parent
     # The vocabulary of somebody else's GGUF is only known from the file itself.
-    return LocalModel(name=reference.name, format="gguf", path=gguf, tokenizer=None if foreign else tokenizer)
+    foreign = isinstance(reference, HubReference) and tokenizer is not None and snapshot != tokenizer.parent
+    return LocalModel(
+        name=reference.name,
+        format="gguf",
+        path=gguf,
+        tokenizer=None if foreign else tokenizer,
+        reference_tokenizer=tokenizer if foreign else None,
+    )
 
 
 def _weights(snapshot: Path, reference: Downloadable) -> list[Path]:
@@ -164,11 +170,11 @@ def read_quantization(folder: Path) -> Quantization | None:
     return next((known for known in methods if known == method), None)
 
 
-def open_path(reference: PathReference) -> LocalModel:
+def open_path(cache: Cache, reference: PathReference) -> LocalModel:
     """The model in a file or folder of the user's own.
 
-    Its tokenizer is the tokenizer.json beside it; None for a GGUF without one. Raises ModelError if
-    there is no model.
+    Its tokenizer is the tokenizer.json beside it; a GGUF without one gets the reference tokenizer from
+    the cache as a last resort. Raises ModelError if there is no model.
     """
     path = reference.path.expanduser()
     name = str(reference.path)
@@ -194,7 +200,13 @@ def open_path(reference: PathReference) -> LocalModel:
         raise ModelError(
             _("There is no model file {path}.").format(path=name), hint=_("All names: tanuki models")
         )
-    return LocalModel(name=name, format="gguf", path=path, tokenizer=_beside(path.parent))
+    return LocalModel(
+        name=name,
+        format="gguf",
+        path=path,
+        tokenizer=_beside(path.parent),
+        reference_tokenizer=find_tokenizer(cache, TANUKI_8B.reference_repository),
+    )
 
 
 def _beside(folder: Path) -> Path | None:

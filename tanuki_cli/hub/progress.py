@@ -12,7 +12,8 @@ class Progress:
     """A moment of a pull.
 
     ``checking`` reads what is on the disk already; ``waiting`` has a sentence in ``detail`` that says
-    for what. Bytes and files count over the whole phase; what was there before counts as done.
+    for what. Bytes and files count over the whole phase; what was there before counts as done, but
+    not as ``bytes_received``, which is what a speed can be computed from.
     """
 
     phase: Phase
@@ -21,6 +22,7 @@ class Progress:
     files_total: int
     bytes_done: int
     bytes_total: int
+    bytes_received: int = 0
     detail: str = ""
 
 
@@ -41,6 +43,7 @@ class Meter:
         self._bytes_total = bytes_total
         self._files_done = 0
         self._bytes_done = 0
+        self._bytes_received = 0
         self._file = ""
 
     def begin(self, file: str) -> None:
@@ -48,9 +51,11 @@ class Meter:
         self._file = file
         self._report(self._phase, "")
 
-    def count(self, size: int) -> None:
+    def count(self, size: int, *, received: bool = False) -> None:
         """``size`` more bytes are done; negative if some have to be done again."""
         self._bytes_done += size
+        if received:
+            self._bytes_received += size
         self._report(self._phase, "")
 
     def finish_file(self) -> None:
@@ -71,6 +76,7 @@ class Meter:
                 files_total=self._files_total,
                 bytes_done=self._bytes_done,
                 bytes_total=self._bytes_total,
+                bytes_received=self._bytes_received,
                 detail=detail,
             )
         )

@@ -12,12 +12,12 @@ from tanuki_cli.errors import DownloadError
 from tanuki_cli.hub.client import HubClient
 from tanuki_cli.hub.faults import TransientFault, UnreachableFault, cut_off
 from tanuki_cli.hub.files import HubFile, disk_fault
+from tanuki_cli.hub.progress import Meter
 from tanuki_cli.i18n import _
 
 _BLOCK: Final = 1 << 20
 _LONGEST_WAIT: Final = 60.0
 ResultT = TypeVar("ResultT")
-Count = Callable[[int], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,22 +66,22 @@ def new_hash(file: HubFile) -> "hashlib._Hash":
     return hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
 
 
-def has_digest(path: Path, file: HubFile, count: Count) -> bool:
-    """Read ``path`` and compare; ``count`` is told the size of every block read."""
+def has_digest(path: Path, file: HubFile, meter: Meter) -> bool:
+    """Read ``path`` and compare; ``meter`` counts what is read."""
     digest = new_hash(file)
     with path.open("rb") as source:
         while block := source.read(_BLOCK):
             digest.update(block)
-            count(len(block))
+            meter.count(len(block))
     return digest.hexdigest() == file.digest
 
 
 class Partial:
     """The unfinished content of ``file`` at ``path``: opened where it ended, hashed up to there."""
 
-    def __init__(self, path: Path, file: HubFile, count: Count) -> None:
+    def __init__(self, path: Path, file: HubFile, meter: Meter) -> None:
         self._file = file
-        self._count = count
+        self._meter = meter
         self._stream = path.open("ab", buffering=0)
         self.size = 0
         self._hash = new_hash(file)
@@ -89,27 +89,27 @@ class Partial:
             self.restart()
         with path.open("rb") as source:
             while self.size < file.size and (block := source.read(_BLOCK)):
-                self._advance(block)
+                self._advance(block, received=False)
 
     def write(self, block: bytes) -> None:
         """Append ``block``. Raises OSError."""
         view = memoryview(block)
         while view:
             written = self._stream.write(view)
-            self._advance(view[:written])
+            self._advance(view[:written], received=True)
             view = view[written:]
 
     def restart(self) -> None:
         """Forget what was received."""
         self._stream.truncate(0)
-        self._count(-self.size)
+        self._meter.count(-self.size)
         self.size = 0
         self._hash = new_hash(self._file)
 
-    def _advance(self, block: bytes | memoryview) -> None:
+    def _advance(self, block: bytes | memoryview, *, received: bool) -> None:
         self._hash.update(block)
         self.size += len(block)
-        self._count(len(block))
+        self._meter.count(len(block), received=received)
 
     @property
     def is_right(self) -> bool:
@@ -124,19 +124,19 @@ class Partial:
             self._stream.close()
 
 
-def receive(client: HubClient, file: HubFile, path: Path, *, patience: Patience, count: Count) -> None:
-    """Complete ``path`` with the content of ``file``. ``count`` is told every change of its size.
+def receive(client: HubClient, file: HubFile, path: Path, *, patience: Patience, meter: Meter) -> None:
+    """Complete ``path`` with the content of ``file``. ``meter`` counts every change of its size.
 
     A resumed file with a wrong digest is fetched once more from the start. Raises DownloadError;
     whatever arrived stays at ``path``, unless its digest is wrong.
     """
     try:
         resumed = path.exists() and path.stat().st_size > 0
-        if _receive(client, file, path, patience, count):
+        if _receive(client, file, path, patience, meter):
             return
         path.unlink()
-        count(-file.size)
-        if resumed and _receive(client, file, path, patience, count):
+        meter.count(-file.size)
+        if resumed and _receive(client, file, path, patience, meter):
             return
         path.unlink(missing_ok=True)
     except OSError as exc:
@@ -149,8 +149,8 @@ def receive(client: HubClient, file: HubFile, path: Path, *, patience: Patience,
     )
 
 
-def _receive(client: HubClient, file: HubFile, path: Path, patience: Patience, count: Count) -> bool:
-    partial = Partial(path, file, count)
+def _receive(client: HubClient, file: HubFile, path: Path, patience: Patience, meter: Meter) -> bool:
+    partial = Partial(path, file, meter)
     try:
         while partial.size < file.size:
             before = partial.size
