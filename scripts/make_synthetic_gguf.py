@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, product
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import gguf
 import numpy as np
@@ -188,8 +188,7 @@ class _RandomWeights:
         count = rows * columns // block
         start = int(self._random.integers(len(pool)))
         picks: Bytes = np.resize(np.roll(pool, -start, axis=0), (count, size))
-        tensor: Bytes = picks.reshape(rows, -1)
-        return tensor
+        return cast("Bytes", picks.reshape(rows, -1))
 
     def _pool(self, kind: Type) -> Bytes:
         """Random quants with scales that give a mean of about 0 and the standard deviation wanted."""
