@@ -20,7 +20,7 @@ TEXTS = (
 
 def test_tokenizer_json_equals_the_one_in_the_metadata(tmp_path: Path) -> None:
     path = tmp_path / "small.gguf"
-    write_model(path, Shape(n_embd=256, n_ff=256, n_layer=8, n_head=4, n_kv_head=2), seed=3)
+    write_model(path, Shape(n_embd=256, n_ff=256, n_layer=2, n_head=4, n_kv_head=2), seed=3)
     gguf = read_gguf(path)
     facts = model_facts(gguf)
     assert (facts.n_vocab, facts.n_ctx_train) == (65024, 8192)
