@@ -20,6 +20,8 @@ _BOMS: Final = (
 )
 _LEGACY: Final = ("cp932", "euc_jp")
 _USUAL: Final = re.compile("[ -~\u3000-\u30ff\u4e00-\u9fff\uff01-\uffee]")
+_NOT_TEXT: Final = re.compile("[\\0\\uf8f0-\\uf8f3]")
+"""A zero, or what Python's CP932 makes of bytes that CP932 does not have."""
 _MAX_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -60,7 +62,7 @@ def decode_text(data: bytes, *, name: str, encoding: str | None = None) -> str:
                 _("There is no encoding called {encoding!r}.").format(encoding=encoding),
                 hint="--encoding utf-8|cp932|euc_jp|utf-16",
             ) from exc
-        if "\0" not in text:
+        if not _NOT_TEXT.search(text):
             return text.replace("\r\n", "\n").replace("\r", "\n")
     raise InputError(
         _("{name} is not text in {encoding}.").format(name=name, encoding=encoding)
@@ -68,6 +70,15 @@ def decode_text(data: bytes, *, name: str, encoding: str | None = None) -> str:
         else _("{name} is not text that can be read.").format(name=name),
         hint=_("If it is text, name its encoding: --encoding cp932"),
     )
+
+
+def fenced(name: str, text: str) -> str:
+    """``text`` of a file as it stands in a prompt: in a code fence under its name."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    body = text.strip("\n")
+    return f"{name}:\n{fence}\n{body}\n{fence}"
 
 
 def _candidates(data: bytes) -> Iterator[str]:
@@ -79,7 +90,7 @@ def _candidates(data: bytes) -> Iterator[str]:
         yield from (encoding for encoding in ("utf-16-le", "utf-16-be") if _reads_well(data, encoding))
         return
     if b"\x1b$" in data or b"\x1b(" in data:
-        yield "iso2022_jp"
+        yield "iso2022_jp_ext"
     yield "utf-8"
     best = charset_normalizer.from_bytes(data, cp_isolation=list(_LEGACY)).best()
     # Undecided: EUC-JP first, since CP932 text is hardly ever valid in it, while the reverse is.
