@@ -44,7 +44,7 @@ def ask(conversation: Conversation, question: str, answer: str) -> Node:
 
 def test_nothing_is_made_before_the_first_save(path: Path) -> None:
     with HistoryStore(path) as store:
-        assert store.list_conversations() == []
+        assert store.list() == []
         assert store.latest() is None
         with pytest.raises(HistoryError, match="no conversation"):
             store.load("abcd")
@@ -144,7 +144,7 @@ def test_a_conversation_deleted_by_another_process_comes_back_with_the_next_mess
         other.delete(conversation.id)
         with pytest.raises(HistoryError, match="no longer"):
             store.update_node(conversation.id, conversation.update(node.id, "答え", FINISHED))
-        assert other.list_conversations() == []
+        assert other.list() == []
         conversation.append(Message("user", "続き"))
         store.save(conversation)
         assert other.load(conversation.id) == conversation
@@ -208,14 +208,14 @@ def test_the_list_begins_with_what_was_last_talked_in(path: Path) -> None:
     with HistoryStore(path) as store:
         store.save(first)
         store.save(second)
-        assert [one.title for one in store.list_conversations()] == ["二", "一"]
+        assert [one.title for one in store.list()] == ["二", "一"]
         ask(first, "e", "f")
         store.save(first)
-        assert [(one.title, one.messages, one.model) for one in store.list_conversations()] == [
+        assert [(one.title, one.messages, one.model) for one in store.list()] == [
             ("一", 4, "mame"),
             ("二", 2, "mame"),
         ]
-        assert [one.title for one in store.list_conversations(limit=1)] == ["一"]
+        assert [one.title for one in store.list(limit=1)] == ["一"]
         assert store.latest() == first
 
 
@@ -228,7 +228,7 @@ def test_deleted_text_is_not_left_in_the_file(path: Path) -> None:
         store.save(kept)
         store.save(gone)
         store.delete(gone.id)
-        assert [one.id for one in store.list_conversations()] == [kept.id]
+        assert [one.id for one in store.list()] == [kept.id]
     files = b"".join(file.read_bytes() for file in path.parent.iterdir())
     assert "残る".encode() in files
     assert "ひみつのことば".encode() not in files
@@ -289,10 +289,10 @@ def test_processes_share_one_file(path: Path) -> None:
         chat.join()
     assert [chat.exitcode for chat in chats] == [0] * CHATS
     with HistoryStore(path) as store:
-        assert sorted(one.messages for one in store.list_conversations()) == [2 * TURNS] * CHATS + [
+        assert sorted(one.messages for one in store.list()) == [2 * TURNS] * CHATS + [
             2 * TURNS * CHATS
         ]
-        for one in store.list_conversations():
+        for one in store.list():
             conversation = store.load(one.id)
             assert {node.message.content for node in conversation.nodes.values()} >= {
                 f"{kind} {turn}" for kind in ("質問", "答え") for turn in range(TURNS)

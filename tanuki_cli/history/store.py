@@ -1,7 +1,7 @@
 """The store: conversations in, conversations out, nothing overwritten."""
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -154,14 +154,14 @@ class HistoryStore:
 
     def latest(self) -> Conversation | None:
         """The conversation that was last talked in, or None."""
-        newest = self.list_conversations(limit=1)
+        newest = self.list(limit=1)
         return self.load(newest[0].id) if newest else None
 
-    def list_conversations(self, *, limit: int | None = None) -> list[ConversationSummary]:
+    def list(self, *, limit: int | None = None) -> Sequence[ConversationSummary]:
         """The conversations, last talked in first."""
         return self._database.read(lambda connection: _summaries(connection, limit=limit), missing=[])
 
-    def search(self, text: str, *, limit: int = 20) -> list[SearchHit]:
+    def search(self, text: str, *, limit: int = 20) -> Sequence[SearchHit]:
         """The messages that contain every word of ``text``, newest first, on whatever branch.
 
         Compared after folding: ｶﾞｿﾘﾝ finds ガソリン. A blank text finds nothing.
