@@ -45,7 +45,8 @@ result["phases"] = sorted({progress.phase for progress in seen})
 result["details"] = [progress.detail for progress in seen if progress.detail]
 if seen:
     last = seen[-1]
-    result["last"] = [last.files_done, last.files_total, last.bytes_done, last.bytes_total, last.bytes_received]
+    result["last"] = [last.files_done, last.files_total, last.bytes_done, last.bytes_total]
+    result["received"] = last.bytes_received
 print(json.dumps(result))
 """
 
@@ -62,6 +63,7 @@ class Outcome:
     phases: list[str] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
     last: list[int] = field(default_factory=list)
+    received: int = 0
     stderr: str = ""
 
 
