@@ -34,7 +34,9 @@ def help_page(command: Any, ctx: Any, *, columns: int) -> str:
         if getattr(parameter, "hidden", False):
             continue
         is_argument = isinstance(parameter, typer.core.TyperArgument)
-        title = getattr(parameter, "rich_help_panel", None) or (N_("Arguments") if is_argument else N_("Options"))
+        title = getattr(parameter, "rich_help_panel", None) or (
+            N_("Arguments") if is_argument else N_("Options")
+        )
         help_text = _(parameter.help) if parameter.help else ""
         sections.setdefault(title, []).append((_names(parameter, is_argument=is_argument), help_text))
     children = [

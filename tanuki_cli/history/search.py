@@ -209,5 +209,7 @@ def excerpt(hit: SearchHit, *, length: int) -> tuple[str, tuple[tuple[int, int],
     head, tail = "…" if start else "", "…" if end < len(hit.content) else ""
     line = "".join(" " if char.isspace() else char for char in hit.content[start:end])
     shift = len(head) - start
-    inside = tuple((max(a, start) + shift, min(b, end) + shift) for a, b in hit.highlights if b > start and a < end)
+    inside = tuple(
+        (max(a, start) + shift, min(b, end) + shift) for a, b in hit.highlights if b > start and a < end
+    )
     return head + line + tail, inside

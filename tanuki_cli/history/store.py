@@ -146,7 +146,6 @@ class HistoryStore:
         """The conversations, last talked in first."""
         return self._database.read(lambda connection: _summaries(connection, limit=limit), missing=[])
 
-
     def search(self, text: str, *, limit: int = 20) -> "list[SearchHit]":
         """The messages that contain every word of ``text``, newest first, on whatever branch.
 
