@@ -10,9 +10,9 @@ import tomlkit
 import typer
 from tomlkit.items import Table
 
-from tanuki_cli.catalog import VARIANT_BY_NAME, RemoteModel, parse_reference
+from tanuki_cli.catalog import VARIANT_BY_NAME, parse_reference
 from tanuki_cli.catalog.variants import FAMILY_BY_NAME, PRACTICE_NAME
-from tanuki_cli.cli.context import CommandContext, Environment, prepare
+from tanuki_cli.cli.context import CommandContext, prepare, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, takes
 from tanuki_cli.errors import InputError, SettingsError, TanukiError
 from tanuki_cli.i18n import N_, _
@@ -28,7 +28,6 @@ from tanuki_cli.settings import (
     read_config,
     write_config,
 )
-from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.editor import edit_file
 from tanuki_cli.terminal.sanitize import sanitize
 
@@ -111,7 +110,7 @@ def set_value(
     value: Annotated[str, typer.Argument(metavar="VALUE", help=N_("The new value."))],
 ) -> None:
     """Write ``key = value`` into the file, in its place, and keep the comments."""
-    context = _prepare_repair(ctx, options)
+    context = prepare_repair(ctx, options)
     path = context.directories.config_file
     document = read_config(path)
     name = _remote_name(key)
@@ -136,7 +135,7 @@ def set_value(
 @takes(OutputOptions)
 def unset(ctx: typer.Context, options: OutputOptions, key: Annotated[str, _KEY]) -> None:
     """Remove ``key`` from the file; also one that is unknown, which keeps the file from being read."""
-    context = _prepare_repair(ctx, options)
+    context = prepare_repair(ctx, options)
     path = context.directories.config_file
     document = read_config(path)
     name = _remote_name(key)
@@ -158,7 +157,7 @@ def unset(ctx: typer.Context, options: OutputOptions, key: Annotated[str, _KEY])
 @takes(OutputOptions)
 def show_path(ctx: typer.Context, options: OutputOptions) -> None:
     """Print the path of the file, whether it exists or not."""
-    context = _prepare_repair(ctx, options)
+    context = prepare_repair(ctx, options)
     context.console.write(f"{context.directories.config_file}\n")
 
 
@@ -166,7 +165,7 @@ def show_path(ctx: typer.Context, options: OutputOptions) -> None:
 @takes(OutputOptions)
 def edit(ctx: typer.Context, options: OutputOptions) -> None:
     """Open the file, made with every key in a comment if there is none, and check what was saved."""
-    context = _prepare_repair(ctx, options)
+    context = prepare_repair(ctx, options)
     path = context.directories.config_file
     if not path.exists():
         write_config(path, tomlkit.parse(_template()))
@@ -176,20 +175,6 @@ def edit(ctx: typer.Context, options: OutputOptions) -> None:
 
 
 # --- what the commands share ------------------------------------------------------------------------------
-
-
-def _prepare_repair(ctx: typer.Context, options: OutputOptions) -> CommandContext:
-    """As :func:`prepare`, but settings that cannot be read do not stop the command that mends them."""
-    try:
-        return prepare(ctx, options)
-    except SettingsError:
-        environment: Environment = ctx.find_root().obj
-        console = Console(
-            environment.streams, environment.environ, no_color=options.no_color, quiet=options.quiet
-        )
-        return CommandContext(
-            environment=environment, console=console, settings=Settings(), debug=options.debug
-        )
 
 
 def _entries(context: CommandContext) -> Iterator[Entry]:
@@ -274,18 +259,12 @@ def _checked_url(name: str, url: str) -> str:
             _("A server cannot be named {name!r}.").format(name=name),
             hint=_("Use letters, digits, - and _, and not the name of a model: remotes.lab"),
         )
-    try:
-        if isinstance(parse_reference(url), RemoteModel):
-            return url.strip()
-    except TanukiError as exc:
-        raise _not_a_server(url) from exc
-    raise _not_a_server(url)
-
-
-def _not_a_server(url: str) -> InputError:
-    return InputError(
-        _("{url} is not the address of a server.").format(url=url),
-        hint=_("Write it as http://host:8000/v1, with #name for one of its models."),
+    if url.strip().lower().startswith(("http://", "https://")):
+        parse_reference(url)  # raises InputError for an address that is not one
+        return url.strip()
+    raise InputError(
+        _("The address of a server begins with http:// or https://."),
+        hint=f"tanuki config set {REMOTES_TABLE}.{name} http://host:8000/v1",
     )
 
 
