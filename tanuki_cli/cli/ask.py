@@ -2,14 +2,19 @@
 
 import json
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tanuki_cli.cli.context import CommandContext, prepare
-from tanuki_cli.cli.conversations import open_history, starting_conversation, warn_history_failed
+from tanuki_cli.cli.conversations import (
+    open_history,
+    resumed_settings,
+    starting_conversation,
+    warn_history_failed,
+)
 from tanuki_cli.cli.options import ChatOptions, takes
 from tanuki_cli.cli.question import Question, read_question, truncate_question
 from tanuki_cli.cli.target import open_model
@@ -26,7 +31,6 @@ ask_app = typer.Typer(add_completion=False)
 _HELP = N_(
     """Ask one question and print the answer.
 
-\b
 Examples:
   tanuki ask 信楽焼のたぬきについて教えて
   git diff | tanuki ask この変更を一行で説明して
@@ -78,11 +82,13 @@ def ask(
     )
     store = open_history(context)
     conversation = starting_conversation(context, options, store)
+    context = replace(context, settings=resumed_settings(context, options, conversation))
     with closing(open_model(context, assume_yes=options.yes)) as model:
         session = ChatSession(
             model.engine,
             conversation,
             context.settings.sampling,
+            reference=model.reference,
             store=store if context.settings.save else None,
             on_history_error=lambda error: warn_history_failed(context, error),
         )

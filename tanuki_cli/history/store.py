@@ -11,6 +11,7 @@ from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import rows
 from tanuki_cli.history.database import Database
+from tanuki_cli.history.search import SearchHit, forget_conversation, index_node, search
 from tanuki_cli.history.titles import automatic_title
 from tanuki_cli.i18n import _
 
@@ -92,6 +93,7 @@ class HistoryStore:
                     _("The answer cannot be saved: its conversation is no longer in the history."),
                     hint=_("It is saved again with your next message."),
                 )
+            index_node(connection, conversation_id, node.id)
 
         self._database.write(operation)
 
@@ -113,11 +115,12 @@ class HistoryStore:
 
     def delete(self, conversation_id: str) -> None:
         """Remove a conversation and all its messages; their bytes are overwritten in the file."""
-        self._database.write(
-            lambda connection: connection.execute(
-                "DELETE FROM conversations WHERE id = ?", (conversation_id,)
-            )
-        )
+
+        def operation(connection: sqlite3.Connection) -> None:
+            forget_conversation(connection, conversation_id)
+            connection.execute("DELETE FROM conversations WHERE id = ?", (conversation_id,))
+
+        self._database.write(operation)
 
     # --- reading ----------------------------------------------------------------------------------
 
@@ -143,6 +146,13 @@ class HistoryStore:
         """The conversations, last talked in first."""
         return self._database.read(lambda connection: _summaries(connection, limit=limit), missing=[])
 
+    def search(self, text: str, *, limit: int = 20) -> "list[SearchHit]":
+        """The messages that contain every word of ``text``, newest first, on whatever branch.
+
+        Compared after folding: ｶﾞｿﾘﾝ finds ガソリン. A blank text finds nothing.
+        """
+        return self._database.read(lambda connection: search(connection, text, limit=limit), missing=[])
+
 
 def _save(connection: sqlite3.Connection, conversation: Conversation) -> None:
     values = rows.conversation_values(conversation)
@@ -159,6 +169,9 @@ def _save(connection: sqlite3.Connection, conversation: Conversation) -> None:
             connection.execute(rows.INSERT_NODE, rows.node_values(conversation.id, node))
         elif finished and saved[node.id]:
             connection.execute(rows.UPDATE_NODE, rows.update_values(conversation.id, node))
+        else:
+            continue
+        index_node(connection, conversation.id, node.id)
 
 
 def _load(connection: sqlite3.Connection, id_prefix: str) -> Conversation | None:

@@ -52,6 +52,7 @@ class Chat:
             model.engine,
             conversation,
             settings.sampling,
+            reference=model.reference,
             store=history if settings.save else None,
             on_history_error=self._history_failed,
         )
@@ -141,10 +142,13 @@ class Chat:
             raise
         finally:
             self.session.engine = self.model.engine
+            self.session.reference = self.model.reference
         self._announced_dropped = 0
 
     def start(self, conversation: Conversation) -> None:
-        """Go on in ``conversation``."""
+        """Go on in ``conversation``, with the sampling options it had."""
+        if conversation.nodes:
+            self.set_sampling(conversation.settings.sampling)
         self.session.switch_conversation(conversation)
         self._announced_dropped = 0
         self.attachments.clear()
