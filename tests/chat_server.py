@@ -172,6 +172,10 @@ class ChatServer:
         self._thread.join()
         self._httpd.server_close()
 
+    def add_pages(self, pages: dict[str, Status]) -> None:
+        """Answer small questions for these paths so."""
+        self._pages = {**self._pages, **pages}
+
     def page(self, path: str, body: dict[str, object]) -> Status:
         """What a small question gets."""
         if path in self._pages:
