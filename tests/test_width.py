@@ -92,7 +92,7 @@ def test_wrapping_keeps_every_character_within_the_width(text: str, width: int) 
     st.integers(12, 40),
 )
 def test_kinsoku_holds_at_every_break(words: list[str], width: int) -> None:
-    lines = wrap_text("".join(words), width)
+    lines = wrap_text("".join(word + "漢" for word in words), width)
     assert not any(line[0] in NOT_AT_START for line in lines[1:])
     assert not any(line[-1] in NOT_AT_END for line in lines[:-1])
 
