@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import llama_cpp
 import torch
+from safetensors.torch import load_file, save_file
 from scripts.practice import export, formats, quantize
 
 from tanuki_cli.catalog import LocalModel
@@ -105,8 +106,6 @@ def _quantize_gguf(source: Path, target: Path) -> None:
 
 
 def _write_bf16(source: Path, target: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     target.mkdir(exist_ok=True)
     for path in source.glob("*.json"):
         (target / path.name).write_bytes(path.read_bytes())
@@ -115,9 +114,8 @@ def _write_bf16(source: Path, target: Path) -> None:
     save_file(rounded, target / "model.safetensors", metadata={"format": "pt"})
 
 
-def open_form(path: Path) -> tuple[TokenModel, ChatTokenizer, Logits]:
-    """Load one form on its engine as the program does, on the CPU. Raises EngineError."""
-    settings = Settings(gpu_layers=0)
+def open_form(path: Path, settings: Settings) -> tuple[TokenModel, ChatTokenizer, Logits]:
+    """Load one form on its engine as the program does. Raises EngineError."""
     if path.is_dir():
         info = read_checkpoint(path)
         local = LocalModel(name=path.name, format="safetensors", path=path)
@@ -135,12 +133,13 @@ def open_form(path: Path) -> tuple[TokenModel, ChatTokenizer, Logits]:
     )
     facts = native.facts
     chat = ChatTokenizer(backend, bos_id=facts.bos_id, eos_id=facts.eos_id, vocab_size=facts.n_vocab)
-    return native, chat, _llama_logits(path)
+    return native, chat, _llama_logits(path, settings)
 
 
-def _llama_logits(path: Path) -> Logits:
+def _llama_logits(path: Path, settings: Settings) -> Logits:
     """llama-cpp-python's own object, which keeps the logits of every position."""
-    llama = llama_cpp.Llama(str(path), n_ctx=2048, n_gpu_layers=0, logits_all=True, verbose=False)
+    layers = -1 if settings.gpu_layers is None else settings.gpu_layers
+    llama = llama_cpp.Llama(str(path), n_ctx=2048, n_gpu_layers=layers, logits_all=True, verbose=False)
 
     def logits(ids: Sequence[int]) -> torch.Tensor:
         llama.reset()
@@ -151,10 +150,16 @@ def _llama_logits(path: Path) -> Logits:
 
 
 def answers(
-    path: Path, chats: Sequence[Sequence[Message]], *, tokens: int, along: Sequence[Answer] | None
-) -> Iterator[Answer]:
-    """Answer every chat; probabilities are along ``along``, None for along the answers themselves."""
-    model, tokenizer, logits = open_form(path)
+    path: Path,
+    chats: Sequence[Sequence[Message]],
+    *,
+    settings: Settings,
+    tokens: int,
+    along: Sequence[Answer] | None = None,
+) -> list[Answer]:
+    """Answer every chat; probabilities are along ``along``, or else along the answers themselves."""
+    found: list[Answer] = []
+    model, tokenizer, logits = open_form(path, settings)
     with closing(model):
         for index, chat in enumerate(chats):
             prompt_ids = tokenizer.encode_chat(chat)
@@ -163,11 +168,11 @@ def answers(
                 ids.append(id_)
                 if id_ == tokenizer.eos_id:
                     break
-            path_prompt, path_ids = (
-                (along[index].prompt_ids, along[index].ids) if along else (prompt_ids, ids)
-            )
-            steps = logits([*path_prompt, *path_ids])[len(path_prompt) - 1 : -1]
-            yield Answer(prompt_ids=prompt_ids, ids=ids, log_probabilities=steps.log_softmax(-1))
+            path_taken = along[index] if along else None
+            start, rest = (path_taken.prompt_ids, path_taken.ids) if path_taken else (prompt_ids, ids)
+            steps = logits([*start, *rest])[len(start) - 1 : -1].cpu()
+            found.append(Answer(prompt_ids=prompt_ids, ids=ids, log_probabilities=steps.log_softmax(-1)))
+    return found
 
 
 def compare(reference: Sequence[Answer], candidate: Sequence[Answer]) -> Agreement:
@@ -195,6 +200,38 @@ def make_chats(questions: Sequence[str]) -> list[list[Message]]:
     return chats
 
 
+def print_table(
+    *,
+    settings: Settings,
+    model: Path = MAME / "mame-q8_0.gguf",
+    questions: Sequence[str] = (),
+    tokens: int = 64,
+    only: Sequence[str] = (),
+    skipped: tuple[str, ...] = (),
+) -> None:
+    """Print every form under ``settings`` against the reference on the CPU.
+
+    ``only`` names the forms to try, none for all but those whose names begin as in ``skipped``.
+    Without ``questions``, those are asked that the program suggests.
+    """
+    if not questions:
+        suggested = json.loads((model.parent / "suggestions.json").read_text(encoding="utf-8"))
+        questions = [*suggested["ja"], *suggested["en"]]
+    chats = make_chats(questions)
+    with tempfile.TemporaryDirectory() as folder:
+        forms = write_forms(Path(folder), model=model, tokenizer=model.parent / "tokenizer.json")
+        on_cpu = Settings(gpu_layers=0)
+        reference = answers(forms[REFERENCE], chats, settings=on_cpu, tokens=tokens)
+        print(HEADER)
+        for name in only or [name for name in forms if not name.startswith(skipped)]:
+            try:
+                found = answers(forms[name], chats, settings=settings, tokens=tokens, along=reference)
+            except EngineError as exc:
+                print(f"| {name} | {exc.message} {exc.hint or ''} |", flush=True)
+            else:
+                print(compare(reference, found).row(name), flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description="Compares all formats and engines on one model.")
@@ -203,25 +240,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--form", action="append", help="only this format; may be repeated")
     parser.add_argument("--model", type=Path, default=MAME / "mame-q8_0.gguf")
     options = parser.parse_args(arguments)
-    if options.questions:
-        questions = options.questions.read_text(encoding="utf-8").split("\n")
-    else:
-        suggested = json.loads((options.model.parent / "suggestions.json").read_text(encoding="utf-8"))
-        questions = [*suggested["ja"], *suggested["en"]]
-    chats = make_chats([question for question in questions if question.strip()])
-    with tempfile.TemporaryDirectory() as folder:
-        forms = write_forms(
-            Path(folder), model=options.model, tokenizer=options.model.parent / "tokenizer.json"
-        )
-        reference = list(answers(forms[REFERENCE], chats, tokens=options.tokens, along=None))
-        print(HEADER)
-        for name in options.form or forms:
-            try:
-                candidate = list(answers(forms[name], chats, tokens=options.tokens, along=reference))
-            except EngineError as exc:
-                print(f"| {name} | {exc.message} {exc.hint or ''} |", flush=True)
-            else:
-                print(compare(reference, candidate).row(name), flush=True)
+    lines = options.questions.read_text(encoding="utf-8").splitlines() if options.questions else []
+    print_table(
+        settings=Settings(gpu_layers=0),
+        model=options.model,
+        questions=[line for line in lines if line.strip()],
+        tokens=options.tokens,
+        only=options.form or (),
+    )
 
 
 if __name__ == "__main__":

@@ -120,6 +120,11 @@ class TransformersModel:
         self._running = self._generate(list(prompt_ids), options)
         return self._running
 
+    @property
+    def network(self) -> Any:
+        """The ``transformers`` model itself; for measurements."""
+        return self._model
+
     @torch.no_grad()
     def logits(self, ids: Sequence[int]) -> torch.Tensor:
         """Logits after each of ``ids``, float32 of shape (ids, vocabulary); for measurements.
