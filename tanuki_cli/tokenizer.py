@@ -67,10 +67,10 @@ class ChatTokenizer:
         """
         tokenizer = cls.from_file(path, bos_id=0, eos_id=0, vocab_size=0)
         backend = tokenizer.backend
-        ids = [backend.token_to_id(piece) for piece in ("<s>", "</s>")]
-        if None in ids:
+        bos_id, eos_id = backend.token_to_id("<s>"), backend.token_to_id("</s>")
+        if bos_id is None or eos_id is None:
             raise EngineError(_("{path} has no <s> and </s>.").format(path=path), hint=_pull_hint())
-        return cls(backend, bos_id=ids[0], eos_id=ids[1], vocab_size=backend.get_vocab_size())
+        return cls(backend, bos_id=bos_id, eos_id=eos_id, vocab_size=backend.get_vocab_size())
 
     @property
     def backend(self) -> Tokenizer:

@@ -270,7 +270,7 @@ class RemoteEngine:
     def _too_long(self, message: Message, overflow: RequestFailed | None) -> InputError:
         size, limit = (overflow.prompt_tokens, overflow.context_length) if overflow else (None, None)
         if size is not None and limit is not None and size > limit:
-            return prompt_too_long(message.content, prompt_tokens=size, limit=limit, message_tokens=size)
+            return prompt_too_long(message.content, prompt_tokens=size, limit=limit)
         return InputError(
             _("The message is too long for the served model."),
             hint=_("Shorten it, or serve the model with a longer context."),

@@ -94,12 +94,17 @@ class Chat:
                             self._show_waiting(False)
                             begun = True
                         writer.feed(chunk.text)
-        finally:
-            if begun:
-                writer.finish()
-            else:
-                self._show_waiting(False)
+        except BaseException:
+            self._end(writer.interrupt if begun else None)
+            raise
+        self._end(writer.finish if begun else None)
         self._after_turn()
+
+    def _end(self, end: Callable[[], None] | None) -> None:
+        if end is None:
+            self._show_waiting(False)
+        else:
+            end()
 
     def _show_waiting(self, waiting: bool) -> None:
         """A mark on the answer's line while the prompt is processed; it is gone when text comes."""
