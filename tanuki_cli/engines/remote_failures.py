@@ -72,7 +72,7 @@ class Failures:
         """The failure for a stream that ended before the answer did."""
         return RequestFailed(
             _("The connection to {host} broke off in the middle of the answer.").format(host=self.host),
-            hint=_("What has arrived is kept. Ask again: /retry"),
+            hint=_("What has arrived is kept. To ask again in a chat: /retry"),
             retryable=True,
         )
 
@@ -81,7 +81,7 @@ class Failures:
         detail = self._detail(error)
         return RequestFailed(
             _("{host} stopped with an error: {detail}").format(host=self.host, detail=detail),
-            hint=_("The server's own log says more. Ask again: /retry"),
+            hint=_("The server's own log says more. To ask again in a chat: /retry"),
             detail=detail,
         )
 
@@ -100,7 +100,7 @@ class Failures:
         """The failure for a server that stopped sending."""
         return RequestFailed(
             _("{host} sent nothing for {seconds:g} seconds.").format(host=self.host, seconds=seconds),
-            hint=_("What has arrived is kept. Ask again: /retry"),
+            hint=_("What has arrived is kept. To ask again in a chat: /retry"),
         )
 
     def proxy_refused(self, reason: str) -> RequestFailed:

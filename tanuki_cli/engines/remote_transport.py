@@ -263,7 +263,8 @@ class CancellableTransport(httpx2.BaseTransport):
 
     def __init__(self, url: httpx2.URL, flag: CancelFlag) -> None:
         self._pool = httpcore2.ConnectionPool(
-            ssl_context=httpx2.create_ssl_context(),
+            # Reading all certificates takes a while; where none is needed there is no use in it.
+            ssl_context=httpx2.create_ssl_context() if url.scheme == "https" else None,
             proxy=_proxy_for(url),
             max_keepalive_connections=0,
             network_backend=CancellableBackend(flag),
