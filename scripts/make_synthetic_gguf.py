@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, product
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import gguf
 import numpy as np
@@ -29,7 +29,7 @@ CONTROLS: Final = (
 )  # fmt: skip
 SPECIAL: Final = CONTROLS[:3]
 WEIGHT_STD: Final = 0.02
-_POOL_BLOCKS: Final = 1 << 18
+_MAX_POOL_BLOCKS: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,10 @@ def make_vocabulary(n_pieces: int) -> list[tuple[str, float]]:
     heads = [*CONTROLS, *(f"<0x{byte:02X}>" for byte in range(256))]
     texts = islice(dict.fromkeys(chain(singles, longer)), max(0, n_pieces - len(heads)))
     vocabulary = [(piece, 0.0) for piece in heads]
-    vocabulary += [(piece, -8.0 - 1.5 * rank / n_pieces - 0.001) for rank, piece in enumerate(texts)]
+    # GGUF keeps scores in single precision; tokenizer.json must hold the same numbers.
+    vocabulary += [
+        (piece, float(np.float32(-8.001 - 1.5 * rank / n_pieces))) for rank, piece in enumerate(texts)
+    ]
     return vocabulary
 
 
@@ -136,7 +139,8 @@ def write_model(
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    weights = _RandomWeights(seed)
+    largest = max(rows * columns for _name, rows, columns, _kind in tensors)
+    weights = _RandomWeights(seed, pool_blocks=min(_MAX_POOL_BLOCKS, largest // 256))
     for _name, rows, columns, kind in tensors:
         writer.write_tensor_data(weights.tensor(rows, columns, kind))
     writer.close()
@@ -173,8 +177,9 @@ def _tensors(shape: Shape, quantization: Quantization) -> Iterator[tuple[str, in
 class _RandomWeights:
     """Blocks drawn from a pool of random ones: making gigabytes of fresh ones would take minutes."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, pool_blocks: int) -> None:
         self._random = np.random.default_rng(seed)
+        self._pool_blocks = pool_blocks
         self._pools: dict[Type, Bytes] = {}
 
     def tensor(self, rows: int, columns: int, kind: Type) -> Bytes:
@@ -188,12 +193,13 @@ class _RandomWeights:
         count = rows * columns // block
         start = int(self._random.integers(len(pool)))
         picks: Bytes = np.resize(np.roll(pool, -start, axis=0), (count, size))
-        tensor: Bytes = picks.reshape(rows, -1)
-        return tensor
+        return cast("Bytes", picks.reshape(rows, -1))
 
     def _pool(self, kind: Type) -> Bytes:
         """Random quants with scales that give a mean of about 0 and the standard deviation wanted."""
-        blocks = self._random.integers(0, 256, (_POOL_BLOCKS, gguf.GGML_QUANT_SIZES[kind][1]), dtype=np.uint8)
+        blocks = self._random.integers(
+            0, 256, (self._pool_blocks, gguf.GGML_QUANT_SIZES[kind][1]), dtype=np.uint8
+        )
         if kind == Type.Q4_K:  # d, dmin, 8 scales and 8 minima of 6 bits, 256 quants of 4 bits
             unit = WEIGHT_STD / (32 * 4.61)
             blocks[:, 0:4] = np.array([unit, 7.5 * unit], dtype=np.float16).view(np.uint8)

@@ -4,7 +4,6 @@ The format is the one of the model's training configuration and card: the system
 every turn a blank line, ``### 指示:``, the user's text, a blank line, ``### 応答:`` and the answer.
 """
 
-import math
 import re
 import unicodedata
 from bisect import bisect_left
@@ -98,22 +97,24 @@ def fit_context(
         dropped = bisect_left(range(most + 1), -limit, key=lambda count: -size_without(count))
         if dropped <= most:
             return head + turns[2 * dropped :]
-    question = turns[-1].content
-    shortest = size_without(most)
-    fixed = len(encoder.encode_chat([*head, Message("user", "")]))
     raise prompt_too_long(
-        question, prompt_tokens=shortest, limit=max_prompt_tokens, message_tokens=shortest - fixed
+        turns[-1].content,
+        prompt_tokens=size_without(most),
+        limit=max_prompt_tokens,
+        fixed_tokens=len(encoder.encode_chat([*head, Message("user", "")])),
     )
 
 
-def prompt_too_long(text: str, *, prompt_tokens: int, limit: int, message_tokens: int) -> PromptTooLongError:
-    """The error for one message that cannot fit.
+def prompt_too_long(
+    text: str, *, prompt_tokens: int, limit: int, fixed_tokens: int = 0
+) -> PromptTooLongError:
+    """The error for one message that cannot fit, with how many characters to cut (rounded up).
 
-    How many characters to cut is estimated from the ``message_tokens`` that ``text`` took, and
-    rounded up.
+    ``fixed_tokens`` of the prompt stay however short ``text`` gets.
     """
-    excess = (prompt_tokens - limit) * len(text) / max(message_tokens, 1)
-    characters = 10 * math.ceil(excess * 1.02 / 10)
+    excess = prompt_tokens - limit
+    characters = -(-excess * max(len(text), 1) // max(prompt_tokens - fixed_tokens, 1))
+    characters = -(-characters // 10) * 10
     return PromptTooLongError(
         _(
             "The message is too long: the prompt has {prompt_tokens} tokens, the limit is {limit}; "

@@ -54,7 +54,7 @@ class OpenedModel:
 
 
 class ChatSession:
-    """A conversation with an engine behind it.
+    """A conversation with an engine behind it; ``reference`` is what the user calls the model.
 
     ``store`` None keeps nothing on disk. If the history fails, the chat goes on without it and
     ``on_history_error`` is told once.
@@ -66,6 +66,7 @@ class ChatSession:
         conversation: Conversation,
         options: SamplingOptions,
         *,
+        reference: str = "auto",
         store: HistoryStore | None = None,
         on_history_error: Callable[[HistoryError], None] = lambda error: None,
         clock: Callable[[], float] = time.monotonic,
@@ -73,6 +74,7 @@ class ChatSession:
         self.engine = engine
         self.conversation = conversation
         self.options = options
+        self.reference = reference
         self.last_turn: TurnStatistics | None = None
         self.last_plan: PromptPlan | None = None
         self.unanswered: Node | None = None
@@ -93,6 +95,9 @@ class ChatSession:
         """
         parent = self.conversation.tip
         node = self.conversation.append(Message("user", text))
+        self.conversation.settings = replace(
+            self.conversation.settings, model=self.reference, sampling=self.options
+        )
         self._save(lambda store: store.save(self.conversation))
         yield from self._answer(node, parent)
 
@@ -115,6 +120,11 @@ class ChatSession:
     def save_conversation(self) -> None:
         """Keep a changed title or system text."""
         self._save(lambda store: store.save(self.conversation))
+
+    def set_title(self, title: str) -> None:
+        """Give the conversation a title of the user's."""
+        self.conversation.title = title
+        self._save(lambda store: store.set_title(self.conversation.id, title))
 
     def start_saving(self, store: HistoryStore) -> None:
         """Keep this conversation from now on, with what it has so far. Raises HistoryError."""

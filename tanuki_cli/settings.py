@@ -1,5 +1,6 @@
 """Settings: option, then environment (``TANUKI_<KEY>``), then config.toml, then default."""
 
+import contextlib
 import difflib
 import math
 import os
@@ -47,7 +48,7 @@ class SettingSpec:
             return "true, false"
         if self.minimum is None or self.maximum is None:
             return ""
-        return _("{minimum:g} to {maximum:g}").format(minimum=self.minimum, maximum=self.maximum)
+        return _("{minimum} to {maximum}").format(minimum=self.minimum, maximum=self.maximum)
 
 
 SPECS: Final[tuple[SettingSpec, ...]] = (
@@ -334,7 +335,8 @@ def write_config(path: Path, document: tomlkit.TOMLDocument) -> None:
         temporary.write_text(tomlkit.dumps(document), encoding="utf-8")
         temporary.replace(path)
     except OSError as exc:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise SettingsError(
             _("{path} cannot be written: {reason}").format(path=path, reason=exc.strerror or exc),
             hint=_("Check the permissions and the free space of {path}.").format(path=path.parent),

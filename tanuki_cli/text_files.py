@@ -72,6 +72,15 @@ def decode_text(data: bytes, *, name: str, encoding: str | None = None) -> str:
     )
 
 
+def fenced(name: str, text: str) -> str:
+    """``text`` of a file as it stands in a prompt: in a code fence under its name."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    body = text.strip("\n")
+    return f"{name}:\n{fence}\n{body}\n{fence}"
+
+
 def _candidates(data: bytes) -> Iterator[str]:
     for bom, encoding in _BOMS:
         if data.startswith(bom):

@@ -32,6 +32,7 @@ HEAVY = (
     "rich.markdown",
     "numpy",
     "httpx",
+    "httpx2",
 )
 
 

@@ -1,7 +1,6 @@
 """The stop rules and the text stream above a TokenModel, with a script of ids."""
 
 import pytest
-from scripted import ScriptedModel
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import Chunk
@@ -9,6 +8,7 @@ from tanuki_cli.engines.local import LocalEngine, prompt_limit
 from tanuki_cli.errors import EngineError, PromptTooLongError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
+from tests.scripted import ScriptedModel
 
 QUESTION = [Message("user", "こんにちは")]
 

@@ -78,7 +78,7 @@ def test_truncating_keeps_both_ends_and_what_was_typed() -> None:
 
     def check(text: str) -> None:
         if len(text) > 500:
-            raise prompt_too_long(text, prompt_tokens=len(text), limit=500, message_tokens=len(text))
+            raise prompt_too_long(text, prompt_tokens=len(text), limit=500)
 
     notes: list[str] = []
     short = truncate_question(question, check, notes.append)
@@ -93,7 +93,7 @@ def test_what_was_typed_is_never_cut() -> None:
     question, _notes = ask(["長" * 1000], terminal=True)
 
     def check(text: str) -> None:
-        raise prompt_too_long(text, prompt_tokens=len(text), limit=500, message_tokens=len(text))
+        raise prompt_too_long(text, prompt_tokens=len(text), limit=500)
 
     with pytest.raises(PromptTooLongError):
         truncate_question(question, check, lambda note: None)

@@ -8,7 +8,7 @@ from tanuki_cli.catalog.recommendation import (
     fit,
     recommend,
 )
-from tanuki_cli.catalog.references import parse_reference
+from tanuki_cli.catalog.references import parse_reference, reference_names
 from tanuki_cli.catalog.types import (
     AutoReference,
     Downloadable,
@@ -64,4 +64,5 @@ __all__ = [
     "fit",
     "parse_reference",
     "recommend",
+    "reference_names",
 ]

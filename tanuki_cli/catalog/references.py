@@ -50,7 +50,7 @@ def parse_reference(text: str, remotes: Iterable[tuple[str, str]] = ()) -> Refer
         return VARIANT_BY_NAME[name]
     if name.endswith(".gguf") or text.startswith((".", "~")) or "/" in text or "\\" in text:
         return PathReference(Path(text))
-    known = ("auto", PRACTICE_NAME, *FAMILY_BY_NAME, *VARIANT_BY_NAME, *servers)
+    known = [known.lower() for known in reference_names(servers.items())]
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     raise ModelError(
         _("There is no model named {name}.").format(name=text),
@@ -58,6 +58,11 @@ def parse_reference(text: str, remotes: Iterable[tuple[str, str]] = ()) -> Refer
         if near
         else _("All names: tanuki models"),
     )
+
+
+def reference_names(remotes: Iterable[tuple[str, str]] = ()) -> list[str]:
+    """Every name that :func:`parse_reference` knows, as completion offers them."""
+    return ["auto", PRACTICE_NAME, *(name for name, _url in remotes), *FAMILY_BY_NAME, *VARIANT_BY_NAME]
 
 
 def _remote(url: str, *, name: str) -> RemoteModel:

@@ -20,6 +20,7 @@ class LocalModel:
     format: Format
     path: Path
     tokenizer: Path | None = None
+    reference_tokenizer: Path | None = None
     quantization: Quantization | None = None
     practice: bool = False
 

@@ -4,8 +4,10 @@ Commands are imported when they are run: ``tanuki --version`` and ``--help`` tou
 """
 
 import difflib
+import functools
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
@@ -33,6 +35,20 @@ _MODULES: Final = {"pull": "models", "rm": "models"}
 """Commands that live in a module of another name; each is the module's ``<command>_app``."""
 
 
+def show_help(command: Any, ctx: Any, formatter: Any) -> None:
+    """Write the help page of ``command``; laid out by :mod:`tanuki_cli.cli.help`."""
+    columns = shutil.get_terminal_size().columns
+    formatter.write(importlib.import_module("tanuki_cli.cli.help").help_page(command, ctx, columns=columns))
+
+
+def with_our_help(command: Any) -> Any:
+    """Let ``command`` and everything below it show our help page."""
+    command.format_help = functools.partial(show_help, command)
+    for child in getattr(command, "commands", {}).values():
+        with_our_help(child)
+    return command
+
+
 class CommandGroup(typer.core.TyperGroup):
     """The commands of the table above, imported one at a time."""
 
@@ -43,15 +59,15 @@ class CommandGroup(typer.core.TyperGroup):
         return list(_COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command, in the user's language; a stand-in while they are only listed."""
+        """The command; a stand-in while they are only listed."""
         if cmd_name not in _COMMANDS:
             return None
         if self._listing:
-            return typer.core.TyperCommand(cmd_name, help=_(_COMMANDS[cmd_name]))
+            return typer.core.TyperCommand(cmd_name, help=_COMMANDS[cmd_name])
         module = importlib.import_module(f"tanuki_cli.cli.{_MODULES.get(cmd_name, cmd_name)}")
         command = typer.main.get_command(getattr(module, f"{cmd_name}_app"))
         command.name = cmd_name
-        return importlib.import_module("tanuki_cli.cli.help").translated(command)
+        return with_our_help(command)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As click's, but an unknown command suggests the nearest."""
@@ -68,7 +84,7 @@ class CommandGroup(typer.core.TyperGroup):
         """The list of commands, without importing them."""
         self._listing = True
         try:
-            super().format_help(ctx, formatter)
+            show_help(self, ctx, formatter)
         finally:
             self._listing = False
 
@@ -92,6 +108,7 @@ app = typer.Typer(
     help=N_("Talk to the Japanese language model Tanuki in a terminal."),
     epilog="tanuki chat -m mame · tanuki ask -m mame 'あなたは誰?'",
     context_settings={"help_option_names": ["--help", "-h"]},
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 

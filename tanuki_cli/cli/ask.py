@@ -2,23 +2,27 @@
 
 import json
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tanuki_cli.cli.context import CommandContext, prepare
-from tanuki_cli.cli.conversations import open_history, starting_conversation, warn_history_failed
+from tanuki_cli.cli.conversations import (
+    open_history,
+    resumed_settings,
+    starting_conversation,
+    warn_history_failed,
+)
 from tanuki_cli.cli.options import ChatOptions, takes
 from tanuki_cli.cli.question import Question, read_question, truncate_question
 from tanuki_cli.cli.target import open_model
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import Chunk
-from tanuki_cli.errors import InterruptedByUser
+from tanuki_cli.errors import InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.session import ChatSession, OpenedModel
-from tanuki_cli.terminal.answer import NoAnswer, open_answer
+from tanuki_cli.terminal.answer import NoStream, open_answer
 from tanuki_cli.terminal.statistics import describe_turn
 
 ask_app = typer.Typer(add_completion=False)
@@ -26,7 +30,6 @@ ask_app = typer.Typer(add_completion=False)
 _HELP = N_(
     """Ask one question and print the answer.
 
-\b
 Examples:
   tanuki ask 信楽焼のたぬきについて教えて
   git diff | tanuki ask この変更を一行で説明して
@@ -78,11 +81,13 @@ def ask(
     )
     store = open_history(context)
     conversation = starting_conversation(context, options, store)
-    with closing(open_model(context, assume_yes=options.yes)) as model:
+    context = replace(context, settings=resumed_settings(context, options, conversation))
+    with closing(open_model(context, options)) as model:
         session = ChatSession(
             model.engine,
             conversation,
             context.settings.sampling,
+            reference=model.reference,
             store=store if context.settings.save else None,
             on_history_error=lambda error: warn_history_failed(context, error),
         )
@@ -110,30 +115,31 @@ def _answer(
 ) -> None:
     """Stream the answer out. Raises InterruptedByUser after a Ctrl-C, when all is printed and saved."""
     machine = as_json or as_jsonl
-    writer = NoAnswer() if machine else open_answer(context.console, context.settings)
+    writer = NoStream() if machine else open_answer(context.console, context.settings)
     with closing(session.send(text)) as chunks:
         try:
             for chunk in chunks:
                 writer.feed(chunk.text)
                 if as_jsonl and chunk.text:
                     _write_json(context, {"delta": chunk.text})
-                _announce(context, chunk)
-        finally:
-            writer.finish()
+        except TanukiError:
+            writer.interrupt()
+            raise
+        writer.finish()
+    _announce(context, session)
     if machine:
         _write_json(context, _result(session, model))
     if session.last_turn is not None and session.last_turn.finish_reason == "interrupted":
         raise InterruptedByUser(_("Interrupted."))
 
 
-def _announce(context: CommandContext, chunk: Chunk) -> None:
-    if chunk.plan is not None and chunk.plan.dropped:
+def _announce(context: CommandContext, session: ChatSession) -> None:
+    plan, turn = session.last_plan, session.last_turn
+    if plan is not None and plan.dropped:
         context.console.note(
-            _("The context is full: the oldest {count} messages are not sent.").format(
-                count=chunk.plan.dropped
-            )
+            _("The context is full: the oldest {count} messages are not sent.").format(count=plan.dropped)
         )
-    if chunk.finish_reason == "length":
+    if turn is not None and turn.finish_reason == "length":
         context.console.note(
             _("The answer reached its limit; --max-new-tokens allows longer ones, --continue goes on.")
         )

@@ -1,13 +1,13 @@
 """``tanuki chat``: a conversation, at a prompt or line by line from a script."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, BinaryIO, Final
 
 import typer
 
 from tanuki_cli.cli.context import CommandContext, prepare
-from tanuki_cli.cli.conversations import open_history, starting_conversation
+from tanuki_cli.cli.conversations import open_history, resumed_settings, starting_conversation
 from tanuki_cli.cli.options import ChatOptions, takes
 from tanuki_cli.cli.target import open_model
 from tanuki_cli.errors import InterruptedByUser
@@ -23,7 +23,6 @@ chat_app = typer.Typer(add_completion=False)
 _HELP = N_(
     """Talk with the model, with history.
 
-\b
 Examples:
   tanuki chat -m mame
   tanuki chat --continue
@@ -52,9 +51,10 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
     context = prepare(ctx, options)
     history = open_history(context)
     conversation = starting_conversation(context, options, history)
+    context = replace(context, settings=resumed_settings(context, options, conversation))
 
     def open_by_reference(reference: str) -> OpenedModel:
-        return open_model(context, reference=reference, assume_yes=options.yes)
+        return open_model(context, options, reference=reference)
 
     chat = Chat(
         console=context.console,

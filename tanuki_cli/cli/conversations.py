@@ -1,16 +1,19 @@
 """Which conversation a command works in, and whether it is kept."""
 
+from dataclasses import asdict
+
 from tanuki_cli.cli.context import CommandContext
-from tanuki_cli.cli.options import ChatOptions
+from tanuki_cli.cli.options import ChatOptions, apply_options
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _
+from tanuki_cli.settings import Settings, with_values
 
 
 def open_history(context: CommandContext) -> HistoryStore:
     """The history of this user; nothing is created before the first write."""
-    return HistoryStore(context.directories.history_file)
+    return HistoryStore(context.directories.history_file, notify=context.console.warn)
 
 
 def starting_conversation(context: CommandContext, options: ChatOptions, store: HistoryStore) -> Conversation:
@@ -39,6 +42,18 @@ def starting_conversation(context: CommandContext, options: ChatOptions, store: 
             )
         )
     return conversation
+
+
+def resumed_settings(context: CommandContext, options: ChatOptions, conversation: Conversation) -> Settings:
+    """The settings to go on with: those of the conversation, with this command line's over them.
+
+    A new conversation has the settings of the context.
+    """
+    if not conversation.nodes:
+        return context.settings
+    kept = conversation.settings
+    values = {**asdict(kept.sampling), "model": kept.model, "context_length": kept.context_length}
+    return apply_options(with_values(context.settings, values), options)
 
 
 def warn_history_failed(context: CommandContext, error: HistoryError) -> None:

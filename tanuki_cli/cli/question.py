@@ -9,7 +9,7 @@ from typing import TextIO
 from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import guard_markers
-from tanuki_cli.text_files import decode_text, read_text_file
+from tanuki_cli.text_files import decode_text, fenced, read_text_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +21,7 @@ class Attachment:
 
     def render(self) -> str:
         """The text as it stands in the question: a file fenced under its name, piped text as it is."""
-        if not self.name:
-            return self.text.strip("\n")
-        fence = "```"
-        while fence in self.text:
-            fence += "`"
-        return f"{self.name}:\n{fence}\n{self.text.strip(chr(10))}\n{fence}"
+        return fenced(self.name, self.text) if self.name else self.text.strip("\n")
 
 
 @dataclass(frozen=True, slots=True)

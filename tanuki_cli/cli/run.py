@@ -7,7 +7,7 @@ import typer
 import typer.main
 
 from tanuki_cli.cli.context import Environment
-from tanuki_cli.cli.help import parser_error, translated
+from tanuki_cli.cli.help import parser_error
 from tanuki_cli.errors import ClosedPipeError, ExitCode, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.console import Console
@@ -18,7 +18,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     environment = Environment.of_process()
     debug = "--debug" in arguments
     try:
-        command = translated(typer.main.get_command(app))
+        command = typer.main.get_command(app)
         result = command.main(
             args=list(arguments), prog_name="tanuki", standalone_mode=False, obj=environment
         )
@@ -34,13 +34,13 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     except Exception as exc:  # the last border: whatever is left becomes a sentence as well
         if debug:
             raise
-        error = _foreign(exc, list(arguments))
+        error = _foreign(exc)
     return _report(error, environment, arguments)
 
 
-def _foreign(exc: Exception, arguments: list[str]) -> TanukiError:
+def _foreign(exc: Exception) -> TanukiError:
     if hasattr(exc, "format_message"):  # an error of the command line parser
-        return parser_error(exc, arguments)
+        return parser_error(exc)
     return TanukiError(
         _("Unexpected error: {kind}: {detail}").format(kind=type(exc).__name__, detail=exc),
         hint=_("Run the command again with --debug and report what it prints."),

@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
@@ -157,8 +157,7 @@ class _Reader:
         self._check(end)
         numbers.frombytes(self._data[self._position : end])
         self._position = end
-        values: list[float] = numbers.tolist()
-        return values
+        return cast("list[float]", numbers.tolist())
 
     def _strings(self, count: int) -> list[str]:
         """The hot loop: a vocabulary has 65,000 strings."""

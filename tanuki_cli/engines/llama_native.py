@@ -32,11 +32,7 @@ class NativeError(Exception):
 
 
 class DecodeAborted(Exception):
-    """The stop callback asked for it; ``complete`` positions are whole in the KV cache."""
-
-    def __init__(self, complete: int) -> None:
-        super().__init__(complete)
-        self.complete = complete
+    """The stop callback asked for it; what the batch was to compute is not whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +72,7 @@ class _Log:
         """Take the log over (before anything native runs), and start the backends once."""
         self._debug = debug
         if not self._initialized:
-            native.llama_log_set(self._callback, None)  # type: ignore[arg-type]
+            native.llama_log_set(self._callback, None)
             native.llama_backend_init()
             self._initialized = True
 
@@ -199,14 +195,13 @@ class Context:
         else:
             status = self._decode_with_stop(should_stop)
         if status == _ABORTED:
-            raise DecodeAborted(int(native.llama_memory_seq_pos_max(self._memory, _SEQUENCE)) + 1)
+            raise DecodeAborted
         if status != 0:
             raise NativeError(_explanation() or f"llama_decode: {status}")
 
     def _decode_with_stop(self, should_stop: Callable[[], bool]) -> int:
         interrupted: list[BaseException] = []
 
-        @native.ggml_abort_callback
         def ask(_data: int) -> bool:
             # An exception cannot pass through native code: ctypes would print and forget it.
             try:
@@ -215,12 +210,12 @@ class Context:
                 interrupted.append(exc)
                 return True
 
-        _log.errors.clear()
-        native.llama_set_abort_callback(self.handle, ask, None)  # type: ignore[arg-type]
+        callback = native.ggml_abort_callback(ask)
+        native.llama_set_abort_callback(self.handle, callback, None)
         try:
             status = native.llama_decode(self.handle, self._batch)
         finally:
-            native.llama_set_abort_callback(self.handle, self._no_abort, None)  # type: ignore[arg-type]
+            native.llama_set_abort_callback(self.handle, self._no_abort, None)
         if interrupted:
             raise interrupted[0]
         return int(status)

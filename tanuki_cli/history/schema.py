@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tanuki_cli.errors import HistoryError
+from tanuki_cli.history.search import CREATE_INDEX, index_text
 from tanuki_cli.i18n import _
 
 _CREATE_TABLES: Final = (
@@ -59,7 +60,15 @@ def _to_1(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_to_1,)
+def _to_2(connection: sqlite3.Connection) -> None:
+    """The search index, with what was saved before it."""
+    for statement in CREATE_INDEX:
+        connection.execute(statement)
+    for number, content in connection.execute("SELECT number, content FROM nodes").fetchall():
+        index_text(connection, number, content)
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_to_1, _to_2)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 

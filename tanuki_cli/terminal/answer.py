@@ -1,62 +1,43 @@
 """An answer on stdout as it is generated: rendered on a terminal, plain everywhere else."""
 
-from typing import Protocol
+import shutil
 
 from tanuki_cli.settings import Settings
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.sanitize import Sanitizer
+from tanuki_cli.terminal.plain import AnswerStream, PlainStream
 
 
-class AnswerWriter(Protocol):
-    """Where the text of one answer goes."""
-
-    def feed(self, text: str) -> None:
-        """Show more of the answer. Raises ClosedPipeError if the reader went away."""
-
-    def finish(self) -> None:
-        """End the answer with exactly one newline."""
-
-
-class PlainAnswer:
-    """The text itself. Line ends at the very end are held back, so that exactly one comes out."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._sanitizer = Sanitizer() if console.out_is_terminal else None
-        self._held = ""
-
-    def feed(self, text: str) -> None:
-        """Show more of the answer. Raises ClosedPipeError if the reader went away."""
-        if self._sanitizer is not None:
-            text = self._sanitizer.feed(text)
-        text = self._held + text
-        shown = text.rstrip("\n")
-        self._held = text[len(shown) :]
-        if shown:
-            self._console.write(shown)
-
-    def finish(self) -> None:
-        """End the answer with exactly one newline."""
-        rest = self._sanitizer.finish() if self._sanitizer is not None else ""
-        self._console.write((self._held + rest).rstrip("\n") + "\n" if rest else "\n")
-        self._held = ""
-
-
-class NoAnswer:
-    """Nothing is shown; the caller prints the answer whole (``--json``)."""
+class NoStream:
+    """Shows nothing; the caller prints the answer whole (``--json``)."""
 
     def feed(self, text: str) -> None:
         """Take text and show nothing."""
 
+    def draw(self) -> None:
+        """Nothing waits to be shown."""
+
     def finish(self) -> None:
         """Nothing to end."""
 
+    def interrupt(self) -> None:
+        """Nothing to end."""
 
-def open_answer(console: Console, settings: Settings) -> AnswerWriter:
-    """The writer that fits stdout: rendered Markdown on a terminal that can, else plain text."""
+
+def open_answer(console: Console, settings: Settings) -> AnswerStream:
+    """The stream that fits stdout: rendered Markdown on a terminal that can, else plain text."""
     if settings.plain or not console.out_can_move_cursor:
-        return PlainAnswer(console)
-    # Rendering needs rich.markdown and a syntax highlighter; a pipe must not wait for them.
-    from tanuki_cli.terminal.markdown import MarkdownAnswer
+        return PlainStream(console.write)
+    # Rendering needs a Markdown parser and a highlighter; a pipe must not wait for their import.
+    from tanuki_cli.terminal.markdown import MarkdownStream
+    from tanuki_cli.terminal.theme import THEMES, Look, detect_theme
 
-    return MarkdownAnswer(console, theme=settings.theme)
+    theme = THEMES[detect_theme(settings.theme, console.environ)]
+    look = Look(
+        theme=theme if console.out_has_color else theme.without_color(), ambiguous=console.ambiguous_width
+    )
+    return MarkdownStream(
+        console.write,
+        look=look,
+        width=lambda: shutil.get_terminal_size().columns,
+        height=lambda: shutil.get_terminal_size().lines,
+    )

@@ -52,6 +52,7 @@ class Chat:
             model.engine,
             conversation,
             settings.sampling,
+            reference=model.reference,
             store=history if settings.save else None,
             on_history_error=self._history_failed,
         )
@@ -93,12 +94,17 @@ class Chat:
                             self._show_waiting(False)
                             begun = True
                         writer.feed(chunk.text)
-        finally:
-            if begun:
-                writer.finish()
-            else:
-                self._show_waiting(False)
+        except BaseException:
+            self._end(writer.interrupt if begun else None)
+            raise
+        self._end(writer.finish if begun else None)
         self._after_turn()
+
+    def _end(self, end: Callable[[], None] | None) -> None:
+        if end is None:
+            self._show_waiting(False)
+        else:
+            end()
 
     def _show_waiting(self, waiting: bool) -> None:
         """A mark on the answer's line while the prompt is processed; it is gone when text comes."""
@@ -141,10 +147,13 @@ class Chat:
             raise
         finally:
             self.session.engine = self.model.engine
+            self.session.reference = self.model.reference
         self._announced_dropped = 0
 
     def start(self, conversation: Conversation) -> None:
-        """Go on in ``conversation``."""
+        """Go on in ``conversation``, with the sampling options it had."""
+        if conversation.nodes:
+            self.set_sampling(conversation.settings.sampling)
         self.session.switch_conversation(conversation)
         self._announced_dropped = 0
         self.attachments.clear()

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.terminal import command_actions as actions
+from tanuki_cli.terminal import conversation_commands, program_commands
 from tanuki_cli.terminal.chat import Chat
 
 Completes = Literal["", "command", "model", "setting", "conversation", "path", "node", "language", "switch"]
@@ -33,100 +33,118 @@ class Command:
 def _help(chat: Chat, argument: str) -> None:
     if argument:
         command = find_command(argument.lstrip("/"))
-        actions.show_rows(chat, [(command.usage, _(command.summary))])
+        program_commands.show_rows(chat, [(command.usage, _(command.summary))])
         return
-    actions.show_rows(chat, [(command.usage, _(command.summary)) for command in COMMANDS])
-    actions.show_keys(chat)
-    actions.show_suggestions(chat)
+    program_commands.show_rows(chat, [(command.usage, _(command.summary)) for command in COMMANDS])
+    program_commands.show_keys(chat)
+    program_commands.show_suggestions(chat)
 
 
 COMMANDS: Final[tuple[Command, ...]] = (
     Command(
         name="help", run=_help, argument=N_("[COMMAND]"), summary=N_("show this help"), completes="command"
     ),
-    Command(name="exit", run=actions.leave, summary=N_("leave; Ctrl-D does too")),
-    Command(name="new", run=actions.new, summary=N_("begin a new conversation")),
-    Command(name="retry", run=actions.retry, summary=N_("answer the last question again")),
-    Command(name="undo", run=actions.undo, summary=N_("take the last turn back")),
+    Command(name="exit", run=program_commands.leave, summary=N_("leave; Ctrl-D does too")),
+    Command(name="new", run=conversation_commands.new, summary=N_("begin a new conversation")),
+    Command(name="retry", run=conversation_commands.retry, summary=N_("answer the last question again")),
+    Command(name="undo", run=conversation_commands.undo, summary=N_("take the last turn back")),
     Command(
         name="edit",
-        run=actions.edit,
+        run=conversation_commands.edit,
         argument=N_("[N]"),
         summary=N_("edit question N (the last one) and ask it again"),
         completes="node",
     ),
     Command(
         name="branch",
-        run=actions.branch,
+        run=conversation_commands.branch,
         argument=N_("[N]"),
         summary=N_("list the other answers, or go to message N"),
         completes="node",
     ),
     Command(
         name="system",
-        run=actions.system,
+        run=program_commands.system,
         argument=N_("[TEXT|-]"),
         summary=N_("show or set the system text; - restores it"),
     ),
     Command(
         name="model",
-        run=actions.model,
+        run=program_commands.model,
         argument=N_("[MODEL]"),
         summary=N_("show or change the model"),
         completes="model",
     ),
     Command(
         name="set",
-        run=actions.set_option,
+        run=program_commands.set_option,
         argument=N_("KEY VALUE"),
         summary=N_("change a setting of this chat"),
         completes="setting",
     ),
-    Command(name="params", run=actions.params, summary=N_("show the settings of this chat")),
-    Command(name="history", run=actions.tree, summary=N_("show the messages of this conversation as a tree")),
-    Command(name="search", run=actions.search, argument=N_("TEXT"), summary=N_("search all conversations")),
+    Command(name="params", run=program_commands.params, summary=N_("show the settings of this chat")),
+    Command(
+        name="history",
+        run=conversation_commands.tree,
+        summary=N_("show the messages of this conversation as a tree"),
+    ),
+    Command(
+        name="search",
+        run=conversation_commands.search,
+        argument=N_("TEXT"),
+        summary=N_("search all conversations"),
+    ),
     Command(
         name="resume",
-        run=actions.resume,
+        run=conversation_commands.resume,
         argument=N_("[ID]"),
         summary=N_("list the conversations, or go on with one"),
         completes="conversation",
     ),
-    Command(name="title", run=actions.title, argument=N_("[TEXT]"), summary=N_("show or set the title")),
-    Command(name="save", run=actions.save, summary=N_("keep this conversation in the history from now on")),
+    Command(
+        name="title",
+        run=conversation_commands.title,
+        argument=N_("[TEXT]"),
+        summary=N_("show or set the title"),
+    ),
+    Command(
+        name="save",
+        run=conversation_commands.save,
+        summary=N_("keep this conversation in the history from now on"),
+    ),
     Command(
         name="export",
-        run=actions.export,
+        run=conversation_commands.export,
         argument=N_("PATH"),
         summary=N_("write the conversation to a .md, .json or .jsonl file"),
         completes="path",
     ),
     Command(
         name="copy",
-        run=actions.copy,
+        run=program_commands.copy,
         argument=N_("[code]"),
         summary=N_("copy the last answer, or its last code block"),
     ),
     Command(
         name="file",
-        run=actions.attach_file,
+        run=program_commands.attach_file,
         argument=N_("PATH"),
         summary=N_("add a text file to the next message"),
         completes="path",
     ),
-    Command(name="paste", run=actions.paste, summary=N_("add the clipboard to the next message")),
-    Command(name="context", run=actions.context, summary=N_("show what the model sees")),
+    Command(name="paste", run=program_commands.paste, summary=N_("add the clipboard to the next message")),
+    Command(name="context", run=program_commands.context, summary=N_("show what the model sees")),
     Command(
         name="stats",
-        run=actions.stats,
+        run=program_commands.stats,
         argument="[on|off]",
         summary=N_("show speed and token counts after each answer"),
         completes="switch",
     ),
-    Command(name="clear", run=actions.clear, summary=N_("clear the screen")),
+    Command(name="clear", run=program_commands.clear, summary=N_("clear the screen")),
     Command(
         name="lang",
-        run=actions.lang,
+        run=program_commands.lang,
         argument="[ja|en]",
         summary=N_("change the language of the messages"),
         completes="language",

@@ -5,13 +5,13 @@ from collections.abc import Iterable
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
 
-from tanuki_cli.catalog import reference_names
+from tanuki_cli.catalog import FAMILIES, PRACTICE_NAME, VARIANTS
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.i18n import LANGUAGES, _
 from tanuki_cli.settings import SPECS
 from tanuki_cli.terminal.chat import Chat
-from tanuki_cli.terminal.command_actions import SAMPLING_KEYS
 from tanuki_cli.terminal.commands import COMMANDS, Completes, is_command
+from tanuki_cli.terminal.program_commands import SAMPLING_KEYS
 from tanuki_cli.terminal.sanitize import sanitize
 
 _MOST = 50
@@ -49,7 +49,7 @@ class ChatCompleter(Completer):
         if kind == "command":
             return [(command.name, _(command.summary)) for command in COMMANDS]
         if kind == "model":
-            return [(name, "") for name in reference_names(self._chat.settings.remotes)]
+            return self._models()
         if kind == "setting":
             return [(f"{spec.key} ", _(spec.help)) for spec in SPECS if spec.key in SAMPLING_KEYS]
         if kind == "language":
@@ -62,6 +62,14 @@ class ChatCompleter(Completer):
         if kind == "conversation":
             return self._conversations()
         return []
+
+    def _models(self) -> list[tuple[str, str]]:
+        names = [(name, url) for name, url in self._chat.settings.remotes]
+        names.append((PRACTICE_NAME, _("the practice model")))
+        names += [(family.name, family.title) for family in FAMILIES]
+        return names + [
+            (variant.name, _(variant.caveat or "")) for variant in VARIANTS if not variant.refused
+        ]
 
     def _conversations(self) -> list[tuple[str, str]]:
         try:

@@ -17,6 +17,7 @@ import rich.theme
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.sanitize import sanitize
+from tanuki_cli.terminal.width import default_ambiguous_width, measure_ambiguous_width
 
 _THEME = rich.theme.Theme(
     {
@@ -75,7 +76,8 @@ class Console:
     ) -> None:
         self.streams = streams
         self.quiet = quiet
-        self._environ = environ
+        self.environ = environ
+        self.ambiguous_width = default_ambiguous_width(environ)
         dumb = environ.get("TERM") == "dumb"
         self.in_is_terminal = streams.stdin.isatty()
         self.out_is_terminal = streams.stdout.isatty()
@@ -84,6 +86,12 @@ class Console:
         self.err_can_move_cursor = self.err_is_terminal and not dumb
         self.out_has_color = wants_color(streams.stdout, environ, no_color=no_color)
         self.err_has_color = wants_color(streams.stderr, environ, no_color=no_color)
+
+    def measure_ambiguous_width(self) -> None:
+        """Ask the terminal how wide it draws ※ and its like; the guess by locale stays if it is silent."""
+        if self.in_is_terminal and self.out_can_move_cursor:
+            measured = measure_ambiguous_width(self.streams.stdin, self.streams.stdout)
+            self.ambiguous_width = measured or self.ambiguous_width
 
     @property
     def can_ask(self) -> bool:
@@ -110,7 +118,7 @@ class Console:
             markup=False,
             emoji=False,
             legacy_windows=False,
-            _environ=self._environ,
+            _environ=self.environ,
         )
 
     def write(self, text: str) -> None:

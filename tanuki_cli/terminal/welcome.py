@@ -8,6 +8,7 @@ from tanuki_cli.terminal.width import cell_width
 
 def greet(chat: Chat) -> None:
     """Say what answers, where the help is, and for the practice model what it can be asked."""
+    chat.console.measure_ambiguous_width()
     info = chat.model.engine.info
     note = chat.console.note
     note(
