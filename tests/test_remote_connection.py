@@ -18,7 +18,7 @@ from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.remote import RemoteEngine, open_remote
 from tanuki_cli.engines.remote_credentials import ApiKey, environment_variable, find_api_key
 from tanuki_cli.engines.remote_http import RemoteConnection, RemoteTimeouts
-from tanuki_cli.engines.remote_transport import CancelFlag
+from tanuki_cli.engines.remote_sockets import CancelFlag
 from tanuki_cli.errors import RemoteError, SettingsError
 from tanuki_cli.sampling import SamplingOptions
 from tests.chat_server import ChatServer, Status, chat_answer

@@ -19,15 +19,15 @@ from tanuki_cli.engines.remote_failures import RequestFailed
 from tanuki_cli.engines.remote_http import END, RemoteConnection, RemoteTimeouts
 from tanuki_cli.engines.remote_probe import Server, probe, takes_ids_of
 from tanuki_cli.engines.remote_protocol import (
-    OPTIONAL_FIELDS,
     ChatText,
     Delta,
     Dialect,
     LlamaServerIds,
     RemotePrompt,
     VllmIds,
+    dispensable,
 )
-from tanuki_cli.engines.remote_transport import CancelFlag
+from tanuki_cli.engines.remote_sockets import CancelFlag
 from tanuki_cli.errors import InputError, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import fit_context, prompt_too_long
@@ -87,12 +87,15 @@ class RemoteEngine:
         self._tokenizer = tokenizer if exact else None
         lengths = [length for length in (context_length, self._server.context_length) if length]
         self._context_length = min(lengths, default=DEFAULT_CONTEXT_LENGTH)
+        self._knows_context = bool(lengths)
         self._refused_fields: set[str] = set()
 
     @property
     def info(self) -> EngineInfo:
-        """What runs where, e.g. ``lab``, ``vLLM 0.10.2``, ``gpu1:8000``."""
-        return EngineInfo(model=self._name, engine=self._server.software, device=self._connection.host)
+        """What runs where, e.g. ``lab (tanuki-8b)``, ``vLLM 0.10.2``, ``gpu1:8000``."""
+        served = self._server.model
+        model = self._name if self._name.endswith(served) else f"{self._name} ({served})"
+        return EngineInfo(model=model, engine=self._server.software, device=self._connection.host)
 
     @property
     def server(self) -> Server:
@@ -158,7 +161,7 @@ class RemoteEngine:
                     raise
                 overflow = failure
             else:
-                yield answer.last_chunk()
+                yield answer.last_chunk(seed=None if "seed" in self._refused_fields else options.seed)
                 return
         raise self._too_long(messages[-1], overflow) from overflow
 
@@ -193,7 +196,9 @@ class RemoteEngine:
             yield RemotePrompt(
                 messages=(*head, *turns[2 * dropped :]),
                 ids=None,
-                max_new_tokens=self._context_length - limit,
+                max_new_tokens=self._context_length - limit
+                if self._knows_context
+                else options.max_new_tokens,
             )
 
     def _plan_of(
@@ -254,7 +259,7 @@ class RemoteEngine:
         """Whether the server refused fields that it can do without; they are left out from now on."""
         if failure.status not in (400, 422):
             return False
-        refused = {name for name in OPTIONAL_FIELDS & body.keys() if name in failure.detail}
+        refused = {name for name in dispensable(body) if name in failure.detail}
         self._refused_fields |= refused
         return bool(refused)
 
