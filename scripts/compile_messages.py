@@ -6,6 +6,7 @@ python -m scripts.compile_messages --check    exit code 1 if it is not up to dat
 
 import argparse
 import io
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,8 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import PoFileError, read_po
 
 LOCALE_DIR: Final = Path(__file__).resolve().parent.parent / "tanuki_cli" / "locale"
+# Babel does not know this escape; it keeps the lines of a paragraph of --help apart.
+_BACKSPACE: Final = re.compile(rb"((?<!\\)(?:\\\\)*)\\b")
 
 
 class CatalogueError(Exception):
@@ -37,7 +40,8 @@ def merge(paths: Iterable[Path]) -> dict[str, str]:
     merged: dict[str, tuple[str, Path]] = {}
     for path in sorted(paths):
         try:
-            catalog = read_po(io.BytesIO(path.read_bytes()), abort_invalid=True, charset="utf-8")
+            text = _BACKSPACE.sub(rb"\1\b", path.read_bytes())
+            catalog = read_po(io.BytesIO(text), abort_invalid=True, charset="utf-8")
         except (PoFileError, ValueError, OSError) as exc:
             raise CatalogueError(f"{path.name}: {exc}") from exc
         for message in catalog:

@@ -48,7 +48,7 @@ class SettingSpec:
             return "true, false"
         if self.minimum is None or self.maximum is None:
             return ""
-        return _("{minimum:g} to {maximum:g}").format(minimum=self.minimum, maximum=self.maximum)
+        return _("{minimum} to {maximum}").format(minimum=self.minimum, maximum=self.maximum)
 
 
 SPECS: Final[tuple[SettingSpec, ...]] = (

@@ -1,6 +1,7 @@
 """Tiny checkpoints with random weights, laid out like the published ones."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,27 +46,36 @@ def write_checkpoint(
     return directory
 
 
-def write_quantized(directory: Path, *, layout: Layout, bits: int = 4, **settings: Any) -> Path:
+def write_quantized(
+    directory: Path, *, layout: Layout, bits: int = 4, desc_act: bool = False, **settings: Any
+) -> Path:
     """Save the model of :func:`write_checkpoint` with its linear layers rounded to ``bits``.
 
-    GPTQ is the v1 layout under the name AutoGPTQ gives it, AWQ the "gemm" one.
+    GPTQ is the v1 layout under the name AutoGPTQ gives it, AWQ the "gemm" one. ``directory/exact``
+    holds the same numbers as plain float32.
     """
     write_checkpoint(directory, dtype=torch.float16)
     weights = directory / "model.safetensors"
     tensors: dict[str, torch.Tensor] = {}
+    exact: dict[str, torch.Tensor] = {}
     for name, tensor in load_file(weights).items():
-        if name.endswith("_proj.weight"):
-            pack = pack_gptq if layout == "gptq" else pack_awq
-            packed = pack(tensor.float(), bits=bits)
-            tensors |= {name.replace("weight", part): value for part, value in packed.items()}
-        else:
+        exact[name] = tensor.float()
+        if not name.endswith("_proj.weight"):
             tensors[name] = tensor
+            continue
+        if layout == "gptq":
+            packed, exact[name] = pack_gptq(tensor.float(), bits=bits, desc_act=desc_act)
+        else:
+            packed, exact[name] = pack_awq(tensor.float(), bits=bits)
+        tensors |= {name.replace("weight", part): value for part, value in packed.items()}
     weights.unlink()
+    shutil.copytree(directory, directory / "exact")
+    save_file(exact, directory / "exact" / "model.safetensors", metadata={"format": "pt"})
     name = f"gptq_model-{bits}bit-{GROUP_SIZE}g.safetensors" if layout == "gptq" else "model.safetensors"
     save_file(tensors, directory / name, metadata={"format": "pt"})
     quantization: dict[str, Any] = {"quant_method": layout, "bits": bits, "group_size": GROUP_SIZE}
     if layout == "gptq":
-        quantization |= {"sym": True, "desc_act": False, "checkpoint_format": "gptq"}
+        quantization |= {"sym": True, "desc_act": desc_act, "checkpoint_format": "gptq"}
     else:
         quantization |= {"zero_point": True, "version": "gemm", "modules_to_not_convert": None}
     edit_config(directory, quantization_config={**quantization, **settings})
@@ -91,23 +101,35 @@ def _pack_bits(values: torch.Tensor, bits: int, *, dim: int) -> torch.Tensor:
     return words.to(torch.int32).movedim(0, dim).contiguous()
 
 
-def pack_gptq(weight: torch.Tensor, *, bits: int) -> dict[str, torch.Tensor]:
-    """Symmetric GPTQ v1: packed along the inputs, zeros stored minus one. ``weight`` is (out, in)."""
+Packed = tuple[dict[str, torch.Tensor], torch.Tensor]
+"""Tensors by the last part of their names, and the weight that they stand for."""
+
+
+def pack_gptq(weight: torch.Tensor, *, bits: int, desc_act: bool = False) -> Packed:
+    """Symmetric GPTQ v1: packed along the inputs, zeros stored minus one. ``weight`` is (out, in).
+
+    With ``desc_act`` the inputs are grouped in another order than they are stored in.
+    """
     outputs, inputs = weight.shape
-    groups = weight.reshape(outputs, inputs // GROUP_SIZE, GROUP_SIZE)
+    order = torch.randperm(inputs) if desc_act else torch.arange(inputs)
+    groups = weight[:, order].reshape(outputs, inputs // GROUP_SIZE, GROUP_SIZE)
     zero = 2 ** (bits - 1)
     scales = (groups.abs().amax(-1) / (zero - 1)).half()
-    levels = (groups / scales[..., None].float()).round().add(zero).clamp(0, 2 * zero - 1)
-    zeros = torch.full((inputs // GROUP_SIZE, outputs), zero - 1)
-    return {
-        "qweight": _pack_bits(levels.reshape(outputs, inputs).T, bits, dim=0),
-        "qzeros": _pack_bits(zeros, bits, dim=1),
+    grouped = (groups / scales[..., None].float()).round().add(zero).clamp(0, 2 * zero - 1)
+    levels = torch.empty_like(weight)
+    levels[:, order] = grouped.reshape(outputs, inputs)
+    g_idx = torch.empty(inputs, dtype=torch.int32)
+    g_idx[order] = torch.arange(inputs, dtype=torch.int32) // GROUP_SIZE
+    packed = {
+        "qweight": _pack_bits(levels.T, bits, dim=0),
+        "qzeros": _pack_bits(torch.full((inputs // GROUP_SIZE, outputs), zero - 1), bits, dim=1),
         "scales": scales.T.contiguous(),
-        "g_idx": torch.arange(inputs, dtype=torch.int32) // GROUP_SIZE,
+        "g_idx": g_idx,
     }
+    return packed, (levels - zero) * scales.float()[:, g_idx.long()]
 
 
-def pack_awq(weight: torch.Tensor, *, bits: int) -> dict[str, torch.Tensor]:
+def pack_awq(weight: torch.Tensor, *, bits: int) -> Packed:
     """AWQ "gemm" with zero points: packed along the outputs in AWQ's nibble order."""
     outputs, inputs = weight.shape
     groups = weight.reshape(outputs, inputs // GROUP_SIZE, GROUP_SIZE)
@@ -121,8 +143,10 @@ def pack_awq(weight: torch.Tensor, *, bits: int) -> dict[str, torch.Tensor]:
         shuffled = values.reshape(values.shape[0], -1, 8)[..., list(AWQ_NIBBLES)]
         return _pack_bits(shuffled.reshape(values.shape), bits, dim=1)
 
-    return {
+    packed = {
         "qweight": pack(levels.reshape(outputs, inputs).T),
         "qzeros": pack(zeros.T),
         "scales": scales.T.contiguous(),
     }
+    exact = (levels - zeros[..., None]) * scales[..., None].float()
+    return packed, exact.reshape(outputs, inputs)

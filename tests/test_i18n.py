@@ -76,8 +76,10 @@ def slips(msgid: str, text: str) -> Iterator[str]:
         yield "half-width kana"
     if "..." in text:
         yield "three full stops for an ellipsis"
-    if msgid.rstrip().endswith(".") != text.rstrip().endswith("。"):
-        yield "a sentence on one side only"
+    if text.rstrip().endswith("。") and not msgid.rstrip().endswith("."):
+        yield "a sentence for a phrase"
+    if text.rstrip().endswith(".") and not text.isascii():
+        yield "an ASCII full stop"
     if text != unicodedata.normalize("NFC", text):
         yield "decomposed characters"
     if any(character in text for character in "，．；"):
@@ -98,8 +100,9 @@ def test_slips_are_seen() -> None:
     assert list(slips("Done.", "ｵﾜﾘ...")) == [
         "half-width kana",
         "three full stops for an ellipsis",
-        "a sentence on one side only",
+        "an ASCII full stop",
     ]
+    assert list(slips("done", "終わりました。")) == ["a sentence for a phrase"]
     assert list(slips("Done. ", "終わりました。")) == ["other white space at an end"]
     assert list(slips("Done.", "か\u3099，。")) == ["decomposed characters", "punctuation of another style"]
 
@@ -120,6 +123,11 @@ def test_catalogues_merge_into_the_same_bytes(tmp_path: Path) -> None:
     assert messages == {"Yes": "はい", "No": "いいえ", "Both": "両方"}
     shuffled = dict(reversed(messages.items()))
     assert compile_messages.compile_catalogue(messages) == compile_messages.compile_catalogue(shuffled)
+
+
+def test_the_escapes_of_help_texts_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.po").write_text(po(("a\\n\\n\\b\\nb\\\\b", "\\b\\\\\\b")), encoding="utf-8")
+    assert compile_messages.merge(tmp_path.glob("*.po")) == {"a\n\n\b\nb\\b": "\b\\\b"}
 
 
 @pytest.mark.parametrize(

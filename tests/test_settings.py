@@ -93,6 +93,8 @@ def test_options_come_first() -> None:
         ("temperature", "inf", "temperature cannot be inf: allowed is 0 to 2."),
         ("top_k", "1.5", "top_k cannot be '1.5': allowed is 0 to 100000."),
         ("top_k", "-1", "top_k cannot be -1: allowed is 0 to 100000."),
+        ("seed", "4294967295", "seed cannot be 4294967295: allowed is 0 to 4294967294."),
+        ("repeat_penalty", "0", "repeat_penalty cannot be 0.0: allowed is 0.1 to 10."),
         ("enter", "maybe", "enter cannot be 'maybe': allowed is send, newline."),
         ("plain", "perhaps", "plain cannot be 'perhaps': allowed is true, false."),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import GenerationCancelled
@@ -122,9 +123,10 @@ def test_it_ends_when_the_context_is_full(model: TransformersModel) -> None:
     assert len(list(model.generate(PROMPT, GREEDY))) == 256 - len(PROMPT)
     full = [*PROMPT, *range(256 - len(PROMPT))]
     assert list(model.generate(full, GREEDY)) == []
-    for wrong in ([], [*full, 1]):
-        with pytest.raises(ValueError, match="tokens"):
-            model.generate(wrong, GREEDY)
+    with pytest.raises(EngineError, match="257"):
+        model.generate([*full, 1], GREEDY)
+    with pytest.raises(ValueError, match="empty"):
+        model.generate([], GREEDY)
 
 
 def test_cancel_before_the_first_step(model: TransformersModel) -> None:
@@ -172,7 +174,7 @@ def test_a_closed_model_says_so(checkpoint: Path) -> None:
     loaded = load(checkpoint)
     loaded.close()
     loaded.close()
-    with pytest.raises(EngineError):
+    with pytest.raises(ValueError, match="closed"):
         loaded.generate(PROMPT, GREEDY)
 
 
@@ -181,7 +183,24 @@ def test_closing_the_model_in_mid_answer(checkpoint: Path) -> None:
     ids = loaded.generate(PROMPT, GREEDY)
     next(ids)
     loaded.close()
-    ids.close()
+    assert list(ids) == []
+
+
+def test_a_new_answer_ends_the_one_before(checkpoint: Path, model: TransformersModel) -> None:
+    earlier = model.generate(PROMPT, GREEDY)
+    next(earlier)
+    later = answer(model, PROMPT[:30], GREEDY, 10)
+    assert list(earlier) == []
+    assert later == answer(load(checkpoint), PROMPT[:30], GREEDY, 10)
+
+
+def test_weights_that_compute_no_numbers(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path) / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.layers.0.mlp.up_proj.weight"][0, 0] = float("nan")
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(EngineError, match="no numbers"):
+        next(load(tmp_path).generate(PROMPT, GREEDY))
 
 
 def test_a_static_cache_and_a_compiled_step_give_the_same(checkpoint: Path, model: TransformersModel) -> None:
@@ -210,8 +229,6 @@ def test_context_length(checkpoint: Path) -> None:
 
 def test_weights_that_lack_a_tensor_are_refused(tmp_path: Path) -> None:
     """transformers would fill it with random numbers."""
-    from safetensors.torch import load_file, save_file
-
     path = write_checkpoint(tmp_path) / "model.safetensors"
     tensors = load_file(path)
     del tensors["model.layers.1.mlp.up_proj.weight"]

@@ -79,7 +79,10 @@ def test_quantized(tmp_path: Path, layout: Any, bits: int) -> None:
     ],
 )
 def test_a_quantisation_no_kernel_runs(tmp_path: Path, changes: dict[str, Any]) -> None:
-    assert "quantised" in refusal(write_quantized(tmp_path, layout="gptq", **changes)).message
+    path = write_quantized(tmp_path, layout="gptq")
+    settings = json.loads((path / "config.json").read_text(encoding="utf-8"))["quantization_config"]
+    edit_config(path, quantization_config={**settings, **changes})
+    assert "quantised" in refusal(path).message
 
 
 def test_the_stop_id_that_both_files_know_wins(checkpoint: Path) -> None:

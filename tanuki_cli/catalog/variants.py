@@ -74,7 +74,7 @@ _GGUF_BITS: Final[Mapping[str, float]] = {
     "IQ1_S": 2.00,
 }
 _CAVEAT_GGUF: Final = N_(
-    "The model card calls GGUF degraded, very likely for llama.cpp's tokenizer; tanuki does not use it."
+    "The model card calls GGUF degraded: very likely llama.cpp's tokenizer, which tanuki does not use."
 )
 _CAVEAT_LOW_BITS: Final = N_("So few bits cost much quality.")
 _CAVEAT_8X8B_GGUF: Final = N_(

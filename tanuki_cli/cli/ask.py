@@ -82,7 +82,7 @@ def ask(
     store = open_history(context)
     conversation = starting_conversation(context, options, store)
     context = replace(context, settings=resumed_settings(context, options, conversation))
-    with closing(open_model(context, assume_yes=options.yes)) as model:
+    with closing(open_model(context, options)) as model:
         session = ChatSession(
             model.engine,
             conversation,

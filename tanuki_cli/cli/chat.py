@@ -54,7 +54,7 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
     context = replace(context, settings=resumed_settings(context, options, conversation))
 
     def open_by_reference(reference: str) -> OpenedModel:
-        return open_model(context, reference=reference, assume_yes=options.yes)
+        return open_model(context, options, reference=reference)
 
     chat = Chat(
         console=context.console,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import typer
 
 from tanuki_cli.cli.options import OutputOptions, apply_options
+from tanuki_cli.errors import SettingsError
 from tanuki_cli.i18n import LANGUAGES, Language, activate
 from tanuki_cli.settings import Directories, Settings, load_settings
 from tanuki_cli.terminal.console import Console, Streams
@@ -65,3 +66,20 @@ def prepare(ctx: typer.Context, options: OutputOptions) -> CommandContext:
         environment.streams, environment.environ, no_color=options.no_color, quiet=options.quiet
     )
     return CommandContext(environment=environment, console=console, settings=settings, debug=options.debug)
+
+
+def prepare_repair(ctx: typer.Context, options: OutputOptions) -> CommandContext:
+    """As :func:`prepare`, but settings that cannot be read do not stop the command that mends them.
+
+    The defaults hold instead.
+    """
+    try:
+        return prepare(ctx, options)
+    except SettingsError:
+        environment: Environment = ctx.find_root().obj
+        console = Console(
+            environment.streams, environment.environ, no_color=options.no_color, quiet=options.quiet
+        )
+        return CommandContext(
+            environment=environment, console=console, settings=Settings(), debug=options.debug
+        )

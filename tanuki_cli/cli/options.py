@@ -70,6 +70,9 @@ class ModelOptions(OutputOptions):
     gpu_layers: Annotated[
         str | None, typer.Option(metavar="LAYERS", help=N_("Layers on the GPU; as many as fit by default."))
     ] = None
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help=N_("Run the code that came with the model (8x8B)."))
+    ] = False
     kv_type: Annotated[
         str | None, typer.Option(metavar="f16|q8_0", help=N_("Precision of the KV cache."))
     ] = None

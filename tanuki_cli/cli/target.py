@@ -22,7 +22,9 @@ from tanuki_cli.catalog import (
 )
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.models import pull_with_progress
+from tanuki_cli.cli.options import ModelOptions
 from tanuki_cli.engines import open_engine
+from tanuki_cli.engines.checkpoint import read_checkpoint
 from tanuki_cli.engines.remote_credentials import KEY_FILE_NAME, find_api_key
 from tanuki_cli.errors import ModelError
 from tanuki_cli.hardware import format_bytes, free_disk_bytes, inspect_machine, installed_engines
@@ -33,14 +35,16 @@ from tanuki_cli.session import OpenedModel
 from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH
 
 
-def open_model(context: CommandContext, *, assume_yes: bool, reference: str | None = None) -> OpenedModel:
+def open_model(
+    context: CommandContext, options: ModelOptions, *, reference: str | None = None
+) -> OpenedModel:
     """Find, if need be download, and load the model ``reference`` (default: the settings').
 
     Raises ModelError if it is unknown or not installed and may not be fetched, DownloadError,
     EngineError, RemoteError.
     """
     name = reference or context.settings.model
-    finder = Finder(context, assume_yes=assume_yes)
+    finder = Finder(context, assume_yes=options.yes)
     target = finder.find(name)
     started = time.monotonic()
     if isinstance(target, RemoteModel):
@@ -49,12 +53,26 @@ def open_model(context: CommandContext, *, assume_yes: bool, reference: str | No
         tokenizer = finder.family_tokenizer()
         engine = open_engine(target, context.settings, api_key=api_key, family_tokenizer=tokenizer)
     else:
-        engine = open_engine(target, context.settings, debug=context.debug)
+        trusted = options.trust_remote_code or _trusts_code_of(target, context)
+        engine = open_engine(target, context.settings, trust_remote_code=trusted, debug=context.debug)
     return OpenedModel(
         engine=engine,
         reference=target.name if name == "auto" else name,
         load_s=time.monotonic() - started,
         practice=isinstance(target, LocalModel) and target.practice,
+    )
+
+
+def _trusts_code_of(target: LocalModel, context: CommandContext) -> bool:
+    """Ask whether code that came with a checkpoint may run; no on anything but a terminal."""
+    if target.format != "safetensors" or not context.console.can_ask:
+        return False
+    code = read_checkpoint(target.path).custom_code
+    return code is not None and context.console.confirm(
+        _("{name} brings Python code of its own ({code}). Run it with all your rights?").format(
+            name=target.name, code=code
+        ),
+        default=False,
     )
 
 

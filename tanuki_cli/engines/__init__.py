@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel, RemoteModel, Target
 from tanuki_cli.engines.base import Engine
+from tanuki_cli.engines.checkpoint import read_checkpoint
 from tanuki_cli.engines.gguf import GgufFile, read_gguf
 from tanuki_cli.engines.gguf_tokenizer import tokenizer_from_metadata
 from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
@@ -23,19 +24,21 @@ def open_engine(
     *,
     api_key: ApiKey | None = None,
     family_tokenizer: Path | None = None,
+    trust_remote_code: bool = False,
     debug: bool = False,
 ) -> Engine:
     """Load ``target`` on the engine for its format. Backends are imported only here, when used.
 
     ``api_key`` and ``family_tokenizer`` (a tokenizer.json, to send exact ids to a server that takes
-    them) are for remote models. ``debug`` lets the backend's own log through. Raises EngineError or
+    them) are for remote models. ``trust_remote_code`` is the user's yes to running code that came with
+    a checkpoint. ``debug`` lets the backend's own log through. Raises EngineError or
     RemoteError.
     """
     if isinstance(target, RemoteModel):
         return _open_remote(target, settings, api_key, family_tokenizer)
     if target.format == "gguf":
         return _open_gguf(target, settings, debug=debug)
-    return _open_checkpoint(target, settings, debug=debug)
+    return _open_checkpoint(target, settings, debug=debug, trust_remote_code=trust_remote_code)
 
 
 def _open_gguf(target: LocalModel, settings: Settings, *, debug: bool) -> Engine:
@@ -87,8 +90,23 @@ def _same_pieces(tokenizer: ChatTokenizer, pieces: list[str]) -> bool:
     return different <= _MOST_DIFFERENT_PIECES * len(own)
 
 
-def _open_checkpoint(target: LocalModel, settings: Settings, *, debug: bool) -> Engine:
-    raise EngineError("")
+def _open_checkpoint(
+    target: LocalModel, settings: Settings, *, debug: bool, trust_remote_code: bool
+) -> Engine:
+    checkpoint = read_checkpoint(target.path)
+    tokenizer = ChatTokenizer.from_file(
+        target.tokenizer or target.path / "tokenizer.json",
+        bos_id=checkpoint.bos_id,
+        eos_id=checkpoint.eos_id,
+        vocab_size=checkpoint.vocab_size,
+    )
+    verify_tokenizer(tokenizer)
+    from tanuki_cli.engines.transformers import load_transformers
+
+    model = load_transformers(
+        target, settings, debug=debug, checkpoint=checkpoint, trust_remote_code=trust_remote_code
+    )
+    return LocalEngine(model, tokenizer)
 
 
 def _open_remote(

@@ -76,6 +76,7 @@ class TransformersModel:
         self._ids: list[int] = []  # what the cache holds
         self._cached_tokens = 0
         self._cancelled = False
+        self._running: Generator[int, None, None] | None = None
         self._errors = (Exception,) if custom_code else (RuntimeError,)
         if self._device.type == "cpu" and not self._static:
             # A step of a large model takes seconds here; Ctrl-C must not wait for its end.
@@ -101,15 +102,38 @@ class TransformersModel:
         """Yield the ids that follow ``prompt_ids`` until closed or the context is full.
 
         The cache keeps what was processed, so that a prompt that begins the same costs only its end.
-        Raises ValueError for an empty prompt or one beyond the context, EngineError, and
-        GenerationCancelled after :meth:`cancel`.
+        Ends an earlier generator of this model. Raises EngineError, and GenerationCancelled after
+        :meth:`cancel`; ValueError for an empty prompt and after :meth:`close`.
         """
-        if self._model is None:
-            raise EngineError(_("The model was closed."))
-        if not 0 < len(prompt_ids) <= self._context_length:
-            raise ValueError(f"a prompt of {len(prompt_ids)} tokens, the context has {self._context_length}")
+        if self._model is None or not prompt_ids:
+            raise ValueError("the model is closed" if self._model is None else "the prompt is empty")
+        if len(prompt_ids) > self._context_length:
+            raise EngineError(
+                _("The prompt has {count} tokens, the context {limit}.").format(
+                    count=len(prompt_ids), limit=self._context_length
+                ),
+                hint=_("Use --context-length, or start a new chat."),
+            )
+        if self._running is not None:
+            self._running.close()
         self._cancelled = False
-        return self._generate(list(prompt_ids), options)
+        self._running = self._generate(list(prompt_ids), options)
+        return self._running
+
+    @property
+    def network(self) -> Any:
+        """The ``transformers`` model itself; for measurements."""
+        return self._model
+
+    @torch.no_grad()
+    def logits(self, ids: Sequence[int]) -> torch.Tensor:
+        """Logits after each of ``ids``, float32 of shape (ids, vocabulary); for measurements.
+
+        Nothing is cached and the cache is not used.
+        """
+        output = self._model(input_ids=torch.tensor([ids], device=self._device), use_cache=False)
+        logits: torch.Tensor = output.logits[0].float()
+        return logits
 
     def cancel(self) -> None:
         """Make the running :meth:`generate` raise GenerationCancelled soon; only sets a flag."""
@@ -117,6 +141,8 @@ class TransformersModel:
 
     def close(self) -> None:
         """Free the model. May be called twice."""
+        if self._running is not None:
+            self._running.close()
         self._model = self._decode = self._cache = None
         self._ids = []
         gc.collect()
@@ -136,6 +162,12 @@ class TransformersModel:
             chunk = _CHUNK_ON_CPU if self._device.type == "cpu" else _CHUNK_ON_GPU
             for start in range(self._cached_tokens, len(prompt_ids), chunk):
                 logits = self._feed(prompt_ids[start : start + chunk], self._model)
+            if not logits.isfinite().all():
+                self._ids.clear()
+                raise EngineError(
+                    _("The model computes no numbers: its file is damaged."),
+                    hint=_("Get it again: tanuki pull --verify"),
+                )
             # 3. One token at a time; it is given away before it is fed.
             sampler = TokenSampler(options, prompt_ids=prompt_ids, device=logits.device)
             for remaining in range(self._context_length - len(prompt_ids), 0, -1):
@@ -177,8 +209,6 @@ class TransformersModel:
 
     def _settle_cache(self) -> None:
         """Cut every layer of the cache down to ``_ids``; a step that was broken off left some longer."""
-        if self._cache is None:
-            return
         length = len(self._ids)
         for layer in self._cache.layers:
             if isinstance(layer, StaticLayer):

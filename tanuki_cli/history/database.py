@@ -141,6 +141,12 @@ class Database:
         )
 
 
+def set_aside_files(path: Path) -> list[Path]:
+    """The damaged files that were set aside from ``path``, oldest first."""
+    found = path.parent.glob(f"{path.name}.corrupt-*")
+    return sorted(file for file in found if not file.name.endswith(_SIDE_FILES))
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     """Which file is at ``path``; None if there is none."""
     try:

@@ -2,11 +2,10 @@
 
 import json
 import re
-import sqlite3
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from tanuki_cli.conversation import (
     Conversation,
@@ -39,6 +38,13 @@ INSERT_OR_UPDATE_CONVERSATION: Final = """
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 Value = str | int | float | None
+
+
+class Row(Protocol):
+    """A row by the names of its columns: sqlite3's, or a salvaged one."""
+
+    def __getitem__(self, column: str, /) -> Any:
+        """The value of ``column``."""
 
 
 def storable(text: str) -> str:
@@ -109,7 +115,7 @@ def _generation_values(generation: Generation | None) -> tuple[Value, ...]:
     )
 
 
-def conversation_from_row(row: sqlite3.Row, nodes: Iterable[sqlite3.Row]) -> Conversation:
+def conversation_from_row(row: Row, nodes: Iterable[Row]) -> Conversation:
     """The conversation of a row and its nodes' rows, in their order."""
     conversation = Conversation(
         id=row["id"],
@@ -122,7 +128,7 @@ def conversation_from_row(row: sqlite3.Row, nodes: Iterable[sqlite3.Row]) -> Con
     return conversation
 
 
-def node_from_row(row: sqlite3.Row) -> Node:
+def node_from_row(row: Row) -> Node:
     """A node; an answer that nobody is writing any more comes back as interrupted."""
     generation = None
     if row["model"] is not None:

@@ -1,7 +1,7 @@
 """The store: conversations in, conversations out, nothing overwritten."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +11,8 @@ from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import rows
 from tanuki_cli.history.database import Database
+from tanuki_cli.history.merging import ImportReport, merge
+from tanuki_cli.history.recovery import RecoveryReport, newest_set_aside, read_damaged
 from tanuki_cli.history.search import SearchHit, forget_conversation, index_node, search
 from tanuki_cli.history.titles import automatic_title
 from tanuki_cli.i18n import _
@@ -122,6 +124,19 @@ class HistoryStore:
 
         self._database.write(operation)
 
+    def add(self, conversations: Iterable[Conversation]) -> ImportReport:
+        """Add conversations from a file in one transaction. What is there already stays as it is."""
+        return self._database.write(lambda connection: merge(connection, conversations))
+
+    def recover(self, damaged: Path | None = None) -> RecoveryReport:
+        """Add what can be read of a damaged file (default: the one set aside last), and keep the file.
+
+        Raises HistoryError where there is no such file, or nothing in it can be read.
+        """
+        self.close()
+        recovered = read_damaged(damaged or newest_set_aside(self.path))
+        return RecoveryReport(recovered=recovered, imported=self.add(recovered.conversations))
+
     # --- reading ----------------------------------------------------------------------------------
 
     def load(self, id_prefix: str) -> Conversation:
@@ -142,11 +157,11 @@ class HistoryStore:
         newest = self.list(limit=1)
         return self.load(newest[0].id) if newest else None
 
-    def list(self, *, limit: int | None = None) -> "list[ConversationSummary]":
+    def list(self, *, limit: int | None = None) -> Sequence[ConversationSummary]:
         """The conversations, last talked in first."""
         return self._database.read(lambda connection: _summaries(connection, limit=limit), missing=[])
 
-    def search(self, text: str, *, limit: int = 20) -> "list[SearchHit]":
+    def search(self, text: str, *, limit: int = 20) -> Sequence[SearchHit]:
         """The messages that contain every word of ``text``, newest first, on whatever branch.
 
         Compared after folding: ｶﾞｿﾘﾝ finds ガソリン. A blank text finds nothing.

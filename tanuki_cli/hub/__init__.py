@@ -43,13 +43,19 @@ class Hub:
 
     @classmethod
     def from_environment(
-        cls, environ: Mapping[str, str], directories: Directories, *, offline: bool
+        cls,
+        environ: Mapping[str, str],
+        directories: Directories,
+        *,
+        offline: bool,
+        waits: tuple[float, ...] = _WAITS,
     ) -> "Hub":
         """The hub's cache of this user, by ``HF_HUB_CACHE``, ``HF_HOME`` or its default place."""
         return cls(
             cache=Cache(cache_directory(environ)),
             records=Records(directories.state / "downloads.json"),
             offline=offline,
+            waits=waits,
         )
 
     def locate(self, reference: Downloadable | PathReference) -> LocalModel | None:

@@ -155,7 +155,12 @@ def _transport_fault(exc: Exception, name: str) -> DownloadError:
             _("The secure connection to {host} failed: {reason}").format(host=host, reason=_innermost(exc)),
             hint=_("Check the clock of this machine; behind a company proxy set SSL_CERT_FILE to its CA."),
         )
-    if isinstance(exc, httpx2.ProxyError) or (isinstance(exc, httpx2.ConnectError) and proxy):
+    if isinstance(exc, httpx2.ProxyError):
+        return UnreachableFault(
+            _("The proxy {proxy} refuses: {reason}").format(proxy=proxy, reason=_innermost(exc)),
+            hint=_proxy_hint(),
+        )
+    if isinstance(exc, (httpx2.ConnectError, httpx2.ConnectTimeout)) and proxy:
         return UnreachableFault(
             _("The proxy {proxy} does not answer: {reason}").format(proxy=proxy, reason=_innermost(exc)),
             hint=_proxy_hint(),
@@ -195,13 +200,13 @@ def _proxy_hint() -> str:
 
 
 def _proxy(url: str) -> str | None:
-    """The proxy that requests to ``url`` go through, without its password."""
+    """Host and port of the proxy that requests to ``url`` go through, without its password."""
     parts = urlsplit(url)
     if urllib.request.proxy_bypass(parts.hostname or ""):
         return None
     proxies = urllib.request.getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
-    return proxy.rpartition("@")[2] if proxy else None
+    return proxy.rpartition("://")[2].rpartition("@")[2] if proxy else None
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:

@@ -85,10 +85,12 @@ class Partial:
         self._stream = path.open("ab", buffering=0)
         self.size = 0
         self._hash = new_hash(file)
-        if path.stat().st_size > file.size:
+        present = path.stat().st_size
+        if present > file.size:
             self.restart()
+            present = 0
         with path.open("rb") as source:
-            while self.size < file.size and (block := source.read(_BLOCK)):
+            while self.size < present and (block := source.read(min(_BLOCK, present - self.size))):
                 self._advance(block, received=False)
 
     def write(self, block: bytes) -> None:
@@ -116,12 +118,13 @@ class Partial:
         """Size and digest are those on the hub."""
         return self.size == self._file.size and self._hash.hexdigest() == self._file.digest
 
+    def flush(self) -> None:
+        """Bring everything to the disk, so that a power cut cannot empty a file that was checked."""
+        os.fsync(self._stream.fileno())
+
     def close(self) -> None:
-        """Bring everything to the disk."""
-        try:
-            os.fsync(self._stream.fileno())
-        finally:
-            self._stream.close()
+        """Let go of the file. May be called twice."""
+        self._stream.close()
 
 
 def receive(client: HubClient, file: HubFile, path: Path, *, patience: Patience, meter: Meter) -> None:
@@ -160,6 +163,7 @@ def _receive(client: HubClient, file: HubFile, path: Path, patience: Patience, m
                 if partial.size > before:
                     patience.succeeded()
                 patience.endure(fault)
+        partial.flush()
         return partial.is_right
     finally:
         partial.close()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.errors import InputError
-from tanuki_cli.history import SearchHit
+from tanuki_cli.history import SearchHit, export_text, format_of, write_export
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.editor import edit_text
@@ -160,5 +160,5 @@ def export(chat: Chat, argument: str) -> None:
     if not argument:
         raise InputError(_("/export needs a file name."), hint="/export chat.md")
     path = Path(argument).expanduser()
-    chat.history.export_file(chat.conversation, path)
+    write_export(path, export_text([chat.conversation], format=format_of(path)))
     chat.console.note(_("Written: {path}").format(path=path))

@@ -15,17 +15,25 @@ def edit_text(text: str) -> str | None:
 
     None if the editor failed. Raises InputError if there is no such editor.
     """
-    command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
     descriptor, name = tempfile.mkstemp(prefix="tanuki-", suffix=".md", text=True)
     path = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
-        finished = subprocess.run([*command, name], check=False)
-        return path.read_text(encoding="utf-8").rstrip("\n") if finished.returncode == 0 else None
-    except FileNotFoundError as exc:
+        return path.read_text(encoding="utf-8").rstrip("\n") if edit_file(path) else None
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def edit_file(path: Path) -> bool:
+    """Open ``path`` itself in ``$VISUAL`` or ``$EDITOR`` (else vi), and say whether the editor succeeded.
+
+    Raises InputError if there is no such editor.
+    """
+    command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
+    try:
+        return subprocess.run([*command, str(path)], check=False).returncode == 0
+    except (FileNotFoundError, PermissionError) as exc:
         raise InputError(
             _("The editor {command!r} was not found.").format(command=command[0]), hint="export EDITOR=nano"
         ) from exc
-    finally:
-        path.unlink(missing_ok=True)

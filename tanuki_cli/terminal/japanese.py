@@ -28,7 +28,7 @@ _JAPANESE: Final = re.compile(
     "\U00020000-\U0003ffff]"
 )
 _LETTER: Final = re.compile(
-    "[々〆\u3041-\u309f\u30a1-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f\U00020000-\U0003ffff]"
+    "[々〆\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f\U00020000-\U0003ffff]"
 )
 # A source line at least this wide that stops in mid-sentence was wrapped by its writer's editor;
 # a shorter one was ended on purpose (a verse, an address, a list without markers).
@@ -114,7 +114,7 @@ def wrap_cells(cells: Sequence[Cell], width: int) -> list[list[Cell]]:
             rows.append(trimmed(row))
             row, used = [], 0
             continue
-        if used + cell.width > width and row and cell.text not in _SPACES:
+        while used + cell.width > width and row and cell.text not in _SPACES:
             cut = _cut(row, cell, width)
             rows.append(trimmed(row[:cut]))
             row = row[cut:]

@@ -113,7 +113,9 @@ class MarkdownStream:
         if live:
             frame += "\r"
         if self._live:
-            frame = f"{_BEGIN_FRAME}{_ERASE_BELOW}{frame}{_END_FRAME}"
+            frame = _ERASE_BELOW + frame
+        if self._live and live:
+            frame = f"{_BEGIN_FRAME}{frame}{_END_FRAME}"
         self._live = live
         self._printed = self._printed or bool(rows)
         if frame:

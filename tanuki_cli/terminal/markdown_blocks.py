@@ -12,6 +12,7 @@ from typing import Final
 
 from tanuki_cli.terminal.highlight import Highlighter
 from tanuki_cli.terminal.japanese import Cell, styled_cells, to_cells, trimmed, width_of
+from tanuki_cli.terminal.markdown_containers import Containers, strip_markers
 from tanuki_cli.terminal.markdown_paragraph import Paragraph
 from tanuki_cli.terminal.markdown_table import Table, has_pipe, parse_delimiter, split_row
 from tanuki_cli.terminal.sanitize import sanitize
@@ -20,31 +21,12 @@ from tanuki_cli.terminal.width import cell_width
 
 Row = list[Cell]
 
-_QUOTE: Final = re.compile(r" {0,3}> ?")
-_ITEM: Final = re.compile(r"( {0,3})([-+*]|(\d{1,9})([.)]))(?: {1,4}(?! )| (?= )|$)")
 _HEADING: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*")
 _FENCE: Final = re.compile(r"( {0,3})(`{3,}(?=[^`]*$)|~{3,})[ \t]*(.*)")
 _RULE: Final = re.compile(r" {0,3}([-_*])[ \t]*(?:\1[ \t]*){2,}")
 _RULE_BEGINNING: Final = re.compile(r"[-_* \t]*")
 # What a line begins with that is read as a whole: heading, fence, table.
 _WHOLE: Final = re.compile(r" {0,3}(?:#|`{3}|~{3}|\|)| {4}")
-_LEAST_TEXT: Final = 10
-"""Cells that are kept for the text however deep it is nested."""
-
-
-@dataclass(slots=True)
-class _Quote:
-    """A block quote."""
-
-
-@dataclass(slots=True)
-class _Item:
-    """A list item. ``indent`` counts source columns; ``marker`` is drawn before its first row."""
-
-    indent: int
-    marker: str
-    number: int | None
-    shown: bool = False
 
 
 @dataclass(slots=True)
@@ -62,10 +44,10 @@ class BlockRenderer:
     def __init__(self, look: Look, *, width: int) -> None:
         self.width = width
         self._look = look
-        self._containers: list[_Quote | _Item] = []
+        self._containers = Containers(look)
         self._leaf: Paragraph | _Fence | Table | None = None
         self._candidate: str | None = None  # a line that is a table's header if the next says so
-        self._gap: Row | None = None  # a blank row, owed before the next row
+        self._gap: int | None = None  # a blank row is owed, inside of so many containers
         self._line_open = False
         self._rows: list[Row] = []
         self._started = False
@@ -83,7 +65,7 @@ class BlockRenderer:
         """What would follow the final rows if the source ended with ``text``, at least the last
         ``height`` rows of it. Changes nothing."""
         other = copy(self)
-        other._containers = [copy(container) for container in self._containers]
+        other._containers = self._containers.fork()
         other._rows = []
         other._table_tail, other._optimistic = height, True
         if isinstance(self._leaf, _Fence):
@@ -110,12 +92,11 @@ class BlockRenderer:
         if self._line_open:
             self._paragraph().append(text)
             return True
-        if isinstance(self._leaf, (_Fence, Table)) or cell_width(text) <= self.width:
+        if self._candidate is not None or isinstance(self._leaf, (_Fence, Table)):
             return False
-        _, probe = self._match(text)
-        while match := _QUOTE.match(probe) or _ITEM.match(probe):
-            probe = probe[match.end() :]
-        if _WHOLE.match(probe) or _RULE_BEGINNING.fullmatch(probe):
+        probe = strip_markers(self._containers.match(text)[1])
+        # What fits one row might be the header of a table.
+        if cell_width(probe) <= self.width or _WHOLE.match(probe) or _RULE_BEGINNING.fullmatch(probe):
             return False
         self.line(text)
         self._line_open = True
@@ -127,34 +108,13 @@ class BlockRenderer:
             self._paragraph().append(text)
             self._line_open = False
             return
-        depth, rest = self._match(text)
+        depth, rest = self._containers.match(text)
         if isinstance(self._leaf, _Fence) and depth == len(self._containers):
             self._code_line(self._leaf, rest)
         elif not rest.strip():
             self._blank(depth)
         else:
             self._content(depth, rest)
-
-    # Containers
-
-    def _match(self, text: str) -> tuple[int, str]:
-        """How many open containers ``text`` continues, and what is left of it inside of them."""
-        for depth, container in enumerate(self._containers):
-            text = _detab(text)
-            indent = len(text) - len(text.lstrip(" "))
-            if isinstance(container, _Quote):
-                if not (match := _QUOTE.match(text)):
-                    return depth, text
-                text = text[match.end() :]
-            elif not text.strip():
-                text = ""
-            elif indent >= container.indent:
-                text = text[container.indent :]
-            elif container.number is not None and indent >= 2 and _ITEM.match(text):
-                text = text[indent:]  # two columns are meant as nesting below "1." too
-            else:
-                return depth, text
-        return len(self._containers), _detab(text)
 
     def _content(self, depth: int, rest: str) -> None:
         if self._candidate is not None:
@@ -163,44 +123,26 @@ class BlockRenderer:
             self._flush_candidate()
         continues = isinstance(self._leaf, Paragraph)
         while not _RULE.fullmatch(rest):
-            if match := _QUOTE.match(rest):
-                container: _Quote | _Item = _Quote()
-            elif (match := _ITEM.match(rest)) and (
-                not continues or depth < len(self._containers) or _interrupts(match)
-            ):
-                container = self._item(match, depth)
-            else:
+            begun = self._containers.begin(rest, depth, in_paragraph=continues)
+            if begun is None:
                 break
+            container, rest = begun
             self._close_to(depth)
-            self._containers.append(container)
+            self._containers.push(container)
             depth += 1
             continues = False
-            rest = _detab(rest[match.end() :])
         if rest.strip():
             self._block(depth, rest, lazy=continues)
-
-    def _item(self, match: re.Match[str], depth: int) -> _Item:
-        digits = match[3]
-        indent = match.end() if rest_of(match) else match.end(2) + 1
-        if not digits:
-            bullets = sum(
-                isinstance(each, _Item) and each.number is None for each in self._containers[:depth]
-            )
-            return _Item(indent, self._look.bullets[bullets % 2], None)
-        number = int(digits)
-        before = self._containers[depth] if depth < len(self._containers) else None
-        if isinstance(before, _Item) and before.number is not None:
-            number = max(number, before.number + 1)  # "1. 1. 1." counts
-        return _Item(indent, f"{number}{match[4]}", number)
 
     def _close_to(self, depth: int) -> None:
         """Close the leaf and all containers but the first ``depth``."""
         self._close_leaf()
         while len(self._containers) > depth:
-            last = self._containers[-1]
-            if isinstance(last, _Item) and not last.shown:
+            if self._containers.owes_marker():
                 self._emit([])
             self._containers.pop()
+        if self._gap is not None:
+            self._gap = min(self._gap, depth)
 
     # Leaves
 
@@ -284,15 +226,9 @@ class BlockRenderer:
         self._emit(self._code_cells(fence.highlighter.line(sanitize(text[indent:].expandtabs(4)))))
 
     def _blank(self, depth: int) -> None:
-        while depth < len(self._containers) and isinstance(self._containers[depth], _Item):
-            depth += 1
-        if depth < len(self._containers):
-            self._close_to(depth)
-        else:
-            self._close_leaf()
+        self._close_to(depth)
         if self._started:
-            quotes = [container for container in self._containers if isinstance(container, _Quote)]
-            self._gap = trimmed([cell for _ in quotes for cell in self._quote_bar()])
+            self._gap = depth
 
     def _close_leaf(self) -> None:
         self._flush_candidate()
@@ -312,25 +248,8 @@ class BlockRenderer:
     def _faint(self, text: str) -> Row:
         return to_cells(text, self._look.theme.faint, ambiguous=self._look.ambiguous)
 
-    def _quote_bar(self) -> Row:
-        return [Cell(self._look.lines[1], 1, self._look.theme.faint), Cell(" ", 1)]
-
-    def _prefix(self) -> Row:
-        """What stands before the next row; in narrow windows the outer levels are left out."""
-        pieces = []
-        for container in self._containers:
-            if isinstance(container, _Quote):
-                pieces.append(self._quote_bar())
-                continue
-            marker = to_cells(f"{container.marker} ", self._look.theme.marker, ambiguous=self._look.ambiguous)
-            pieces.append([Cell(" ", 1)] * width_of(marker) if container.shown else marker)
-        limit = max(self.width - _LEAST_TEXT, self.width // 2)
-        while len(pieces) > 1 and sum(map(width_of, pieces)) > limit:
-            pieces.pop(0)
-        return [cell for piece in pieces for cell in piece]
-
     def _text_width(self) -> int:
-        return max(2, self.width - width_of(self._prefix()))
+        return max(2, self.width - width_of(self._containers.prefix(self.width)))
 
     def _emit_all(self, rows: list[Row]) -> None:
         for row in rows:
@@ -338,26 +257,8 @@ class BlockRenderer:
 
     def _emit(self, row: Row) -> None:
         if self._gap is not None:
-            self._rows.append(self._gap)
+            self._rows.append(trimmed(self._containers.blank_prefix(self.width, self._gap)))
             self._gap = None
-        self._rows.append(trimmed([*self._prefix(), *row]))
+        self._rows.append(trimmed([*self._containers.prefix(self.width), *row]))
+        self._containers.mark_shown()
         self._started = True
-        for container in self._containers:
-            if isinstance(container, _Item):
-                container.shown = True
-
-
-def rest_of(match: re.Match[str]) -> str:
-    """What follows ``match`` in its line."""
-    return match.string[match.end() :].strip()
-
-
-def _interrupts(match: re.Match[str]) -> bool:
-    """Whether a list item may end a paragraph: not an empty one, nor a number other than 1."""
-    return bool(rest_of(match)) and match[3] in {None, "1"}
-
-
-def _detab(text: str) -> str:
-    """``text`` with the tabs of its indentation as spaces."""
-    rest = text.lstrip(" \t")
-    return text[: len(text) - len(rest)].expandtabs(4) + rest

@@ -36,6 +36,7 @@ _CUT: Final = re.compile(f"(?<=[{_LETTERS}、。！？」』）])(?=[{_LETTERS}�
 _SPECIAL: Final = re.compile(r"[\\`*_~\[<&!]+")
 _BRACKETS: Final = re.compile(r"\[[^\[\]]*\](?!\()")
 _OPEN_TAIL: Final = re.compile(r"[`\[]|<[^<>\s]*$|&#?[0-9A-Za-z]*$")
+_ESCAPED: Final = re.compile(r"(?:%[89A-F][0-9A-F])+", re.IGNORECASE)
 _CUT_ATTEMPTS: Final = 6
 _MAX_OPEN: Final = 4000
 """Source characters after which markup that never closes is taken literally."""
@@ -192,6 +193,14 @@ def _leaf(token: Token, theme: Theme, style: Style) -> Iterator[Span]:
 
 def _url(url: str, label: list[str], theme: Theme, style: Style) -> Iterator[Span]:
     """The address behind a link, which is shown: what is read is where it goes."""
-    shown = _PARSER.normalizeLinkText(url)
+    shown = _ESCAPED.sub(_unescaped, url)
     if shown and "".join(label) not in {url, shown, url.removeprefix("mailto:")}:
         yield Span(f" ({shown})", replace(theme.url.over(style), underline=False))
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    """Percent-encoded UTF-8 as the letters that it stands for; ASCII stays encoded."""
+    try:
+        return bytes.fromhex(match[0].replace("%", "")).decode("utf-8")
+    except UnicodeDecodeError:
+        return match[0]
