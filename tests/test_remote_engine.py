@@ -57,7 +57,8 @@ def open_engine(
     timeouts: RemoteTimeouts = QUICK,
 ) -> RemoteEngine:
     model = RemoteModel(name="lab", base_url=server.url)
-    return RemoteEngine(model, tokenizer=tokenizer, context_length=context_length, timeouts=timeouts)
+    tokenizers = [tokenizer] if tokenizer else []
+    return RemoteEngine(model, tokenizers=tokenizers, context_length=context_length, timeouts=timeouts)
 
 
 def ask(engine: Engine, options: SamplingOptions = OPTIONS) -> tuple[str, Chunk]:
@@ -195,6 +196,17 @@ def test_a_server_with_another_vocabulary_gets_text(kind: Kind, small_tokenizer:
     assert server.requests[0].path == "/v1/chat/completions"
 
 
+def test_the_tokenizer_that_fits_is_found(small_tokenizer: ChatTokenizer) -> None:
+    pieces = small_unigram(first=("<unk>", "<s>", "</s>"))
+    other = ChatTokenizer(pieces, bos_id=1, eos_id=2, vocab_size=pieces.get_vocab_size())
+    with ChatServer(vllm_answer([]), kind="vllm", tokenizer=small_tokenizer) as server:
+        engine = RemoteEngine(
+            RemoteModel(name="lab", base_url=server.url), tokenizers=[other, small_tokenizer]
+        )
+        ask(engine)
+        assert server.requests[0].body["prompt"] == small_tokenizer.encode_chat(QUESTION)
+
+
 @pytest.mark.parametrize(("kind", "shown"), [("ollama", "Ollama 0.9.0"), ("openai", "OpenAI API")])
 def test_text_only_servers_get_the_messages(kind: Kind, shown: str, small_tokenizer: ChatTokenizer) -> None:
     script = [chat("はい"), chat("。"), chat(finish="stop"), chat_usage(9, 3, 4), DONE]
@@ -322,6 +334,7 @@ FAILURES: list[tuple[Script, str, str]] = [
     (Status(401), "", "wants an API key"),
     (Status(403), "", "wants an API key"),
     (Status(404), "", "has no /v1/chat/completions"),
+    (Status(404, b'{"message": "The model `x` does not exist."}'), "", "The model `x` does not exist"),
     (Status(400, b'{"error": {"message": "bad temperature"}}'), "", "status 400: bad temperature"),
     (Status(500, b"<html>oops</html>"), "", "status 500: <html>oops</html>"),
     (Status(307, headers={"Location": "http://127.0.0.1:9/"}), "", "another address"),
@@ -414,8 +427,9 @@ def test_the_model_must_be_named_right(models: tuple[str, ...], name: str | None
 
 def test_a_model_can_be_chosen() -> None:
     with ChatServer(chat_answer("x"), models=("a", "b")) as server:
-        engine = RemoteEngine(RemoteModel(name="lab", base_url=server.url, served_name="b"))
+        engine = RemoteEngine(RemoteModel(name=f"{server.url}#b", base_url=server.url, served_name="b"))
         ask(engine)
+        assert engine.info.model == "b"
         assert server.requests[0].body["model"] == "b"
 
 
