@@ -37,7 +37,6 @@ config_app = typer.Typer(
     help=N_(
         """Show and change the settings.
 
-\b
 Examples:
   tanuki config list
   tanuki config set temperature 0.2
