@@ -15,10 +15,10 @@ import trustme
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import GenerationCancelled
-from tanuki_cli.engines.remote import RemoteEngine, open_remote
+from tanuki_cli.engines.remote import RemoteEngine
 from tanuki_cli.engines.remote_credentials import ApiKey, environment_variable, find_api_key
 from tanuki_cli.engines.remote_http import RemoteConnection, RemoteTimeouts
-from tanuki_cli.engines.remote_transport import CancelFlag
+from tanuki_cli.engines.remote_sockets import CancelFlag
 from tanuki_cli.errors import RemoteError, SettingsError
 from tanuki_cli.sampling import SamplingOptions
 from tests.chat_server import ChatServer, Status, chat_answer
@@ -227,7 +227,7 @@ def test_the_key_is_sent_and_shown_nowhere(caplog: pytest.LogCaptureFixture, key
     echo = Status(401, f'{{"error": {{"message": "Incorrect API key: {SECRET}"}}}}'.encode())
     with ChatServer(chat_answer("はい"), echo, Status(400, SECRET.encode())) as server:
         model = RemoteModel(name="lab", base_url=server.url)
-        engine = open_remote(model, tokenizer=None, environ={}, key_file=key_file)
+        engine = RemoteEngine(model, api_key=find_api_key("lab", environ={}, key_file=key_file))
         assert answer(engine) == "はい"
         errors = []
         for _ in range(2):

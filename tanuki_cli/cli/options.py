@@ -207,8 +207,7 @@ def apply_options(settings: Settings, options: OutputOptions) -> Settings:
             try:
                 given = parse_value(spec, given)
             except ValueError as exc:
-                flag = f"--{spec.key.replace('_', '-')}"
-                raise InputError(f"{flag}: {exc}", hint=_("tanuki ask --help lists the ranges")) from exc
+                raise InputError(str(exc), hint=_("tanuki ask --help lists the ranges")) from exc
         changes[spec.key] = given
     if getattr(options, "no_save", False):
         changes["save"] = False
