@@ -289,9 +289,7 @@ def test_processes_share_one_file(path: Path) -> None:
         chat.join()
     assert [chat.exitcode for chat in chats] == [0] * CHATS
     with HistoryStore(path) as store:
-        assert sorted(one.messages for one in store.list()) == [2 * TURNS] * CHATS + [
-            2 * TURNS * CHATS
-        ]
+        assert sorted(one.messages for one in store.list()) == [2 * TURNS] * CHATS + [2 * TURNS * CHATS]
         for one in store.list():
             conversation = store.load(one.id)
             assert {node.message.content for node in conversation.nodes.values()} >= {
