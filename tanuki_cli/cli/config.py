@@ -37,7 +37,6 @@ config_app = typer.Typer(
     help=N_(
         """Show and change the settings.
 
-\b
 Examples:
   tanuki config list
   tanuki config set temperature 0.2
@@ -170,7 +169,7 @@ def edit(ctx: typer.Context, options: OutputOptions) -> None:
     if not path.exists():
         write_config(path, tomlkit.parse(_template()))
     if not edit_file(path):
-        raise InputError(_("The editor reported an error."), hint=f"tanuki config path: {path}")
+        raise InputError(_("The editor reported an error."), hint="export EDITOR=nano")
     load_settings({}, path)
 
 
