@@ -50,7 +50,8 @@ class Speed:
         """One row of the table; the limit is reading every weight once a token."""
         first = " | ".join(f"{seconds:.3f}" for seconds in self.first_token_s)
         share = self.tokens_per_s * self.read_bytes / bandwidth
-        return f"| {self.name} | {self.tokens_per_s:.1f} | {share:.0%} | {first} | {self.memory_bytes / 1e9:.1f} |"
+        memory = self.memory_bytes / 1e9
+        return f"| {self.name} | {self.tokens_per_s:.1f} | {share:.0%} | {first} | {memory:.1f} |"
 
 
 HEADER = (

@@ -7,6 +7,7 @@ from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, Prom
 from tanuki_cli.errors import TanukiError
 from tanuki_cli.sampling import SamplingOptions
 
+Script = Sequence[str | TanukiError | Callable[[], None]]
 INFO = EngineInfo(model="script", engine="script", device="none")
 
 
@@ -52,7 +53,7 @@ class ScriptedEngine:
     notes: tuple[str, ...] = ()
 
     def __init__(
-        self, *scripts: Sequence[str | TanukiError | Callable[[], None]], context_length: int = 4096
+        self, *scripts: Script, context_length: int = 4096
     ) -> None:
         self.context_length = context_length
         self.seen: list[list[Message]] = []
