@@ -19,9 +19,9 @@ from typing import Any
 
 import psutil
 import torch
+
 from scripts.make_synthetic_checkpoint import Layout, write_checkpoint
 from scripts.make_synthetic_gguf import Shape, write_model
-
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import TokenModel
 from tanuki_cli.engines.transformers import TransformersModel, load_transformers

@@ -14,6 +14,7 @@ class ScriptedModel:
     """A TokenModel that yields ``ids``; an exception among them is raised in its turn."""
 
     info = INFO
+    notes: tuple[str, ...] = ()
     cached_tokens = 0
 
     def __init__(self, ids: Iterable[int | Exception], *, context_length: int = 512) -> None:
@@ -48,6 +49,7 @@ class ScriptedEngine:
     """An Engine that answers with the next script: texts, callables run in between, or an error to raise."""
 
     info = INFO
+    notes: tuple[str, ...] = ()
 
     def __init__(
         self, *scripts: Sequence[str | TanukiError | Callable[[], None]], context_length: int = 4096

@@ -18,7 +18,7 @@ from tanuki_cli.conversation import (
     Usage,
 )
 from tanuki_cli.errors import HistoryError
-from tanuki_cli.history import AmbiguousIdError, HistoryStore
+from tanuki_cli.history import AmbiguousIdError, HistoryStore, UnknownConversationError
 from tanuki_cli.history.titles import MAX_TITLE_CELLS, title_from
 from tanuki_cli.sampling import SamplingOptions
 
@@ -42,8 +42,15 @@ def ask(conversation: Conversation, question: str, answer: str) -> Node:
     return conversation.append(Message("assistant", answer), generation=FINISHED)
 
 
+def talk(question: str, **fields: str) -> Conversation:
+    conversation = Conversation(**fields)
+    ask(conversation, question, "答え")
+    return conversation
+
+
 def test_nothing_is_made_before_the_first_save(path: Path) -> None:
     with HistoryStore(path) as store:
+        store.save(Conversation(title="まだ空"))
         assert store.list() == []
         assert store.latest() is None
         with pytest.raises(HistoryError, match="no conversation"):
@@ -55,7 +62,7 @@ def test_files_are_private_whatever_the_umask(path: Path) -> None:
     before = os.umask(0)
     try:
         with HistoryStore(path) as store:
-            store.save(Conversation())
+            store.save(talk("質問"))
             modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     finally:
         os.umask(before)
@@ -65,10 +72,10 @@ def test_files_are_private_whatever_the_umask(path: Path) -> None:
 
 def test_a_file_that_others_could_read_is_made_private(path: Path) -> None:
     with HistoryStore(path) as store:
-        store.save(Conversation())
+        store.save(talk("質問"))
     path.chmod(0o644)
     with HistoryStore(path) as store:
-        store.save(Conversation())
+        store.save(talk("質問"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -189,16 +196,42 @@ def test_ids_are_found_by_their_beginning(path: Path) -> None:
     ids = ("aaaa000000000000", "aaab000000000000", "bbbb000000000000")
     with HistoryStore(path) as store:
         for id_ in ids:
-            conversation = Conversation(id=id_, title=id_)
-            store.save(conversation)
+            store.save(talk("質問", id=id_))
         assert store.load("b").id == ids[2]
         assert store.load("aaab").id == ids[1]
         with pytest.raises(AmbiguousIdError) as caught:
             store.load("aaa")
         assert {one.id for one in caught.value.candidates} == set(ids[:2])
+        assert "2 conversations" in caught.value.message
         for unknown in ("c", "aaaa0000000000000", "%", "_"):
             with pytest.raises(HistoryError, match="no conversation"):
                 store.load(unknown)
+
+
+def test_a_conversation_is_found_by_what_is_in_it(path: Path) -> None:
+    first, second = talk("東京の天気", title="旅行の計画"), talk("大阪の天気")
+    with HistoryStore(path) as store:
+        store.save(first)
+        store.save(second)
+        assert store.find(first.id[:8]) == first
+        assert store.find("大阪") == second
+        assert store.find("旅行 計画") == first
+        with pytest.raises(AmbiguousIdError, match="fits 2") as caught:
+            store.find("天気")
+        assert [one.id for one in caught.value.candidates] == [second.id, first.id]
+        for unknown in ("京都", " "):
+            with pytest.raises(UnknownConversationError):
+                store.find(unknown)
+
+
+def test_ids_are_shortened_as_far_as_they_stay_apart(path: Path) -> None:
+    with HistoryStore(path) as store:
+        assert store.id_digits() == 6
+        store.save(talk("a", id="aaaaaaaa00000000"))
+        store.save(talk("b", id="bbbbbbbb00000000"))
+        assert store.id_digits() == 6
+        store.save(talk("c", id="aaaaaaaab0000000"))
+        assert store.id_digits() == 9
 
 
 def test_the_list_begins_with_what_was_last_talked_in(path: Path) -> None:
@@ -289,9 +322,7 @@ def test_processes_share_one_file(path: Path) -> None:
         chat.join()
     assert [chat.exitcode for chat in chats] == [0] * CHATS
     with HistoryStore(path) as store:
-        assert sorted(one.messages for one in store.list()) == [2 * TURNS] * CHATS + [
-            2 * TURNS * CHATS
-        ]
+        assert sorted(one.messages for one in store.list()) == [2 * TURNS] * CHATS + [2 * TURNS * CHATS]
         for one in store.list():
             conversation = store.load(one.id)
             assert {node.message.content for node in conversation.nodes.values()} >= {

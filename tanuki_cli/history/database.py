@@ -238,7 +238,7 @@ def _translated(path: Path) -> Iterator[None]:
             ) from exc
         if "disk is full" in text or "disk I/O" in text:
             raise HistoryError(
-                _("The history cannot be saved: no space is left for {path}.").format(path=path),
+                _("The history {path} cannot be saved: the disk is full or failing.").format(path=path),
                 hint=f"df -h {path.parent}",
             ) from exc
         raise HistoryError(

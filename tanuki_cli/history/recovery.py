@@ -76,9 +76,7 @@ def read_damaged(path: Path) -> Recovered:
     found = salvage(pages, widths=(len(_CONVERSATION), len(_NODE)))
     heads = _heads(found.rows)
     trees = _trees(found.rows)
-    conversations = [
-        _assemble(heads.get(id_) or Conversation(id=id_), trees.get(id_, {})) for id_ in {**heads, **trees}
-    ]
+    conversations = [_assemble(heads.get(id_) or Conversation(id=id_), tree) for id_, tree in trees.items()]
     if not conversations:
         raise HistoryError(
             _("Nothing could be read from {path}; the file was left as it is.").format(path=path),
@@ -134,8 +132,7 @@ def _assemble(conversation: Conversation, tree: dict[str, Node]) -> tuple[Conver
     detached = sum(nodes[node.id].parent_id != node.parent_id for node in tree.values())
     tip = conversation.tip if conversation.tip in nodes else next(reversed(nodes), None)
     conversation.restore(nodes.values(), tip=tip)
-    if nodes and conversation.title == "":
-        conversation.title = automatic_title(conversation)
+    conversation.title = conversation.title or automatic_title(conversation)
     return conversation, detached
 
 

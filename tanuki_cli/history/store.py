@@ -2,36 +2,31 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import rows
 from tanuki_cli.history.database import Database
+from tanuki_cli.history.listing import ConversationSummary, containing, summaries
 from tanuki_cli.history.merging import ImportReport, merge
 from tanuki_cli.history.recovery import RecoveryReport, newest_set_aside, read_damaged
 from tanuki_cli.history.search import SearchHit, forget_conversation, index_node, search
 from tanuki_cli.history.titles import automatic_title
+from tanuki_cli.history.verification import verify
 from tanuki_cli.i18n import _
 
+MIN_ID_DIGITS: Final = 6
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConversationSummary:
-    """One line of the list; ``messages`` counts the whole tree, ``model`` wrote the last answer."""
 
-    id: str
-    title: str
-    created_at: datetime
-    updated_at: datetime
-    messages: int
-    model: str | None
+class UnknownConversationError(HistoryError):
+    """No conversation is meant by an id prefix or a text."""
 
 
 class AmbiguousIdError(HistoryError):
-    """An id prefix that several conversations share."""
+    """An id prefix or a text that fits several conversations."""
 
     def __init__(self, message: str, *, hint: str | None, candidates: list[ConversationSummary]) -> None:
         super().__init__(message, hint=hint)
@@ -76,10 +71,12 @@ class HistoryStore:
     def save(self, conversation: Conversation) -> None:
         """Save what is new in ``conversation``: its nodes, finished answers, tip, system text, settings.
 
-        One transaction. An empty title is filled from the first question; a saved title is left to
-        :meth:`set_title`. Whatever an earlier save could not write, or another process deleted
-        meanwhile, is written now.
+        One transaction. A conversation without a message is not worth saving yet. An empty title is
+        filled from the first question; a saved title is left to :meth:`set_title`. Whatever an earlier
+        save could not write, or another process deleted meanwhile, is written now.
         """
+        if not conversation.nodes:
+            return
         conversation.title = conversation.title or automatic_title(conversation)
         self._database.write(lambda connection: _save(connection, conversation))
 
@@ -142,15 +139,43 @@ class HistoryStore:
     def load(self, id_prefix: str) -> Conversation:
         """The one conversation whose id begins with ``id_prefix``.
 
-        Raises HistoryError if there is none, AmbiguousIdError if there are several.
+        Raises UnknownConversationError if there is none, AmbiguousIdError if there are several.
         """
         conversation = self._database.read(lambda connection: _load(connection, id_prefix), missing=None)
         if conversation is None:
-            raise HistoryError(
+            raise UnknownConversationError(
                 _("There is no conversation {id!r} in the history.").format(id=id_prefix),
                 hint="tanuki history list",
             )
         return conversation
+
+    def find(self, text: str) -> Conversation:
+        """The conversation whose id begins with ``text``, else the one with ``text`` in it.
+
+        Raises as :meth:`load`; the candidates are those that were last talked in.
+        """
+        try:
+            return self.load(text)
+        except UnknownConversationError:
+            none: list[ConversationSummary] = []
+            found = self._database.read(lambda connection: containing(connection, text), missing=none)
+            if not found:
+                raise
+        if len(found) > 1:
+            raise _ambiguous(text, found)
+        return self.load(found[0].id)
+
+    def id_digits(self) -> int:
+        """How many digits of an id tell all conversations apart; at least MIN_ID_DIGITS."""
+        ids = {one.id for one in self.list()}
+        digits = MIN_ID_DIGITS
+        while len({id_[:digits] for id_ in ids}) < len(ids):
+            digits += 1
+        return digits
+
+    def verify(self) -> Sequence[str]:
+        """What is wrong with the file, in English; nothing for a sound one. Takes seconds."""
+        return self._database.read(verify, missing=[])
 
     def latest(self) -> Conversation | None:
         """The conversation that was last talked in, or None."""
@@ -159,7 +184,7 @@ class HistoryStore:
 
     def list(self, *, limit: int | None = None) -> Sequence[ConversationSummary]:
         """The conversations, last talked in first."""
-        return self._database.read(lambda connection: _summaries(connection, limit=limit), missing=[])
+        return self._database.read(lambda connection: summaries(connection, limit=limit), missing=[])
 
     def search(self, text: str, *, limit: int = 20) -> Sequence[SearchHit]:
         """The messages that contain every word of ``text``, newest first, on whatever branch.
@@ -194,12 +219,7 @@ def _load(connection: sqlite3.Connection, id_prefix: str) -> Conversation | None
         "SELECT * FROM conversations WHERE substr(id, 1, length(?1)) = ?1", (id_prefix,)
     ).fetchall()
     if len(matches) > 1:
-        candidates = [one for one in _summaries(connection) if one.id.startswith(id_prefix)]
-        raise AmbiguousIdError(
-            _("{id!r} is the beginning of {count} conversations.").format(id=id_prefix, count=len(matches)),
-            hint="tanuki history list",
-            candidates=candidates,
-        )
+        raise _ambiguous(id_prefix, [one for one in summaries(connection) if one.id.startswith(id_prefix)])
     if not matches:
         return None
     nodes = connection.execute(
@@ -208,25 +228,12 @@ def _load(connection: sqlite3.Connection, id_prefix: str) -> Conversation | None
     return rows.conversation_from_row(matches[0], nodes)
 
 
-def _summaries(connection: sqlite3.Connection, *, limit: int | None = None) -> list[ConversationSummary]:
-    found = connection.execute(
-        """
-        SELECT id, title, created_at, updated_at,
-            (SELECT count(*) FROM nodes WHERE conversation_id = conversations.id) AS messages,
-            (SELECT model FROM nodes WHERE conversation_id = conversations.id AND model IS NOT NULL
-                ORDER BY number DESC LIMIT 1) AS model
-        FROM conversations ORDER BY updated_at DESC, rowid DESC LIMIT ?
-        """,
-        (-1 if limit is None else limit,),
+def _ambiguous(text: str, candidates: list[ConversationSummary]) -> AmbiguousIdError:
+    shown = " / ".join(f"{one.id[:MIN_ID_DIGITS]} {one.title}".strip() for one in candidates[:3])
+    return AmbiguousIdError(
+        _("{text!r} fits {count} conversations, for example: {candidates}").format(
+            text=text, count=len(candidates), candidates=shown
+        ),
+        hint="tanuki history list",
+        candidates=candidates,
     )
-    return [
-        ConversationSummary(
-            id=row["id"],
-            title=row["title"],
-            created_at=datetime.fromisoformat(row["created_at"]),
-            updated_at=datetime.fromisoformat(row["updated_at"]),
-            messages=row["messages"],
-            model=row["model"],
-        )
-        for row in found
-    ]

@@ -1,8 +1,10 @@
 """Conversations as files: JSON without loss, JSONL for other programs, Markdown for people."""
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Final, Literal, get_args
 
 from tanuki_cli.conversation import (
@@ -36,6 +38,33 @@ def export_text(conversations: Iterable[Conversation], *, format: ExportFormat) 
     return "\n".join(map(to_markdown, conversations))
 
 
+def format_of(path: Path) -> ExportFormat:
+    """The format that the suffix of ``path`` names; Markdown for any other."""
+    suffixes: dict[str, ExportFormat] = {".json": "json", ".jsonl": "jsonl"}
+    return suffixes.get(path.suffix.lower(), "markdown")
+
+
+def write_export(path: Path, text: str) -> None:
+    """Write ``text`` into a new file that only this user can read.
+
+    Raises InputError if there is a file already, or it cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123
+            file.write(text)
+    except FileExistsError as exc:
+        raise InputError(
+            _("{path} exists already, and nothing was written.").format(path=path),
+            hint=_("Choose another name."),
+        ) from exc
+    except OSError as exc:
+        raise InputError(
+            _("{path} cannot be written: {reason}").format(path=path, reason=exc.strerror or exc),
+            hint=f"ls -ld {path.parent}",
+        ) from exc
+
+
 def to_jsonl(conversation: Conversation) -> str:
     """The current path as one line: ``{"messages": [{"role": …, "content": …}, …]}``."""
     messages = [{"role": message.role, "content": message.content} for message in conversation.path()]
@@ -61,12 +90,13 @@ def to_json(conversations: Iterable[Conversation]) -> str:
     document = {
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,
-        "conversations": [_conversation_to_json(conversation) for conversation in conversations],
+        "conversations": [conversation_to_json(conversation) for conversation in conversations],
     }
     return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
 
 
-def _conversation_to_json(conversation: Conversation) -> dict[str, object]:
+def conversation_to_json(conversation: Conversation) -> dict[str, object]:
+    """Everything about one conversation, as values for JSON."""
     return {
         "id": conversation.id,
         "title": conversation.title,
