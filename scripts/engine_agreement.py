@@ -137,7 +137,7 @@ def _llama_logits(path: Path, settings: Settings) -> Logits:
     llama = llama_cpp.Llama(str(path), n_ctx=2048, n_gpu_layers=layers, logits_all=True, verbose=False)
 
     def logits(ids: Sequence[int]) -> torch.Tensor:
-        llama.reset()
+        llama.reset()  # type: ignore[no-untyped-call]
         llama.eval(list(ids))
         return torch.from_numpy(llama.scores[: len(ids)].copy())
 

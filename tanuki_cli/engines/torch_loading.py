@@ -113,6 +113,7 @@ def _require_packages(info: CheckpointInfo) -> None:
 
 
 def _from_pretrained(info: CheckpointInfo, placement: Placement) -> tuple[Any, Mapping[str, Any]]:
+    options: dict[str, Any]
     if info.custom_code is None:
         config = transformers.LlamaConfig.from_pretrained(info.path)
         loader, options = transformers.LlamaForCausalLM, {"attn_implementation": "sdpa"}
@@ -148,7 +149,8 @@ def _unpack(model: nn.Module, dtype: torch.dtype) -> None:
     for name, module in packed:
         # The class's own method: the instance's is a compiled one.
         weight = type(module).dequantize_weight(module)  # shape (in, out)
-        linear = nn.Linear(*weight.shape, bias=module.bias is not None, dtype=dtype, device="meta")
+        n_in, n_out = weight.shape
+        linear = nn.Linear(n_in, n_out, bias=module.bias is not None, dtype=dtype, device="meta")
         linear.weight = nn.Parameter(weight.T.to(dtype).contiguous(), requires_grad=False)
         if module.bias is not None:
             linear.bias = nn.Parameter(module.bias.to(dtype), requires_grad=False)
