@@ -7,7 +7,6 @@ from tanuki_cli.practice import suggestions
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.width import cell_width
 
-
 _TOUR: Final = (
     N_("Enter sends, Alt-Enter or Ctrl-J breaks the line; pasting never sends."),
     N_("Ctrl-C stops an answer and keeps what came; /retry answers again, /edit changes the question."),
