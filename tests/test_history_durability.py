@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 from tanuki_cli.conversation import Conversation, Generation, Message
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import HistoryStore
+from tanuki_cli.history.recovery import read_damaged
 
 # A child begins at once with what was imported here; nothing of a history is open when it is made.
 FORK = multiprocessing.get_context("fork")
@@ -287,7 +288,8 @@ def test_recovery_reads_what_is_only_in_the_log(path: Path) -> None:
 
 
 def _save_and_die(path: Path) -> None:
-    HistoryStore(path).save(talked())
+    store = HistoryStore(path)
+    store.save(talked())
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -307,6 +309,24 @@ def test_a_lost_message_does_not_take_those_after_it_along(path: Path) -> None:
         found = store.load(conversation.id)
         assert [node.message.content for node in found.children(None)] == ["質問 0", "質問 1"]
         assert found.tip == conversation.tip
+
+
+def test_recovery_copes_with_any_bytes(path: Path, tmp_path: Path) -> None:
+    """Whatever stands in the file, the answer is conversations or a sentence."""
+    with HistoryStore(path) as store:
+        store.save(talked(8, text="長い答え。" * 300))
+    whole = path.read_bytes()
+    random_ = random.Random(4)
+    noise = tmp_path / "noise"
+    recovered = 0
+    for _ in range(150):
+        data = bytearray(whole)
+        for _ in range(random_.choice([1, 30, 3000])):
+            data[random_.randrange(len(data))] = random_.randrange(256)
+        noise.write_bytes(data[: random_.choice([len(data), random_.randrange(len(data))])])
+        with suppress(HistoryError):
+            recovered += read_damaged(noise).messages > 0
+    assert recovered > 30
 
 
 def test_there_may_be_nothing_to_recover(path: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ FROZEN = {
         updated_at TEXT NOT NULL,
         tip TEXT,
         FOREIGN KEY (id, tip) REFERENCES nodes (conversation_id, id) DEFERRABLE INITIALLY DEFERRED
-    ) STRICT;
+    );
     CREATE TABLE nodes (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         conversation_id TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
@@ -46,7 +46,7 @@ FROZEN = {
         writer TEXT,
         UNIQUE (conversation_id, id),
         FOREIGN KEY (conversation_id, parent_id) REFERENCES nodes (conversation_id, id)
-    ) STRICT;
+    );
     CREATE INDEX nodes_by_parent ON nodes (conversation_id, parent_id);
     CREATE INDEX conversations_by_update ON conversations (updated_at);
     INSERT INTO conversations VALUES (

@@ -1,7 +1,6 @@
 """``tanuki history``: list, show, search, export, title, rm, import, recover."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -168,7 +167,7 @@ def import_command(
 ) -> None:
     """Add the conversations of a JSON export; what is there stays."""
     context = prepare(ctx, options)
-    conversations = from_json(_read(file), name=str(file))
+    conversations = from_json(_read(context, file), name=str(file))
     with open_history(context) as store:
         context.console.note(_imported(store.add(conversations)))
 
@@ -287,10 +286,10 @@ def _imported(report: ImportReport) -> str:
     )
 
 
-def _read(file: Path) -> str:
+def _read(context: CommandContext, file: Path) -> str:
     """The text of an export. Raises InputError that names the file."""
     try:
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        data = context.environment.streams.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
