@@ -29,6 +29,7 @@ from tanuki_cli.i18n import _, activate, detect_language
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SOURCES: Final = ("pyproject.toml", "scripts/bootstrap.py")
+VARIABLES: Final = {"run": "TANUKI_VENV", "test": "TANUKI_TEST_VENV"}
 LOCK_NAME: Final = "tanuki-environment.lock"
 STAMP_NAME: Final = "complete"
 LOG_NAME: Final = "install.log"
@@ -144,17 +145,18 @@ def check_prerequisites(environ: Mapping[str, str], *, which: Finder = shutil.wh
 
 
 @contextlib.contextmanager
-def locked(directory: Path) -> Iterator[int]:
+def locked(directory: Path, *, variable: str) -> Iterator[int]:
     """Hold ``directory`` alone, waiting for another start; gives the lock's file descriptor.
 
-    Raises BootstrapError if the directory is in use for something else: it may be emptied later.
+    ``variable`` is the environment variable that names another directory. Raises BootstrapError if
+    this one is in use for something else: it may be emptied later.
     """
     directory.mkdir(parents=True, exist_ok=True)
     names = {path.name for path in directory.iterdir()}
     if names and LOCK_NAME not in names:
         raise BootstrapError(
             _("{directory} exists and was not made by this script.").format(directory=directory),
-            hint=_("Remove it, or choose another place with TANUKI_VENV=DIRECTORY."),
+            hint=_("Remove it, or choose another place with {variable}=DIRECTORY.").format(variable=variable),
         )
     descriptor = os.open(directory / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -171,7 +173,7 @@ def locked(directory: Path) -> Iterator[int]:
 def fingerprint(kind: str, plan: Plan) -> str:
     """Changes when the environment would be made differently; what llama.cpp was built for does not count."""
     digest = hashlib.sha256((ROOT / "pyproject.toml").read_bytes())
-    digest.update(repr((kind, plan.stages[-1].pip, sys.version_info[:2])).encode())
+    digest.update(repr((kind, plan.stages[-1].pip)).encode())
     return digest.hexdigest()
 
 
@@ -208,7 +210,7 @@ def empty(directory: Path) -> None:
 
 def prepare(kind: str, directory: Path) -> None:
     """Make the environment complete. Raises BootstrapError, KeyboardInterrupt."""
-    with locked(directory) as lock:
+    with locked(directory, variable=VARIABLES[kind]) as lock:
         plan = plan_run(os.environ) if kind == "run" else plan_test()
         mark = fingerprint(kind, plan)
         old = stamp_lines(directory)

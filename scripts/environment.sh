@@ -1,5 +1,6 @@
+# shellcheck shell=sh disable=SC2154,SC3013
 # Sourced by the scripts beside it; expects $root, gives $venv. No process is started when the
-# environment is complete, so that a start costs next to nothing.
+# environment is complete, so that a start costs next to nothing; `-nt` is known to every sh in use.
 
 # use_environment KIND DIRECTORY: makes sure that DIRECTORY holds a complete environment.
 use_environment() {

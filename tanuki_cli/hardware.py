@@ -71,8 +71,9 @@ class Engines:
 
 # A q8_0 block is 32 one-byte numbers and a two-byte scale.
 _KV_BYTES: Final[Mapping[KvType, float]] = {"f16": 2.0, "q8_0": 34 / 32}
-# Python, the libraries and the tokenizer with its 65,000 pieces.
-PROCESS_OVERHEAD_BYTES: Final = 160_000_000
+# Python with the libraries, and the tokenizer; measured as peak memory without weights.
+PROCESS_BYTES: Final = 80_000_000
+TOKENIZER_BYTES_PER_PIECE: Final = 900
 
 
 def estimate_memory(
@@ -88,7 +89,7 @@ def estimate_memory(
     kv_type: KvType = "f16",
     n_ubatch: int = 512,
     flash_attention: bool = True,
-    overhead_bytes: int = PROCESS_OVERHEAD_BYTES,
+    overhead_bytes: int | None = None,
 ) -> MemoryEstimate:
     """Forecast the peak memory of one model with one sequence, as llama.cpp lays it out.
 
@@ -104,7 +105,9 @@ def estimate_memory(
         weights=weights_bytes,
         kv_cache=kv_cache,
         compute=4 * min(n_ubatch, context_length) * per_token,
-        overhead=overhead_bytes,
+        overhead=PROCESS_BYTES + TOKENIZER_BYTES_PER_PIECE * vocab_size
+        if overhead_bytes is None
+        else overhead_bytes,
     )
 
 

@@ -9,7 +9,9 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers
 from tokenizers.models import Unigram
 
+from tanuki_cli.cli.checks import load_tokenizer
 from tanuki_cli.i18n import activate
+from tanuki_cli.practice import practice_model
 from tanuki_cli.tokenizer import ChatTokenizer
 
 CONTROL_PIECES = ("<unk>", "<s>", "</s>", "<pad>", "<CLS>", "<SEP>", "<EOD>", "<MASK>")
@@ -60,6 +62,12 @@ def small_tokenizer() -> ChatTokenizer:
     """A few hundred pieces, made here."""
     backend = small_unigram()
     return ChatTokenizer(backend, bos_id=1, eos_id=2, vocab_size=backend.get_vocab_size())
+
+
+@pytest.fixture(scope="session")
+def practice_tokenizer() -> ChatTokenizer:
+    """That of the practice model, a few thousand trained pieces."""
+    return load_tokenizer(practice_model())
 
 
 @pytest.fixture(scope="session")

@@ -149,7 +149,7 @@ def test_binary_file_is_named(tmp_path: Path) -> None:
 
 
 def test_too_long_names_the_counts_and_truncate_helps(tmp_path: Path) -> None:
-    text = ("たぬきは日本の昔話によく出てくる動物です。" * 400).encode()
+    text = ("たぬきは日本の昔話によく出てくる動物です。" * 1500).encode()
     refused = run(tmp_path, "ask", "-m", "mame", "要約して", stdin=text)
     assert refused.returncode == 2
     assert "tokens" in refused.stderr

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli.cli import app, run
-from tanuki_cli.settings import SPECS, load_settings
+from tanuki_cli.setting_specs import SPECS
+from tanuki_cli.settings import load_settings
+
+_NO_SCHEME = "The address of a server begins with http:// or https://."
 
 
 @dataclass(frozen=True)
@@ -127,12 +130,9 @@ def test_comments_and_places_are_kept(config: Cli) -> None:
         (("get", "temprature"), "There is no setting 'temprature'.", "Did you mean temperature?"),
         (("unset", "temprature"), "There is no setting 'temprature'.", "Did you mean temperature?"),
         (("set", "model", "tanuki-9b"), "There is no model named tanuki-9b.", "tanuki-8b"),
-        (
-            ("set", "remotes.lab", "lab:8000"),
-            "lab:8000 is not the address of a server.",
-            "http://host:8000/v1",
-        ),
-        (("set", "remotes.lab", "mame"), "mame is not the address of a server.", "http://host:8000/v1"),
+        (("set", "remotes.lab", "lab:8000"), _NO_SCHEME, "tanuki config set remotes.lab http://host:8000/v1"),
+        (("set", "remotes.lab", "mame"), _NO_SCHEME, "tanuki config set remotes.lab http://host:8000/v1"),
+        (("set", "remotes.lab", "http://"), "http:// is not the address of a server.", "http://host:8000/v1"),
         (("set", "remotes.mame", "http://a/v1"), "A server cannot be named 'mame'.", "remotes.lab"),
         (("set", "remotes.a b", "http://a/v1"), "A server cannot be named 'a b'.", "remotes.lab"),
         (("get", "remotes.lab"), "There is no server named lab.", "tanuki config set remotes.NAME URL"),

@@ -63,7 +63,8 @@ def test_messages_are_literals_or_marked_elsewhere() -> None:
         for call in calls(path):
             [argument] = call.args
             place = f"{path.relative_to(ROOT)}:{call.lineno}"
-            assert isinstance(argument, ast.Constant | ast.Name | ast.Attribute | ast.Subscript), place
+            # A text that is put together here could never be found in a catalogue.
+            assert not isinstance(argument, ast.JoinedStr | ast.Call | ast.BinOp), place
 
 
 def test_translations_keep_the_placeholders(translations: dict[str, str]) -> None:
@@ -76,8 +77,6 @@ def slips(msgid: str, text: str) -> Iterator[str]:
         yield "half-width kana"
     if "..." in text:
         yield "three full stops for an ellipsis"
-    if text.rstrip().endswith("。") and not msgid.rstrip().endswith("."):
-        yield "a sentence for a phrase"
     if text.rstrip().endswith(".") and not text.isascii():
         yield "an ASCII full stop"
     if text != unicodedata.normalize("NFC", text):
@@ -102,7 +101,6 @@ def test_slips_are_seen() -> None:
         "three full stops for an ellipsis",
         "an ASCII full stop",
     ]
-    assert list(slips("done", "終わりました。")) == ["a sentence for a phrase"]
     assert list(slips("Done. ", "終わりました。")) == ["other white space at an end"]
     assert list(slips("Done.", "か\u3099，。")) == ["decomposed characters", "punctuation of another style"]
 

@@ -82,11 +82,28 @@ def test_mixture_of_experts_is_refused_with_two_ways_out(tmp_path: Path, tiny: P
         ("llama.block_count", 3),
         ("llama.block_count", 1),
         ("llama.context_length", 0),
+        ("llama.attention.key_length", 32),
+        ("llama.attention.value_length", 32),
+        ("llama.rope.dimension_count", 32),
         ("tokenizer.ggml.eos_token_id", 5000),
     ],
 )
 def test_impossible_sizes_are_refused(tmp_path: Path, tiny: Path, key: str, value: int) -> None:
     path = rewrite(tiny, tmp_path / "bad.gguf", {key: lambda writer: writer.add_uint32(key, value)})
+    assert "damaged" in refusal(path).message
+
+
+def test_negative_epsilon_is_refused(tmp_path: Path, tiny: Path) -> None:
+    key = "llama.attention.layer_norm_rms_epsilon"
+    path = rewrite(tiny, tmp_path / "bad.gguf", {key: lambda writer: writer.add_float32(key, -1e-5)})
+    assert "epsilon" in refusal(path).message
+
+
+def test_a_piece_that_is_there_twice_is_refused(tmp_path: Path, tiny: Path) -> None:
+    content = tiny.read_bytes()
+    assert content.count(b"<0x41>") == content.count(b"<0x42>") == 1
+    path = tmp_path / "twice.gguf"
+    path.write_bytes(content.replace(b"<0x41>", b"<0x42>"))
     assert "damaged" in refusal(path).message
 
 
@@ -116,12 +133,12 @@ def test_weights_that_are_no_numbers_are_an_error(tmp_path: Path, tiny: Path) ->
 def test_too_big_for_the_memory_is_refused_before_loading(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = Machine(ram_bytes=10**8, available_ram_bytes=10**8, physical_cores=1)
+    small = Machine(ram_bytes=10**8, available_ram_bytes=5 * 10**7, physical_cores=1)
     monkeypatch.setattr(llama_cpp, "inspect_machine", lambda _environ: small)
     monkeypatch.setattr(llama_cpp, "Model", None)
     error = refusal(tiny)
     assert "tiny" in error.message
-    assert "100 MB" in error.message
+    assert "50.0 MB" in error.message
 
 
 def test_facts_of_the_tiny_model(tiny: Path) -> None:

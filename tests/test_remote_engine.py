@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tanuki_cli.catalog import RemoteModel
@@ -57,7 +57,8 @@ def open_engine(
     timeouts: RemoteTimeouts = QUICK,
 ) -> RemoteEngine:
     model = RemoteModel(name="lab", base_url=server.url)
-    return RemoteEngine(model, tokenizer=tokenizer, context_length=context_length, timeouts=timeouts)
+    tokenizers = [tokenizer] if tokenizer else []
+    return RemoteEngine(model, tokenizers=tokenizers, context_length=context_length, timeouts=timeouts)
 
 
 def ask(engine: Engine, options: SamplingOptions = OPTIONS) -> tuple[str, Chunk]:
@@ -92,7 +93,7 @@ def test_vllm_gets_the_exact_ids_and_its_ids_are_the_answer(small_tokenizer: Cha
 
     assert engine.exact
     assert engine.notes == []
-    assert (engine.info.model, engine.info.engine) == ("lab", "vLLM 0.5.4")
+    assert (engine.info.model, engine.info.engine) == ("lab (tanuki-8b)", "vLLM 0.5.4")
     assert engine.info.device == f"127.0.0.1:{server.port}"
     assert engine.context_length == 4096
     assert server.requests[0].path == "/v1/completions"
@@ -124,6 +125,18 @@ def test_old_vllm_is_asked_again_without_the_field_it_refuses(small_tokenizer: C
     asked = ["return_token_ids" in request.body for request in server.requests]
     assert asked == [True, False, False]
     assert all(request.body["prompt"] == server.requests[0].body["prompt"] for request in server.requests)
+
+
+def test_what_the_user_chose_is_not_left_out_silently() -> None:
+    refusal = Status(400, b'{"error": {"message": "unknown: top_k, seed, stream_options"}}')
+    with (
+        ChatServer(refusal, chat_answer("x"), refusal, refusal) as server,
+        closing(open_engine(server)) as engine,
+    ):
+        assert ask(engine)[1].seed is None
+        with pytest.raises(RemoteError, match="unknown: top_k"):
+            ask(engine, SamplingOptions(top_k=40))
+    assert ["seed" in request.body for request in server.requests] == [True, False, False]
 
 
 def test_llama_server_gets_the_exact_ids(small_tokenizer: ChatTokenizer) -> None:
@@ -183,6 +196,17 @@ def test_a_server_with_another_vocabulary_gets_text(kind: Kind, small_tokenizer:
     assert server.requests[0].path == "/v1/chat/completions"
 
 
+def test_the_tokenizer_that_fits_is_found(small_tokenizer: ChatTokenizer) -> None:
+    pieces = small_unigram(first=("<unk>", "<s>", "</s>"))
+    other = ChatTokenizer(pieces, bos_id=1, eos_id=2, vocab_size=pieces.get_vocab_size())
+    with ChatServer(vllm_answer([]), kind="vllm", tokenizer=small_tokenizer) as server:
+        engine = RemoteEngine(
+            RemoteModel(name="lab", base_url=server.url), tokenizers=[other, small_tokenizer]
+        )
+        ask(engine)
+        assert server.requests[0].body["prompt"] == small_tokenizer.encode_chat(QUESTION)
+
+
 @pytest.mark.parametrize(("kind", "shown"), [("ollama", "Ollama 0.9.0"), ("openai", "OpenAI API")])
 def test_text_only_servers_get_the_messages(kind: Kind, shown: str, small_tokenizer: ChatTokenizer) -> None:
     script = [chat("はい"), chat("。"), chat(finish="stop"), chat_usage(9, 3, 4), DONE]
@@ -199,6 +223,14 @@ def test_text_only_servers_get_the_messages(kind: Kind, shown: str, small_tokeni
     assert "top_k" not in body  # not part of the API, and off
     assert text == "はい。"
     assert last.usage == Usage(prompt_tokens=9, completion_tokens=3, cached_tokens=4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_an_answer_may_arrive_in_any_pieces(size: int) -> None:
+    whole = b"\xef\xbb\xbf: ping\r\n\r\n" + b"".join(chat_answer("狸は", "😊\u2028", "かわいい"))
+    script = [whole[start : start + size] for start in range(0, len(whole), size)]
+    with ChatServer(script) as server, closing(open_engine(server)) as engine:
+        assert ask(engine)[0] == "狸は😊\u2028かわいい"
 
 
 def test_only_sampling_that_was_asked_for_is_sent_beyond_the_api() -> None:
@@ -256,6 +288,7 @@ def test_the_same_ids_give_the_same_answer_as_on_a_local_engine(small_tokenizer:
 
         @settings(max_examples=40, deadline=None)
         @given(ids=ids_lists, stop=stops)
+        @example(ids=[13, 2], stop=())  # a byte that is withheld until the end
         def same(ids: list[int], stop: tuple[str, ...]) -> None:
             options = SamplingOptions(max_new_tokens=len(ids) + 1, seed=1, stop=stop)
             server.scripts.append(vllm_answer(ids))
@@ -309,11 +342,12 @@ FAILURES: list[tuple[Script, str, str]] = [
     (Status(401), "", "wants an API key"),
     (Status(403), "", "wants an API key"),
     (Status(404), "", "has no /v1/chat/completions"),
+    (Status(404, b'{"message": "The model `x` does not exist."}'), "", "The model `x` does not exist"),
     (Status(400, b'{"error": {"message": "bad temperature"}}'), "", "status 400: bad temperature"),
     (Status(500, b"<html>oops</html>"), "", "status 500: <html>oops</html>"),
     (Status(307, headers={"Location": "http://127.0.0.1:9/"}), "", "another address"),
     (Status(200, b'{"choices": []}'), "", "does not stream"),
-    ([chat("はい"), Cut()], "はい", "broke off"),
+    ([chat("はい\n\n###"), Cut()], "はい\n\n###", "broke off"),
     ([chat("はい")], "はい", "broke off"),
     ([chat("はい"), b"data: {nonsense\n\n"], "はい", "not valid JSON"),
     ([chat("はい"), b"data: [1]\n\n"], "はい", "not a JSON object"),
@@ -401,8 +435,9 @@ def test_the_model_must_be_named_right(models: tuple[str, ...], name: str | None
 
 def test_a_model_can_be_chosen() -> None:
     with ChatServer(chat_answer("x"), models=("a", "b")) as server:
-        engine = RemoteEngine(RemoteModel(name="lab", base_url=server.url, served_name="b"))
+        engine = RemoteEngine(RemoteModel(name=f"{server.url}#b", base_url=server.url, served_name="b"))
         ask(engine)
+        assert engine.info.model == "b"
         assert server.requests[0].body["model"] == "b"
 
 

@@ -102,7 +102,7 @@ def tokenizer() -> ChatTokenizer:
 @pytest.fixture
 def engine(llama_server: str, tokenizer: ChatTokenizer) -> Iterator[RemoteEngine]:
     model = RemoteModel(name="lab", base_url=f"{llama_server}/v1")
-    with closing(RemoteEngine(model, tokenizer=tokenizer)) as opened:
+    with closing(RemoteEngine(model, tokenizers=[tokenizer])) as opened:
         yield opened
 
 
@@ -203,7 +203,7 @@ def test_the_context_of_llama_server(llama_server: str) -> None:
 
 def test_a_text_only_server(python_server: str, tokenizer: ChatTokenizer) -> None:
     model = RemoteModel(name="lab", base_url=f"{python_server}/v1")
-    with closing(RemoteEngine(model, tokenizer=tokenizer)) as engine:
+    with closing(RemoteEngine(model, tokenizers=[tokenizer])) as engine:
         assert not engine.exact
         assert engine.info.engine == "OpenAI API"
         messages = [Message("system", SYSTEM_TEXT), Message("user", "こんにちは")]

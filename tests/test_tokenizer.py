@@ -38,7 +38,7 @@ ids_strategy = st.lists(st.one_of(st.integers(0, 320), st.integers(0, 65023)), m
 quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.fixture(params=["small_tokenizer", "real_tokenizer"])
+@pytest.fixture(params=["small_tokenizer", "practice_tokenizer", "real_tokenizer"])
 def tokenizer(request: pytest.FixtureRequest) -> ChatTokenizer:
     """Every vocabulary that is at hand."""
     found: ChatTokenizer = request.getfixturevalue(request.param)

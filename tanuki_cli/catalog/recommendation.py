@@ -146,7 +146,7 @@ def _gpu_reason(place: Fit) -> str:
 
 def _cpu_reason(place: Fit, *, best: bool) -> str:
     sentence = (
-        _("It answers well and quickly on a CPU; it takes about {need} of the {free} of free memory.")
+        _("On a CPU it balances quality and speed best; it takes about {need} of the {free} of free memory.")
         if best
         else _("It is the best that fits the {free} of free memory; it takes about {need}.")
     )

@@ -5,8 +5,9 @@ the next chat.
 """
 
 import platform
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from tanuki_cli import __version__
@@ -28,11 +29,11 @@ from tanuki_cli.hardware import (
     installed_engines,
 )
 from tanuki_cli.history import HistoryStore
-from tanuki_cli.hub import Hub
-from tanuki_cli.i18n import _, active_language
+from tanuki_cli.hub import Hub, InstalledModel
+from tanuki_cli.i18n import _
 from tanuki_cli.practice import practice_model
-from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, load_settings
-from tanuki_cli.terminal.probe import TerminalFacts
+from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, Settings, load_settings
+from tanuki_cli.terminal.console import Console
 from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
 
 
@@ -46,7 +47,7 @@ class Findings:
     hub: Hub
 
 
-def examine(context: CommandContext, terminal: TerminalFacts) -> Iterator[Check]:
+def examine(context: CommandContext) -> Iterator[Check]:
     """All checks, in the order they are shown, each as soon as it is known."""
     machine, engines = inspect_machine(context.environ), installed_engines()
     context_length = context.settings.context_length or DEFAULT_CONTEXT_LENGTH
@@ -69,8 +70,8 @@ def examine(context: CommandContext, terminal: TerminalFacts) -> Iterator[Check]
     yield from check_models(findings)
     yield check_settings(context)
     yield check_history(context)
-    yield check_terminal(terminal)
-    yield check_language(terminal)
+    yield check_terminal(context.console, context.environ)
+    yield check_language(context.settings, context.environ)
 
 
 def check_program() -> Check:
@@ -139,23 +140,42 @@ def _smallest() -> Variant:
 
 def check_models(findings: Findings) -> Iterator[Check]:
     """Every model on this machine: are its files whole, does its tokenizer pass the self-test?"""
-    yield _check_model("mame", practice_model(), size=None)
+    yield check_practice_model()
     reference = findings.hub.reference_tokenizer(TANUKI_8B)
     for entry in findings.hub.installed():
         model = replace(entry.model, reference_tokenizer=entry.model.reference_tokenizer or reference)
-        yield _check_model(entry.reference.name, model, size=entry.size)
+        yield _check_installed(entry, model, verified=findings.hub.is_verified(entry))
 
 
-def _check_model(name: str, model: LocalModel, *, size: int | None) -> Check:
+def check_practice_model() -> Check:
+    """The model inside the package."""
+    problem = _tokenizer_problem(practice_model())
+    if problem is not None:
+        return Check(name="model:mame", status="fail", detail=problem.message, fix=problem.hint)
+    return Check(name="model:mame", status="ok", detail=_("The tokenizer passes its self-test."))
+
+
+def _check_installed(entry: InstalledModel, model: LocalModel, *, verified: bool) -> Check:
+    name = entry.reference.name
+    if problem := _tokenizer_problem(model):
+        return Check(
+            name=f"model:{name}", status="fail", detail=problem.message, fix=f"tanuki pull {name} --verify"
+        )
+    if verified:
+        detail = _("All files are there ({size}), their digests were checked; the tokenizer is right.")
+    else:
+        detail = _("All files are there ({size}), the tokenizer is right; digests: {command}")
+    text = detail.format(size=format_bytes(entry.size), command=f"tanuki pull {name} --verify")
+    return Check(name=f"model:{name}", status="ok", detail=text)
+
+
+def _tokenizer_problem(model: LocalModel) -> TanukiError | None:
+    """What the self-test says against the model's tokenizer."""
     try:
         verify_tokenizer(load_tokenizer(model))
     except TanukiError as exc:
-        fix = exc.hint if size is None else f"tanuki pull {name} --verify"
-        return Check(name=f"model:{name}", status="fail", detail=exc.message, fix=fix)
-    detail = _("The tokenizer passes its self-test.")
-    if size is not None:
-        detail = _("All files are there ({size}).").format(size=format_bytes(size)) + " " + detail
-    return Check(name=f"model:{name}", status="ok", detail=detail)
+        return exc
+    return None
 
 
 def load_tokenizer(model: LocalModel) -> ChatTokenizer:
@@ -194,33 +214,39 @@ def check_history(context: CommandContext) -> Check:
     return Check(name="history", status="ok", detail=detail)
 
 
-def check_terminal(facts: TerminalFacts) -> Check:
-    """What the terminal can show."""
-    parts = [
-        facts.term or "?",
-        facts.encoding,
-        _("{columns} columns").format(columns=facts.columns) if facts.columns else _("not a terminal"),
-        _("colours") if facts.colors else _("no colours"),
-    ]
+def check_terminal(console: Console, environ: Mapping[str, str]) -> Check:
+    """What the terminal can show; it is asked how wide ambiguous characters are."""
+    encoding = (console.streams.stdout.encoding or "ascii").lower()
+    parts = [environ.get("TERM", "?"), encoding]
+    if console.out_is_terminal:
+        console.measure_ambiguous_width()
+        parts += [
+            _("{columns} columns").format(columns=shutil.get_terminal_size().columns),
+            _("characters of ambiguous width take {cells}").format(cells=console.ambiguous_width),
+        ]
+    else:
+        parts.append(_("not a terminal"))
+    parts.append(_("colours") if console.out_has_color else _("no colours"))
     detail = ", ".join(parts)
-    if not facts.speaks_japanese:
-        fix = "export LANG=C.UTF-8"
+    if not can_encode("日本語", encoding):
         text = _("{detail}. This encoding has no Japanese.").format(detail=detail)
-        return Check(name="terminal", status="warn", detail=text, fix=fix)
-    if facts.ambiguous_width == 2:
-        return Check(
-            name="terminal",
-            status="warn",
-            detail=_("{detail}. Characters of ambiguous width take two cells here.").format(detail=detail),
-            fix=_("Set ambiguous-width characters to 1 (narrow) in the settings of the terminal."),
-        )
+        return Check(name="terminal", status="warn", detail=text, fix="export LC_ALL=C.UTF-8")
     return Check(name="terminal", status="ok", detail=detail)
 
 
-def check_language(facts: TerminalFacts) -> Check:
-    """The language of the messages."""
-    if active_language() == "ja" and not facts.speaks_japanese:
-        detail = _("Messages are in Japanese, which this terminal cannot show.")
-        return Check(name="language", status="warn", detail=detail, fix="tanuki config set lang en")
-    language = _("Messages are in English.")
-    return Check(name="language", status="ok", detail=language)
+def can_encode(text: str, encoding: str) -> bool:
+    """Whether every character of ``text`` exists in ``encoding``; False for an unknown one."""
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def check_language(settings: Settings, environ: Mapping[str, str]) -> Check:
+    """The language of the messages, and what chose it."""
+    names = ("TANUKI_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
+    variable = next((f"{name}={environ[name]}" for name in names if environ.get(name)), None)
+    chosen = f"config.toml: lang = {settings.lang}" if settings.lang else variable
+    language = _("Messages are in English")
+    return Check(name="language", status="ok", detail=f"{language} ({chosen})" if chosen else language)

@@ -9,12 +9,11 @@ import typer
 
 from tanuki_cli import __version__
 from tanuki_cli.cli.check import Check, Status
-from tanuki_cli.cli.checks import examine
+from tanuki_cli.cli.checks import can_encode, examine
 from tanuki_cli.cli.context import CommandContext, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, takes
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.probe import can_encode, probe_terminal
 from tanuki_cli.terminal.sanitize import sanitize
 
 doctor_app = typer.Typer(add_completion=False)
@@ -47,7 +46,6 @@ class DoctorOptions(OutputOptions):
     help=N_(
         """Check the machine, the engines and the models.
 
-\b
 Examples:
   tanuki doctor
   tanuki doctor --offline
@@ -64,9 +62,8 @@ def doctor(
     context = prepare_repair(ctx, options)
     if options.offline:
         context = replace(context, settings=replace(context.settings, offline=True))
-    terminal = probe_terminal(context.console, context.environ.get("TERM", ""))
     checks = []
-    for check in examine(context, terminal):
+    for check in examine(context):
         checks.append(check)
         if not as_json:
             _print(context.console, check)
@@ -89,7 +86,7 @@ def _print(console: Console, check: Check) -> None:
 def _conclude(context: CommandContext, checks: list[Check]) -> None:
     problems = sum(check.status != "ok" for check in checks)
     if problems:
-        context.console.note(_("{count} findings need attention; see →.").format(count=problems))
+        context.console.note(_("Findings that need attention: {count}").format(count=problems))
     else:
         context.console.note(_("Everything is in order."), style="success")
 

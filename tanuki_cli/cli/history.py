@@ -27,7 +27,6 @@ from tanuki_cli.terminal.sanitize import sanitize
 _HELP = N_(
     """List, search, export and remove conversations.
 
-\b
 Examples:
   tanuki history list
   tanuki history search ガソリン

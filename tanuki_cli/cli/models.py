@@ -39,7 +39,6 @@ rm_app = typer.Typer(add_completion=False)
 _PULL_HELP = N_(
     """Download a model, or finish a download.
 
-\b
 Examples:
   tanuki pull
   tanuki pull tanuki-8b:q4_k_m
@@ -51,7 +50,6 @@ A download that was interrupted resumes. A model that is whole already is left a
 _MODELS_HELP = N_(
     """List the models, their sizes and what fits this machine.
 
-\b
 Examples:
   tanuki models
   tanuki models --remote
@@ -60,7 +58,6 @@ Examples:
 _RM_HELP = N_(
     """Remove a downloaded model.
 
-\b
 Examples:
   tanuki rm tanuki-8b:q4_k_m
   tanuki rm --yes hf:owner/repo

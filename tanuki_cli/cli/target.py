@@ -50,11 +50,13 @@ def open_model(
     if isinstance(target, RemoteModel):
         key_file = context.directories.config / KEY_FILE_NAME
         api_key = find_api_key(target.name, environ=context.environ, key_file=key_file)
-        tokenizer = finder.family_tokenizer()
-        engine = open_engine(target, context.settings, api_key=api_key, family_tokenizer=tokenizer)
+        tokenizers = [path for path in (finder.family_tokenizer(), practice_model().tokenizer) if path]
+        engine = open_engine(target, context.settings, api_key=api_key, served_tokenizers=tokenizers)
     else:
         trusted = options.trust_remote_code or _trusts_code_of(target, context)
         engine = open_engine(target, context.settings, trust_remote_code=trusted, debug=context.debug)
+    for note in engine.notes:
+        context.console.note(note)
     return OpenedModel(
         engine=engine,
         reference=target.name if name == "auto" else name,

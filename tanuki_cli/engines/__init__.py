@@ -1,5 +1,6 @@
 """Where text becomes tokens and back."""
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel, RemoteModel, Target
@@ -23,19 +24,19 @@ def open_engine(
     settings: Settings,
     *,
     api_key: ApiKey | None = None,
-    family_tokenizer: Path | None = None,
+    served_tokenizers: Sequence[Path] = (),
     trust_remote_code: bool = False,
     debug: bool = False,
 ) -> Engine:
     """Load ``target`` on the engine for its format. Backends are imported only here, when used.
 
-    ``api_key`` and ``family_tokenizer`` (a tokenizer.json, to send exact ids to a server that takes
-    them) are for remote models. ``trust_remote_code`` is the user's yes to running code that came with
-    a checkpoint. ``debug`` lets the backend's own log through. Raises EngineError or
-    RemoteError.
+    ``api_key`` and ``served_tokenizers`` (each a tokenizer.json that the served model may have, to send
+    exact ids to a server that takes them) are for remote models. ``trust_remote_code`` is the user's
+    yes to running code that came with a checkpoint. ``debug`` lets the backend's own log through.
+    Raises EngineError or RemoteError.
     """
     if isinstance(target, RemoteModel):
-        return _open_remote(target, settings, api_key, family_tokenizer)
+        return _open_remote(target, settings, api_key, served_tokenizers)
     if target.format == "gguf":
         return _open_gguf(target, settings, debug=debug)
     return _open_checkpoint(target, settings, debug=debug, trust_remote_code=trust_remote_code)
@@ -110,9 +111,20 @@ def _open_checkpoint(
 
 
 def _open_remote(
-    target: RemoteModel, settings: Settings, api_key: ApiKey | None, family_tokenizer: Path | None
+    target: RemoteModel, settings: Settings, api_key: ApiKey | None, served_tokenizers: Iterable[Path]
 ) -> Engine:
     from tanuki_cli.engines.remote import RemoteEngine
 
-    tokenizer = None if family_tokenizer is None else ChatTokenizer.from_reference(family_tokenizer)
-    return RemoteEngine(target, tokenizer=tokenizer, api_key=api_key, context_length=settings.context_length)
+    return RemoteEngine(
+        target,
+        tokenizers=_read_tokenizers(served_tokenizers),
+        api_key=api_key,
+        context_length=settings.context_length,
+    )
+
+
+def _read_tokenizers(paths: Iterable[Path]) -> Iterator[ChatTokenizer]:
+    for path in paths:
+        tokenizer = ChatTokenizer.from_reference(path)
+        verify_tokenizer(tokenizer)
+        yield tokenizer

@@ -171,7 +171,7 @@ class _Reader:
             position = start + length_at(data, position)[0]
             if position > limit:
                 raise _Broken(_("the file ends in its header"))
-            strings.append(data[start:position].decode("utf-8", errors="replace"))
+            strings.append(data[start:position].decode("utf-8", errors="backslashreplace"))
         self._position = position
         return strings
 

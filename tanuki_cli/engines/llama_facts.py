@@ -47,6 +47,7 @@ def model_facts(gguf: GgufFile) -> ModelFacts:
     """
     _refuse_foreign(gguf)
     numbers = _Numbers(gguf)
+    numbers.check_epsilon("llama.attention.layer_norm_rms_epsilon")
     n_embd = numbers.positive("llama.embedding_length")
     n_head = numbers.positive("llama.attention.head_count")
     n_kv_head = numbers.positive("llama.attention.head_count_kv", n_head)
@@ -55,10 +56,13 @@ def model_facts(gguf: GgufFile) -> ModelFacts:
     shapes = {tensor.name: tensor.shape for tensor in gguf.tensors}
     n_vocab = shapes.get(_EMBEDDING, (0, 0))[-1]
     tokens = gguf.metadata.get("tokenizer.ggml.tokens")
+    # llama.cpp asserts most of this, which would stop the whole process.
     consistent = (
         shapes.get(_EMBEDDING) == (n_embd, n_vocab)
-        and (not isinstance(tokens, list) or len(tokens) == n_vocab)
+        and (not isinstance(tokens, list) or len(tokens) == len(set(tokens)) == n_vocab)
         and n_embd % n_head == 0
+        and numbers.positive("llama.attention.value_length", head_dim) == head_dim
+        and numbers.positive("llama.rope.dimension_count", head_dim) == head_dim
         and n_head % n_kv_head == 0
         and all(f"{_LAYER_PREFIX}{index}.attn_q.weight" in shapes for index in range(n_layer))
     )
@@ -151,3 +155,8 @@ class _Numbers:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < limit:
             raise damaged(self._path, _("{key} is missing or impossible").format(key=key))
         return value
+
+    def check_epsilon(self, key: str) -> None:
+        value = self._metadata.get(key)
+        if not isinstance(value, float) or not 0 < value < 1:
+            raise damaged(self._path, _("{key} is missing or impossible").format(key=key))

@@ -4,9 +4,8 @@ Where the server takes token ids, and turns ours back into the same text, exactl
 engine are sent. Everywhere else the chat endpoint is used and the server tokenises; a note says so.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
 from typing import Final
 
 from tanuki_cli.catalog import RemoteModel
@@ -14,20 +13,20 @@ from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import Chunk, EngineInfo, PromptPlan
 from tanuki_cli.engines.local import prompt_limit
 from tanuki_cli.engines.remote_answer import RemoteAnswer
-from tanuki_cli.engines.remote_credentials import ApiKey, find_api_key
+from tanuki_cli.engines.remote_credentials import ApiKey
 from tanuki_cli.engines.remote_failures import RequestFailed
 from tanuki_cli.engines.remote_http import END, RemoteConnection, RemoteTimeouts
-from tanuki_cli.engines.remote_probe import Server, probe, takes_ids_of
+from tanuki_cli.engines.remote_probe import Server, matching_tokenizer, probe
 from tanuki_cli.engines.remote_protocol import (
-    OPTIONAL_FIELDS,
     ChatText,
     Delta,
     Dialect,
     LlamaServerIds,
     RemotePrompt,
     VllmIds,
+    dispensable,
 )
-from tanuki_cli.engines.remote_transport import CancelFlag
+from tanuki_cli.engines.remote_sockets import CancelFlag
 from tanuki_cli.errors import InputError, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import fit_context, prompt_too_long
@@ -40,35 +39,21 @@ _LONGEST_WAIT_S: Final = 30.0
 _KEPT_SHARES: Final = (1.0, 0.75, 0.5, 0.25, 0.0)
 
 
-def open_remote(
-    model: RemoteModel,
-    *,
-    tokenizer: ChatTokenizer | None,
-    environ: Mapping[str, str],
-    key_file: Path,
-    context_length: int | None = None,
-) -> "RemoteEngine":
-    """Connect to ``model`` with the API key that belongs to it.
-
-    Raises RemoteError if the server cannot be used, SettingsError for an unusable key.
-    """
-    api_key = find_api_key(model.name, environ=environ, key_file=key_file)
-    return RemoteEngine(model, tokenizer=tokenizer, api_key=api_key, context_length=context_length)
-
-
 class RemoteEngine:
     """Implements :class:`~tanuki_cli.engines.base.Engine` on a server, which is asked what it is first.
 
-    ``tokenizer`` is the family's; it is used if the server's ids turn out to be the same.
-    ``context_length`` can only shorten what the server offers. Raises RemoteError if the server
-    cannot be used, InputError for a wrong address.
+    ``tokenizers`` are tried in turn where the server takes ids; the first whose ids are the server's is
+    used. They may be made lazily, and must have been through
+    :func:`~tanuki_cli.tokenizer.verify_tokenizer`, as those of local engines. ``context_length`` can
+    only shorten what the server offers. Raises RemoteError if the server cannot be used, InputError
+    for a wrong address.
     """
 
     def __init__(
         self,
         model: RemoteModel,
         *,
-        tokenizer: ChatTokenizer | None = None,
+        tokenizers: Iterable[ChatTokenizer] = (),
         api_key: ApiKey | None = None,
         context_length: int | None = None,
         timeouts: RemoteTimeouts | None = None,
@@ -80,19 +65,21 @@ class RemoteEngine:
         )
         try:
             self._server = probe(self._connection, model.served_name)
-            exact = tokenizer is not None and takes_ids_of(self._server, tokenizer, self._connection)
+            self._tokenizer = matching_tokenizer(self._server, tokenizers, self._connection)
         except TanukiError:
             self.close()
             raise
-        self._tokenizer = tokenizer if exact else None
         lengths = [length for length in (context_length, self._server.context_length) if length]
         self._context_length = min(lengths, default=DEFAULT_CONTEXT_LENGTH)
+        self._knows_context = bool(lengths)
         self._refused_fields: set[str] = set()
 
     @property
     def info(self) -> EngineInfo:
-        """What runs where, e.g. ``lab``, ``vLLM 0.10.2``, ``gpu1:8000``."""
-        return EngineInfo(model=self._name, engine=self._server.software, device=self._connection.host)
+        """What runs where, e.g. ``lab (tanuki-8b)``, ``vLLM 0.10.2``, ``gpu1:8000``."""
+        served = self._server.model
+        model = served if "://" in self._name else f"{self._name} ({served})"
+        return EngineInfo(model=model, engine=self._server.software, device=self._connection.host)
 
     @property
     def server(self) -> Server:
@@ -158,7 +145,7 @@ class RemoteEngine:
                     raise
                 overflow = failure
             else:
-                yield answer.last_chunk()
+                yield answer.last_chunk(seed=None if "seed" in self._refused_fields else options.seed)
                 return
         raise self._too_long(messages[-1], overflow) from overflow
 
@@ -193,7 +180,9 @@ class RemoteEngine:
             yield RemotePrompt(
                 messages=(*head, *turns[2 * dropped :]),
                 ids=None,
-                max_new_tokens=self._context_length - limit,
+                max_new_tokens=self._context_length - limit
+                if self._knows_context
+                else options.max_new_tokens,
             )
 
     def _plan_of(
@@ -254,7 +243,7 @@ class RemoteEngine:
         """Whether the server refused fields that it can do without; they are left out from now on."""
         if failure.status not in (400, 422):
             return False
-        refused = {name for name in OPTIONAL_FIELDS & body.keys() if name in failure.detail}
+        refused = {name for name in dispensable(body) if name in failure.detail}
         self._refused_fields |= refused
         return bool(refused)
 

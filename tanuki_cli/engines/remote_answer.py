@@ -39,27 +39,33 @@ class RemoteAnswer:
         """
         matcher = StopMatcher((OWN_STOP, *self._options.stop))
         counted = 0
-        for text in self._texts(self._content(deltas)):
-            if self._over:
-                continue  # only the counts are still wanted
-            safe = matcher.feed(text)
-            if safe:
-                yield Chunk(text=safe, token_count=self._count - counted)
-                counted = self._count
-            if matcher.stopped:
-                self._over = True
-                self._finish_reason = "stop"
+        failure: RemoteError | None = None
+        try:
+            for text in self._texts(self._content(deltas)):
+                if matcher.stopped:
+                    continue  # only the counts are still wanted
+                safe = matcher.feed(text)
+                if safe:
+                    yield Chunk(text=safe, token_count=self._count - counted)
+                    counted = self._count
+                if matcher.stopped:
+                    self._over = True
+                    self._finish_reason = "stop"
+        except RemoteError as error:
+            failure = error
         if rest := matcher.flush():
             yield Chunk(text=rest, token_count=self._count - counted)
+        if failure is not None:
+            raise failure
 
-    def last_chunk(self) -> Chunk:
-        """The chunk that ends the stream."""
+    def last_chunk(self, *, seed: int | None) -> Chunk:
+        """The chunk that ends the stream; ``seed`` None if the server took none."""
         usage = Usage(
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._count,
             cached_tokens=self._cached_tokens,
         )
-        return Chunk(finish_reason=self._finish_reason, usage=usage, seed=self._options.seed)
+        return Chunk(finish_reason=self._finish_reason, usage=usage, seed=seed)
 
     def _content(self, deltas: Iterator[Delta]) -> Iterator[Delta]:
         """The deltas that add to the answer; the counts of all of them are noted."""

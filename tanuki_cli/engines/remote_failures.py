@@ -170,7 +170,7 @@ class Failures:
             return message.format(host=self.host, source=self._api_key.source), _(
                 "Check the key, or get a new one."
             )
-        if status == 404:
+        if status == 404 and "model" not in detail.lower():
             path = response.request.url.path
             return _("{host} has no {path}.").format(host=self.host, path=path), self._models_hint()
         if status == 429:
@@ -188,7 +188,8 @@ class Failures:
             )
         if status >= 500:
             return _("{host} failed with status {status}: {detail}").format(**where), log_hint
-        return _("{host} refused the request with status {status}: {detail}").format(**where), log_hint
+        hint = self._models_hint() if status == 404 else log_hint
+        return _("{host} refused the request with status {status}: {detail}").format(**where), hint
 
     def _models_hint(self) -> str:
         return _("The address usually ends in /v1. See what is there: curl {url}").format(

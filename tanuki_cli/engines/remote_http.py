@@ -14,7 +14,8 @@ import httpx2
 
 from tanuki_cli.engines.remote_credentials import ApiKey
 from tanuki_cli.engines.remote_failures import Failures, JsonObject
-from tanuki_cli.engines.remote_transport import LOOPBACK, CancelFlag, CancellableTransport
+from tanuki_cli.engines.remote_sockets import CancelFlag
+from tanuki_cli.engines.remote_transport import LOOPBACK, CancellableTransport
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
 

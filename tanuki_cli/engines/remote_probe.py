@@ -1,6 +1,6 @@
 """What a server is, which model it serves, and whether its token ids are ours."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -53,20 +53,26 @@ def probe(connection: RemoteConnection, served_name: str | None) -> Server:
     )
 
 
-def takes_ids_of(server: Server, tokenizer: ChatTokenizer, connection: RemoteConnection) -> bool:
-    """Whether ids of ``tokenizer`` may be sent: the server turns those of a sample into the same text.
+def matching_tokenizer(
+    server: Server, tokenizers: Iterable[ChatTokenizer], connection: RemoteConnection
+) -> ChatTokenizer | None:
+    """The first tokenizer whose ids mean the same to the server, or None.
 
-    Only llama-server and vLLM take ids at all.
+    The server turns the ids of a sample back into text, which must be the sample's. Only llama-server
+    and vLLM take ids at all; for others ``tokenizers`` is not even looked at.
     """
     if server.kind not in ("llama-server", "vllm"):
-        return False
-    ids = tokenizer.encode(_SAMPLE)
-    try:
-        answer = connection.post(f"{server.root}/detokenize", {"model": server.model, "tokens": ids})
-    except RequestFailed:
-        return False
-    text = answer.get("content", answer.get("prompt"))
-    return isinstance(text, str) and text.strip() == tokenizer.decode(ids).strip()
+        return None
+    for tokenizer in tokenizers:
+        ids = tokenizer.encode(_SAMPLE)
+        try:
+            answer = connection.post(f"{server.root}/detokenize", {"model": server.model, "tokens": ids})
+        except RequestFailed:
+            continue  # an id that the server does not have, or a gateway that hides this endpoint
+        text = answer.get("content", answer.get("prompt"))
+        if isinstance(text, str) and text.strip() == tokenizer.decode(ids).strip():
+            return tokenizer
+    return None
 
 
 def _models(connection: RemoteConnection, served_name: str | None) -> list[JsonObject]:

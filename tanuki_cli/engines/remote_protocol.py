@@ -17,21 +17,10 @@ from tanuki_cli.sampling import SamplingOptions
 MAX_CHAT_STOPS: Final = 4
 """How many stop texts the OpenAI chat endpoint takes; the engine itself looks for all of them."""
 
-OPTIONAL_FIELDS: Final = frozenset(
-    (
-        "cache_prompt",
-        "min_p",
-        "repeat_penalty",
-        "repetition_penalty",
-        "return_token_ids",
-        "return_tokens",
-        "seed",
-        "stop_token_ids",
-        "stream_options",
-        "top_k",
-    )
+_OPTIONAL_FIELDS: Final = frozenset(
+    ("cache_prompt", "return_token_ids", "return_tokens", "seed", "stop_token_ids", "stream_options")
 )
-"""Fields that are left out for a server that refuses them by name: old ones know fewer."""
+_OFF: Final = {"min_p": (0.0,), "repeat_penalty": (1.0,), "repetition_penalty": (1.0,), "top_k": (0, -1)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +181,15 @@ class ChatText:
             ids=None,
             finish_reason=_finish_reason(choice.get("finish_reason")),
         )
+
+
+def dispensable(body: JsonObject) -> frozenset[str]:
+    """The fields of a request that may be left out for a server that refuses them by name.
+
+    Old servers know fewer. What the user chose is not among them: that must not be ignored silently.
+    """
+    off = {name for name, values in _OFF.items() if body.get(name) in values}
+    return frozenset(body.keys() & (_OPTIONAL_FIELDS | off))
 
 
 def _sampling_fields(kind: str, options: SamplingOptions) -> dict[str, object]:

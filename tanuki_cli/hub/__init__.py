@@ -72,6 +72,14 @@ class Hub:
         """Every whole model of the catalog, and what was pulled from elsewhere on the hub."""
         return all_installed(self.cache, self._records)
 
+    def is_verified(self, installed: InstalledModel) -> bool:
+        """Whether every file of a model was hashed, and not written since; reads no weights."""
+        pinned = self._records.pinned(installed.reference.name)
+        return pinned is not None and all(
+            self.cache.is_whole(file) and self._records.is_verified(self.cache.path(file), file.digest)
+            for file in pinned.files
+        )
+
     def reference_tokenizer(self, family: Family) -> Path | None:
         """The family's tokenizer.json, if it was ever fetched."""
         return find_tokenizer(self.cache, family.reference_repository)
