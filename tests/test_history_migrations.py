@@ -12,7 +12,7 @@ from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.history.schema import SCHEMA_VERSION
 from tanuki_cli.sampling import SamplingOptions
-from tests.test_history_durability import full_disk
+from tests.history_data import full_disk
 
 # What each released version left on disk, word for word. Never edited; a new schema adds its own.
 FROZEN = {

@@ -15,7 +15,6 @@ from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import (
     ExportFormat,
     HistoryStore,
-    ImportReport,
     export_text,
     format_of,
     from_json,
@@ -168,7 +167,7 @@ def import_command(
     context = prepare(ctx, options)
     conversations = from_json(_read(context, file), name=str(file))
     with open_history(context) as store:
-        context.console.note(_imported(store.add(conversations)))
+        context.console.note(output.import_sentence(store.add(conversations)))
 
 
 @history_app.command("title", help=N_("Show a conversation's title, or give it a new one."))
@@ -233,7 +232,7 @@ def recover_command(
                 unreadable=found.unreadable, detached=found.detached
             )
         )
-    context.console.note(_imported(report.imported))
+    context.console.note(output.import_sentence(report.imported))
 
 
 def _chosen(store: HistoryStore, ids: list[str]) -> list[Conversation]:
@@ -269,20 +268,6 @@ def _format(name: str) -> ExportFormat:
             hint="tanuki history export --format md|json|jsonl",
         )
     return _FORMATS[name.lower()]
-
-
-def _imported(report: ImportReport) -> str:
-    text = _(
-        "Added: {added} conversations; continued: {extended}; already there: {unchanged}; "
-        "copied under a new id: {copied}; messages written: {messages}."
-    )
-    return text.format(
-        added=report.added,
-        extended=report.extended,
-        unchanged=report.unchanged,
-        copied=report.copied,
-        messages=report.messages,
-    )
 
 
 def _read(context: CommandContext, file: Path) -> str:
