@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Literal
 
+from tanuki_cli.sampling import SamplingOptions
+
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "interrupted"]
 
@@ -57,6 +59,19 @@ class Node:
     generation: Generation | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConversationSettings:
+    """What was chosen for a conversation, so that it can be taken up again as it was.
+
+    ``model`` is the reference the user gave. ``context_length`` None means the model's own.
+    """
+
+    model: str = "auto"
+    sampling: SamplingOptions = field(default_factory=SamplingOptions)
+    context_length: int | None = None
+    persona: str | None = None
+
+
 def new_id() -> str:
     """A random id: 16 hexadecimal digits, so that four or five of them already tell ids apart."""
     return secrets.token_hex(8)
@@ -78,6 +93,7 @@ class Conversation:
     id: str = field(default_factory=new_id)
     title: str = ""
     system: str | None = None
+    settings: ConversationSettings = field(default_factory=ConversationSettings)
     created_at: datetime = field(default_factory=utc_now)
     nodes: dict[str, Node] = field(default_factory=dict)
     tip: str | None = None

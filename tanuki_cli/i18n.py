@@ -47,7 +47,7 @@ def detect_language(option: str | None, environ: Mapping[str, str]) -> Language:
 
 def _(message: str) -> str:
     """Translate ``message`` into the active language."""
-    return _active.gettext(message)
+    return _active.gettext(message) if message else ""  # gettext("") is the catalogue's header
 
 
 def N_(message: str) -> str:

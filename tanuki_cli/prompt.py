@@ -97,13 +97,23 @@ def fit_context(
         dropped = bisect_left(range(most + 1), -limit, key=lambda count: -size_without(count))
         if dropped <= most:
             return head + turns[2 * dropped :]
-    raise prompt_too_long(turns[-1].content, prompt_tokens=size_without(most), limit=max_prompt_tokens)
+    raise prompt_too_long(
+        turns[-1].content,
+        prompt_tokens=size_without(most),
+        limit=max_prompt_tokens,
+        fixed_tokens=len(encoder.encode_chat([*head, Message("user", "")])),
+    )
 
 
-def prompt_too_long(text: str, *, prompt_tokens: int, limit: int) -> PromptTooLongError:
-    """The error for one message that cannot fit, with how many characters to cut (rounded up)."""
+def prompt_too_long(
+    text: str, *, prompt_tokens: int, limit: int, fixed_tokens: int = 0
+) -> PromptTooLongError:
+    """The error for one message that cannot fit, with how many characters to cut (rounded up).
+
+    ``fixed_tokens`` of the prompt stay however short ``text`` gets.
+    """
     excess = prompt_tokens - limit
-    characters = -(-excess * max(len(text), 1) // max(prompt_tokens, 1))
+    characters = -(-excess * max(len(text), 1) // max(prompt_tokens - fixed_tokens, 1))
     characters = -(-characters // 10) * 10
     return PromptTooLongError(
         _(

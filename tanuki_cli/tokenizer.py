@@ -59,6 +59,19 @@ class ChatTokenizer:
         )
         self._whole_only = False
 
+    @classmethod
+    def from_reference(cls, path: Path) -> "ChatTokenizer":
+        """Read a ``tokenizer.json`` without a model beside it: ``<s>`` and ``</s>`` by their names.
+
+        Raises EngineError if it is missing, not one, or lacks them.
+        """
+        tokenizer = cls.from_file(path, bos_id=0, eos_id=0, vocab_size=0)
+        backend = tokenizer.backend
+        bos_id, eos_id = backend.token_to_id("<s>"), backend.token_to_id("</s>")
+        if bos_id is None or eos_id is None:
+            raise EngineError(_("{path} has no <s> and </s>.").format(path=path), hint=_pull_hint())
+        return cls(backend, bos_id=bos_id, eos_id=eos_id, vocab_size=backend.get_vocab_size())
+
     @property
     def backend(self) -> Tokenizer:
         """The ``tokenizers`` object itself."""

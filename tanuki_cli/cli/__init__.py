@@ -1,0 +1,156 @@
+"""The command line. ``main()`` is the only place that exits.
+
+Commands are imported when they are run: ``tanuki --version`` and ``--help`` touch none of them.
+"""
+
+import difflib
+import functools
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+import typer
+import typer.core
+import typer.main
+
+from tanuki_cli import __version__
+from tanuki_cli.errors import InputError
+from tanuki_cli.i18n import N_, _, activate, detect_language
+
+_COMMANDS: Final = {
+    "chat": N_("Talk with the model, with history."),
+    "ask": N_("Ask one question and print the answer."),
+    "pull": N_("Download a model, or finish a download."),
+    "models": N_("List the models, their sizes and what fits this machine."),
+    "rm": N_("Remove a downloaded model."),
+    "history": N_("List, search, export and remove conversations."),
+    "config": N_("Show and change the settings."),
+    "doctor": N_("Check the machine, the engines and the models."),
+    "bench": N_("Measure the speed of a model on this machine."),
+}
+_MODULES: Final = {"pull": "models", "rm": "models"}
+"""Commands that live in a module of another name; each is the module's ``<command>_app``."""
+
+
+def show_help(command: Any, ctx: Any, formatter: Any) -> None:
+    """Write the help page of ``command``; laid out by :mod:`tanuki_cli.cli.help`."""
+    columns = shutil.get_terminal_size().columns
+    formatter.write(importlib.import_module("tanuki_cli.cli.help").help_page(command, ctx, columns=columns))
+
+
+def with_our_help(command: Any) -> Any:
+    """Let ``command`` and everything below it show our help page."""
+    command.format_help = functools.partial(show_help, command)
+    for child in getattr(command, "commands", {}).values():
+        with_our_help(child)
+    return command
+
+
+class CommandGroup(typer.core.TyperGroup):
+    """The commands of the table above, imported one at a time."""
+
+    _listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """All names, in the order of the table."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command; a stand-in while they are only listed."""
+        if cmd_name not in _COMMANDS:
+            return None
+        if self._listing:
+            return typer.core.TyperCommand(cmd_name, help=_COMMANDS[cmd_name])
+        module = importlib.import_module(f"tanuki_cli.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command = typer.main.get_command(getattr(module, f"{cmd_name}_app"))
+        command.name = cmd_name
+        return with_our_help(command)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As click's, but an unknown command suggests the nearest."""
+        name = args[0]
+        if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name, _COMMANDS, n=1)
+            raise InputError(
+                _("There is no command {name!r}.").format(name=name),
+                hint=f"tanuki {near[0]}" if near else "tanuki --help",
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """The list of commands, without importing them."""
+        self._listing = True
+        try:
+            show_help(self, ctx, formatter)
+        finally:
+            self._listing = False
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """Names and summaries, without importing the commands."""
+        self._listing = True
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            self._listing = False
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"tanuki {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(
+    cls=CommandGroup,
+    help=N_("Talk to the Japanese language model Tanuki in a terminal."),
+    epilog="tanuki chat -m mame · tanuki ask -m mame 'あなたは誰?'",
+    context_settings={"help_option_names": ["--help", "-h"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help=N_("Show the version and exit.")
+        ),
+    ] = False,
+    lang: Annotated[str | None, typer.Option(metavar="ja|en", help=N_("Language of the messages."))] = None,
+) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code."""
+    activate(detect_language(option_value(sys.argv, "--lang"), os.environ))
+    if sys.argv[1:] == ["--version"]:
+        typer.echo(f"tanuki {__version__}")
+        code = 0
+    else:
+        code = importlib.import_module("tanuki_cli.cli.run").run(app, sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (BrokenPipeError, ValueError):  # the reader went away: nothing is left to tell it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
+
+
+def option_value(arguments: Sequence[str], name: str) -> str | None:
+    """The value of ``name`` before the parser runs: the language is needed to speak of its errors."""
+    for index, argument in enumerate(arguments):
+        if argument == "--":
+            return None
+        if argument.startswith(f"{name}="):
+            return argument.partition("=")[2]
+        if argument == name and index + 1 < len(arguments):
+            return arguments[index + 1]
+    return None

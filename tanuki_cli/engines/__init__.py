@@ -1,0 +1,130 @@
+"""Where text becomes tokens and back."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from tanuki_cli.catalog import LocalModel, RemoteModel, Target
+from tanuki_cli.engines.base import Engine
+from tanuki_cli.engines.checkpoint import read_checkpoint
+from tanuki_cli.engines.gguf import GgufFile, read_gguf
+from tanuki_cli.engines.gguf_tokenizer import tokenizer_from_metadata
+from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
+from tanuki_cli.engines.local import LocalEngine
+from tanuki_cli.engines.remote_credentials import ApiKey
+from tanuki_cli.errors import EngineError
+from tanuki_cli.i18n import _
+from tanuki_cli.settings import Settings
+from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
+
+__all__ = ["open_engine"]
+
+
+def open_engine(
+    target: Target,
+    settings: Settings,
+    *,
+    api_key: ApiKey | None = None,
+    served_tokenizers: Sequence[Path] = (),
+    trust_remote_code: bool = False,
+    debug: bool = False,
+) -> Engine:
+    """Load ``target`` on the engine for its format. Backends are imported only here, when used.
+
+    ``api_key`` and ``served_tokenizers`` (each a tokenizer.json that the served model may have, to send
+    exact ids to a server that takes them) are for remote models. ``trust_remote_code`` is the user's
+    yes to running code that came with a checkpoint. ``debug`` lets the backend's own log through.
+    Raises EngineError or RemoteError.
+    """
+    if isinstance(target, RemoteModel):
+        return _open_remote(target, settings, api_key, served_tokenizers)
+    if target.format == "gguf":
+        return _open_gguf(target, settings, debug=debug)
+    return _open_checkpoint(target, settings, debug=debug, trust_remote_code=trust_remote_code)
+
+
+def _open_gguf(target: LocalModel, settings: Settings, *, debug: bool) -> Engine:
+    from tanuki_cli.engines.llama_cpp import load_llama_cpp
+
+    gguf = read_gguf(target.path)
+    tokenizer = gguf_tokenizer(target, gguf, model_facts(gguf))
+    verify_tokenizer(tokenizer)
+    return LocalEngine(load_llama_cpp(target, settings, debug=debug, gguf=gguf), tokenizer)
+
+
+def gguf_tokenizer(target: LocalModel, gguf: GgufFile, facts: ModelFacts) -> ChatTokenizer:
+    """The exact tokenizer of a GGUF: the tokenizer.json beside it, its own metadata, or the reference.
+
+    The official files hold placeholder scores, so that only the reference repository's tokenizer.json
+    is right for them. Raises EngineError if there is none, or if its pieces are not the file's.
+    """
+    ids = {"bos_id": facts.bos_id, "eos_id": facts.eos_id, "vocab_size": facts.n_vocab}
+    if target.tokenizer is not None:
+        tokenizer = ChatTokenizer.from_file(target.tokenizer, **ids)
+    elif (own := tokenizer_from_metadata(gguf.metadata)) is not None:
+        tokenizer = ChatTokenizer(own, **ids)
+    elif target.reference_tokenizer is not None:
+        tokenizer = ChatTokenizer.from_file(target.reference_tokenizer, **ids)
+    else:
+        raise EngineError(
+            _("{path} has no usable tokenizer of its own.").format(path=target.path),
+            hint=_("Put the model's tokenizer.json beside it, or fetch Tanuki's: tanuki pull tanuki-8b"),
+        )
+    pieces = gguf.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(pieces, list) and not _same_pieces(tokenizer, [str(piece) for piece in pieces]):
+        raise EngineError(
+            _("The tokenizer's pieces are not those of {path}.").format(path=target.path),
+            hint=_("Put the model's own tokenizer.json beside it."),
+        )
+    return tokenizer
+
+
+_MOST_DIFFERENT_PIECES = 0.01
+"""Share of pieces that may be spelled otherwise: converters rename a few control pieces."""
+
+
+def _same_pieces(tokenizer: ChatTokenizer, pieces: list[str]) -> bool:
+    vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
+    if len(pieces) < len(vocabulary):
+        return False
+    own = pieces[: len(vocabulary)]
+    different = sum(vocabulary.get(piece) != id_ for id_, piece in enumerate(own))
+    return different <= _MOST_DIFFERENT_PIECES * len(own)
+
+
+def _open_checkpoint(
+    target: LocalModel, settings: Settings, *, debug: bool, trust_remote_code: bool
+) -> Engine:
+    checkpoint = read_checkpoint(target.path)
+    tokenizer = ChatTokenizer.from_file(
+        target.tokenizer or target.path / "tokenizer.json",
+        bos_id=checkpoint.bos_id,
+        eos_id=checkpoint.eos_id,
+        vocab_size=checkpoint.vocab_size,
+    )
+    verify_tokenizer(tokenizer)
+    from tanuki_cli.engines.transformers import load_transformers
+
+    model = load_transformers(
+        target, settings, debug=debug, checkpoint=checkpoint, trust_remote_code=trust_remote_code
+    )
+    return LocalEngine(model, tokenizer)
+
+
+def _open_remote(
+    target: RemoteModel, settings: Settings, api_key: ApiKey | None, served_tokenizers: Iterable[Path]
+) -> Engine:
+    from tanuki_cli.engines.remote import RemoteEngine
+
+    return RemoteEngine(
+        target,
+        tokenizers=_read_tokenizers(served_tokenizers),
+        api_key=api_key,
+        context_length=settings.context_length,
+    )
+
+
+def _read_tokenizers(paths: Iterable[Path]) -> Iterator[ChatTokenizer]:
+    for path in paths:
+        tokenizer = ChatTokenizer.from_reference(path)
+        verify_tokenizer(tokenizer)
+        yield tokenizer

@@ -1,0 +1,249 @@
+#!/usr/bin/env python3
+"""One model in every format on every engine, each against transformers in float32.
+
+    python -m scripts.engine_agreement                the practice model, a table in Markdown
+    python -m scripts.engine_agreement --questions FILE   other questions, one a line
+    python -m scripts.engine_agreement --form gguf-q8_0   one format only (may be repeated)
+
+Prompt ids must be identical everywhere. "Answers" are greedy ones that agree token for token to their
+end. KL is the divergence of the next-token distribution from the reference's, in nats, and top-1 how
+often the likeliest token agrees, both along the reference's own answers.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import llama_cpp
+import torch
+from safetensors.torch import load_file, save_file
+
+from scripts.practice import export, formats, quantize
+from tanuki_cli.catalog import LocalModel
+from tanuki_cli.conversation import Message
+from tanuki_cli.engines import gguf_tokenizer, llama_native
+from tanuki_cli.engines.base import TokenModel
+from tanuki_cli.engines.checkpoint import read_checkpoint
+from tanuki_cli.engines.gguf import read_gguf
+from tanuki_cli.engines.llama_cpp import load_llama_cpp
+from tanuki_cli.engines.transformers import load_transformers
+from tanuki_cli.errors import EngineError
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.settings import Settings
+from tanuki_cli.tokenizer import ChatTokenizer
+
+MAME = Path(__file__).resolve().parent.parent / "tanuki_cli" / "mame"
+REFERENCE = "safetensors-f32"
+GREEDY = SamplingOptions(temperature=0.0, seed=0)
+Logits = Callable[[Sequence[int]], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A prompt, the greedy answer, and log-probabilities (answer, vocabulary) of every step of it."""
+
+    prompt_ids: list[int]
+    ids: list[int]
+    log_probabilities: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What one format has in common with the reference, over all questions."""
+
+    same_prompts: int
+    same_answers: int
+    questions: int
+    mean_kl: float
+    p99_kl: float
+    top1: float
+
+    def row(self, name: str) -> str:
+        """One row of the table."""
+        return (
+            f"| {name} | {self.same_prompts}/{self.questions} | {self.same_answers}/{self.questions} "
+            f"| {self.mean_kl:.2e} | {self.p99_kl:.2e} | {self.top1:.2%} |"
+        )
+
+
+HEADER = (
+    "| format | same prompt ids | same greedy answers | mean KL | 99th percentile KL | same top-1 |\n"
+    "|---|---|---|---|---|---|"
+)
+
+
+def write_forms(directory: Path, *, model: Path, tokenizer: Path) -> dict[str, Path]:
+    """Write every form of the GGUF file ``model`` under ``directory``, by the name of the form."""
+    weights, config = export.read_gguf(model)
+    formats.write_all(model, tokenizer, directory)
+    forms = {
+        REFERENCE: directory / "full",
+        "gguf-f32": directory / "mame-f32.gguf",
+        "gguf-f16": directory / "mame-f16.gguf",
+        "gguf-q8_0": model,
+        "gguf-q4_k_m": directory / "mame-q4_k_m.gguf",
+        "safetensors-bf16": directory / "bf16",
+    }
+    _quantize_gguf(forms["gguf-f32"], forms["gguf-q4_k_m"])
+    _write_bf16(forms[REFERENCE], forms["safetensors-bf16"])
+    for layout in ("gptq-8bit", "gptq-4bit", "awq"):
+        forms[layout] = directory / layout
+        quantize.write_quantized(forms[layout], weights, config, tokenizer, layout)
+    return forms
+
+
+def _quantize_gguf(source: Path, target: Path) -> None:
+    llama_native.start(debug=False)
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
+    if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters):
+        sys.exit(f"llama.cpp could not write {target}")
+
+
+def _write_bf16(source: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for path in source.glob("*.json"):
+        (target / path.name).write_bytes(path.read_bytes())
+    tensors = load_file(source / "model.safetensors")
+    rounded = {name: tensor.bfloat16() for name, tensor in tensors.items()}
+    save_file(rounded, target / "model.safetensors", metadata={"format": "pt"})
+
+
+def open_form(path: Path, settings: Settings) -> tuple[TokenModel, ChatTokenizer, Logits]:
+    """Load one form on its engine as the program does. Raises EngineError."""
+    if path.is_dir():
+        info = read_checkpoint(path)
+        local = LocalModel(name=path.name, format="safetensors", path=path)
+        model = load_transformers(local, settings, debug=False, checkpoint=info)
+        tokenizer = ChatTokenizer.from_file(
+            path / "tokenizer.json", bos_id=info.bos_id, eos_id=info.eos_id, vocab_size=info.vocab_size
+        )
+        return model, tokenizer, model.logits
+    gguf = read_gguf(path)
+    local = LocalModel(name=path.name, format="gguf", path=path)
+    native = load_llama_cpp(local, settings, debug=False, gguf=gguf)
+    return native, gguf_tokenizer(local, gguf, native.facts), _llama_logits(path, settings)
+
+
+def _llama_logits(path: Path, settings: Settings) -> Logits:
+    """llama-cpp-python's own object, which keeps the logits of every position."""
+    layers = -1 if settings.gpu_layers is None else settings.gpu_layers
+    llama = llama_cpp.Llama(str(path), n_ctx=2048, n_gpu_layers=layers, logits_all=True, verbose=False)
+
+    def logits(ids: Sequence[int]) -> torch.Tensor:
+        llama.reset()  # type: ignore[no-untyped-call]
+        llama.eval(list(ids))
+        return torch.from_numpy(llama.scores[: len(ids)].copy())
+
+    return logits
+
+
+def answers(
+    path: Path,
+    chats: Sequence[Sequence[Message]],
+    *,
+    settings: Settings,
+    tokens: int,
+    along: Sequence[Answer] | None = None,
+) -> list[Answer]:
+    """Answer every chat; probabilities are along ``along``, or else along the answers themselves."""
+    found: list[Answer] = []
+    model, tokenizer, logits = open_form(path, settings)
+    with closing(model):
+        for index, chat in enumerate(chats):
+            prompt_ids = tokenizer.encode_chat(chat)
+            ids: list[int] = []
+            for id_ in islice(model.generate(prompt_ids, GREEDY), tokens):
+                ids.append(id_)
+                if id_ == tokenizer.eos_id:
+                    break
+            path_taken = along[index] if along else None
+            start, rest = (path_taken.prompt_ids, path_taken.ids) if path_taken else (prompt_ids, ids)
+            steps = logits([*start, *rest])[len(start) - 1 : -1].cpu()
+            found.append(Answer(prompt_ids=prompt_ids, ids=ids, log_probabilities=steps.log_softmax(-1)))
+    return found
+
+
+def compare(reference: Sequence[Answer], candidate: Sequence[Answer]) -> Agreement:
+    """Both over the same questions."""
+    pairs = list(zip(reference, candidate, strict=True))
+    exact = torch.cat([answer.log_probabilities for answer in reference])
+    other = torch.cat([answer.log_probabilities for answer in candidate])
+    divergence = (exact.double().exp() * (exact - other).double()).sum(-1).clamp(min=0)
+    return Agreement(
+        same_prompts=sum(one.prompt_ids == two.prompt_ids for one, two in pairs),
+        same_answers=sum(one.ids == two.ids for one, two in pairs),
+        questions=len(pairs),
+        mean_kl=float(divergence.mean()),
+        p99_kl=float(divergence.quantile(0.99)),
+        top1=float((exact.argmax(-1) == other.argmax(-1)).double().mean()),
+    )
+
+
+def make_chats(questions: Sequence[str]) -> list[list[Message]]:
+    """Every question alone, and every second one as the second turn after the question before it."""
+    chats = [[Message("user", question)] for question in questions]
+    for first, second in zip(questions[::2], questions[1::2], strict=False):
+        reply = Message("assistant", "はい。\n\n1. そうです😊")
+        chats.append([Message("user", first), reply, Message("user", second)])
+    return chats
+
+
+def print_table(
+    *,
+    settings: Settings,
+    model: Path = MAME / "mame-q8_0.gguf",
+    questions: Sequence[str] = (),
+    tokens: int = 64,
+    only: Sequence[str] = (),
+    skipped: tuple[str, ...] = (),
+) -> None:
+    """Print every form under ``settings`` against the reference on the CPU.
+
+    ``only`` names the forms to try, none for all but those whose names begin as in ``skipped``.
+    Without ``questions``, those are asked that the program suggests.
+    """
+    if not questions:
+        suggested = json.loads((model.parent / "suggestions.json").read_text(encoding="utf-8"))
+        questions = [*suggested["ja"], *suggested["en"]]
+    chats = make_chats(questions)
+    with tempfile.TemporaryDirectory() as folder:
+        forms = write_forms(Path(folder), model=model, tokenizer=model.parent / "tokenizer.json")
+        on_cpu = Settings(gpu_layers=0, threads=1)  # a model this small only waits on more
+        reference = answers(forms[REFERENCE], chats, settings=on_cpu, tokens=tokens)
+        print(HEADER)
+        for name in only or [name for name in forms if not name.startswith(skipped)]:
+            try:
+                found = answers(forms[name], chats, settings=settings, tokens=tokens, along=reference)
+            except EngineError as exc:
+                print(f"| {name} | {exc.message} {exc.hint or ''} |", flush=True)
+            else:
+                print(compare(reference, found).row(name), flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description="Compares all formats and engines on one model.")
+    parser.add_argument("--questions", type=Path, help="a file with one question a line")
+    parser.add_argument("--tokens", type=int, default=64, help="length of an answer")
+    parser.add_argument("--form", action="append", help="only this format; may be repeated")
+    parser.add_argument("--model", type=Path, default=MAME / "mame-q8_0.gguf")
+    options = parser.parse_args(arguments)
+    lines = options.questions.read_text(encoding="utf-8").splitlines() if options.questions else []
+    print_table(
+        settings=Settings(gpu_layers=0, threads=1),
+        model=options.model,
+        questions=[line for line in lines if line.strip()],
+        tokens=options.tokens,
+        only=options.form or (),
+    )
+
+
+if __name__ == "__main__":
+    main()

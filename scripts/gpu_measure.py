@@ -1,0 +1,243 @@
+"""The measurements of scripts/gpu_check.py: agreement with the CPU, speed, memory, bandwidth.
+
+Prints two tables in Markdown. Speed is that of random weights in Tanuki-8B's shape: llama.cpp on
+Q4_K_M, transformers on bfloat16, compiled bfloat16, and GPTQ and AWQ if gptqmodel is there.
+"""
+
+import argparse
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from scripts.make_synthetic_checkpoint import Layout, write_checkpoint
+from scripts.make_synthetic_gguf import Shape, write_model
+from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.base import TokenModel
+from tanuki_cli.engines.transformers import TransformersModel, load_transformers
+from tanuki_cli.errors import EngineError
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.settings import Settings
+
+GREEDY = SamplingOptions(temperature=0.0, seed=0)
+SMALL = Shape(n_embd=256, n_ff=512, n_layer=2, n_head=4, n_kv_head=2, n_vocab=4096, n_pieces=4000)
+PROMPTS = (100, 1000, 3000)
+DECODED = 128
+REPEATS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """``first_token_s`` for each length of PROMPTS; ``memory_bytes`` that the loaded model takes."""
+
+    name: str
+    first_token_s: tuple[float, ...]
+    tokens_per_s: float
+    memory_bytes: int
+    read_bytes: int
+
+    def row(self, bandwidth: float) -> str:
+        """One row of the table; the limit is reading every weight once a token."""
+        first = " | ".join(f"{seconds:.3f}" for seconds in self.first_token_s)
+        share = self.tokens_per_s * self.read_bytes / bandwidth
+        memory = self.memory_bytes / 1e9
+        return f"| {self.name} | {self.tokens_per_s:.1f} | {share:.0%} | {first} | {memory:.1f} |"
+
+
+HEADER = (
+    "| model | tokens/s | of the bandwidth limit | "
+    + " | ".join(f"first token, {length} (s)" for length in PROMPTS)
+    + " | memory (GB) |\n|---|---|---|---|---|---|---|"
+)
+
+
+def memory_bandwidth(device: str) -> float:
+    """Bytes a second that a large copy reads and writes, the median of several."""
+    size = 1 << (30 if device == "cuda" else 26)
+    source = torch.ones(size // 4, device=device)
+    target = torch.empty_like(source)
+    rates = []
+    for _repeat in range(REPEATS + 1):
+        started = time.perf_counter()
+        target.copy_(source)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        rates.append(2 * size / (time.perf_counter() - started))
+    return statistics.median(rates[1:])
+
+
+def used_bytes(device: str) -> int:
+    """Memory in use: of the whole GPU, which counts every library, or of this process."""
+    if device == "cuda":
+        free, total = torch.cuda.mem_get_info()
+        return int(total - free)
+    return int(psutil.Process().memory_info().rss)
+
+
+def prompt(length: int, *, vocab_size: int, seed: int) -> list[int]:
+    """Random ids after ``<s>``; another seed shares no prefix."""
+    generator = torch.Generator().manual_seed(seed)
+    return [1, *torch.randint(300, vocab_size, (length - 1,), generator=generator).tolist()]
+
+
+def measure(
+    name: str, load: Callable[[], TokenModel], *, vocab_size: int, read_bytes: int, device: str
+) -> Speed:
+    """Load, warm up, then time first tokens and a long answer; medians of REPEATS."""
+    before = used_bytes(device)
+    with closing(load()) as model:
+        list(islice(model.generate(prompt(50, vocab_size=vocab_size, seed=1), GREEDY), 20))
+        first_token_s = []
+        for length in PROMPTS:
+            times = []
+            for repeat in range(REPEATS):
+                ids = prompt(length, vocab_size=vocab_size, seed=100 + length + repeat)
+                started = time.perf_counter()
+                with closing(model.generate(ids, GREEDY)) as answer:
+                    next(answer)
+                times.append(time.perf_counter() - started)
+            first_token_s.append(statistics.median(times))
+        rates = [decode_rate(model, vocab_size=vocab_size, seed=repeat) for repeat in range(REPEATS)]
+        memory = used_bytes(device) - before
+    gc.collect()
+    return Speed(
+        name=name,
+        first_token_s=tuple(first_token_s),
+        tokens_per_s=statistics.median(rates),
+        memory_bytes=memory,
+        read_bytes=read_bytes,
+    )
+
+
+def decode_rate(model: TokenModel, *, vocab_size: int, seed: int) -> float:
+    """Tokens a second after the first one, over DECODED tokens."""
+    with closing(model.generate(prompt(100, vocab_size=vocab_size, seed=1000 + seed), GREEDY)) as answer:
+        next(answer)
+        started = time.perf_counter()
+        count = sum(1 for _id in islice(answer, DECODED))
+        return count / (time.perf_counter() - started)
+
+
+def ratio_to_generate(model: TransformersModel, network: Any, *, vocab_size: int) -> float:
+    """Our tokens a second over those of ``network.generate``, in alternated runs, prompt included."""
+    ours, theirs = [], []
+    for repeat in range(REPEATS + 1):
+        ids = prompt(100, vocab_size=vocab_size, seed=2000 + repeat)
+        inputs = torch.tensor([ids], device=network.get_input_embeddings().weight.device)
+        started = time.perf_counter()
+        list(islice(model.generate(ids, GREEDY), DECODED))
+        ours.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        network.generate(
+            inputs, max_new_tokens=DECODED, do_sample=False, eos_token_id=None, pad_token_id=3
+        ).tolist()
+        theirs.append(time.perf_counter() - started)
+    return statistics.median(theirs[1:]) / statistics.median(ours[1:])
+
+
+def transformers_speeds(
+    work: Path, shape: Shape, settings: Settings, *, device: str
+) -> Iterator[Speed | str]:
+    """One after another: bfloat16, compiled, and the quantised layouts; a sentence where one cannot run."""
+    layouts: list[tuple[Layout, str | None]] = [("full", None)]
+    if device == "cuda":
+        layouts.append(("full", "inductor"))
+    if find_spec("gptqmodel"):
+        layouts += [("gptq-4bit", None), ("gptq-8bit", None), ("awq", None)]
+    for layout, compiled in layouts:
+        directory = work / f"synthetic-{layout}-{shape.n_layer}"
+        if not (directory / "config.json").exists():
+            write_checkpoint(directory, shape, layout, device=device)
+        local = LocalModel(name=layout, format="safetensors", path=directory)
+        embedding = shape.n_vocab * shape.n_embd * 2
+        read_bytes = sum(path.stat().st_size for path in directory.glob("*.safetensors")) - embedding
+
+        def load(local: LocalModel = local, compiled: str | None = compiled) -> TransformersModel:
+            return load_transformers(local, settings, debug=False, compile_backend=compiled)
+
+        name = f"transformers {layout}{' compiled' if compiled else ''}"
+        try:
+            yield measure(name, load, vocab_size=shape.n_vocab, read_bytes=read_bytes, device=device)
+        except EngineError as exc:
+            yield f"{name}: {exc.message}"
+        if layout == "full" and compiled is None:
+            with closing(load()) as model:
+                ratio = ratio_to_generate(model, model.network, vocab_size=shape.n_vocab)
+            yield f"{name}: {ratio:.3f} times the tokens/s of model.generate, alternated"
+
+
+def llama_speed(work: Path, shape: Shape, settings: Settings, *, device: str) -> Speed | str:
+    """llama.cpp on the synthetic Q4_K_M."""
+    from tanuki_cli.engines.llama_cpp import load_llama_cpp
+
+    path = work / f"synthetic-{shape.n_layer}.gguf"
+    if not path.exists():
+        write_model(path, shape)
+    local = LocalModel(name="synthetic", format="gguf", path=path)
+    embedding = shape.n_vocab * shape.n_embd * 144 // 256  # Q4_K: 144 bytes for 256 weights
+    try:
+        return measure(
+            "llama.cpp Q4_K_M",
+            lambda: load_llama_cpp(local, settings, debug=False),
+            vocab_size=shape.n_vocab,
+            read_bytes=path.stat().st_size - embedding,
+            device=device,
+        )
+    except EngineError as exc:
+        return f"llama.cpp: {exc.message}"
+
+
+def agreement(settings: Settings, *, with_llama: bool) -> None:
+    """Print the practice model on this device against float32 transformers on the CPU."""
+    if not find_spec("llama_cpp"):
+        print("The practice model was not compared: its other formats are made with llama-cpp-python.")
+        return
+    from scripts import engine_agreement
+
+    skipped: tuple[str, ...] = () if with_llama else ("gguf-",)
+    skipped += () if find_spec("gptqmodel") else ("gptq-", "awq")
+    engine_agreement.print_table(settings=settings, skipped=skipped)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", choices=["cuda", "cpu"], required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--without-llama", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("gpu_measure: torch sees no CUDA device here")
+    options.work.mkdir(parents=True, exist_ok=True)
+    shape = SMALL if options.small else Shape()
+    settings = Settings(gpu_layers=None if options.device == "cuda" else 0, context_length=4096)
+    bandwidth = memory_bandwidth(options.device)
+    where = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
+    print(f"{where}, torch {torch.__version__}, copies {bandwidth / 1e9:.0f} GB/s\n")
+    agreement(settings, with_llama=not options.without_llama)
+    results: list[Speed | str] = []
+    if not options.without_llama:
+        results.append(llama_speed(options.work, shape, settings, device=options.device))
+    results += transformers_speeds(options.work, shape, settings, device=options.device)
+    print(f"\n{HEADER}")
+    for result in results:
+        if isinstance(result, Speed):
+            print(result.row(bandwidth))
+    for result in results:
+        if isinstance(result, str):
+            print(f"\n{result}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""The models: what a reference such as ``tanuki-8b:q4_k_m`` means, and which one suits a machine."""
+
+from tanuki_cli.catalog.recommendation import (
+    Fit,
+    Recommendation,
+    best_installed,
+    estimate_variant,
+    fit,
+    recommend,
+)
+from tanuki_cli.catalog.references import parse_reference, reference_names
+from tanuki_cli.catalog.types import (
+    AutoReference,
+    Downloadable,
+    Family,
+    FamilyReference,
+    Format,
+    HubReference,
+    LocalModel,
+    ModelShape,
+    PathReference,
+    PracticeReference,
+    Quantization,
+    Reference,
+    RemoteModel,
+    Target,
+    Variant,
+)
+from tanuki_cli.catalog.variants import (
+    FAMILIES,
+    PRACTICE_NAME,
+    TANUKI_8B,
+    TANUKI_8X8B,
+    VARIANT_BY_NAME,
+    VARIANTS,
+)
+
+__all__ = [
+    "FAMILIES",
+    "PRACTICE_NAME",
+    "TANUKI_8B",
+    "TANUKI_8X8B",
+    "VARIANTS",
+    "VARIANT_BY_NAME",
+    "AutoReference",
+    "Downloadable",
+    "Family",
+    "FamilyReference",
+    "Fit",
+    "Format",
+    "HubReference",
+    "LocalModel",
+    "ModelShape",
+    "PathReference",
+    "PracticeReference",
+    "Quantization",
+    "Recommendation",
+    "Reference",
+    "RemoteModel",
+    "Target",
+    "Variant",
+    "best_installed",
+    "estimate_variant",
+    "fit",
+    "parse_reference",
+    "recommend",
+    "reference_names",
+]

@@ -1,0 +1,175 @@
+"""Which variant suits a machine, and why."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from tanuki_cli.catalog.types import Family, Variant
+from tanuki_cli.catalog.variants import TANUKI_8B, VARIANTS
+from tanuki_cli.hardware import Engines, KvType, Machine, MemoryEstimate, estimate_memory, format_bytes
+from tanuki_cli.i18n import _
+
+Place = Literal["gpu", "cpu"]
+
+# What a GPU's driver and libraries take beside the model.
+_GPU_CONTEXT_BYTES: Final = 400_000_000
+_FULL_PRECISION_VRAM: Final = 23_000_000_000  # what a 24 GB card reports as free
+_GPU_ORDER: Final = ("full", "q8_0", "gptq-8bit", "q6_k", "q5_k_m", "q5_k_s", "awq", "gptq-4bit", "q4_k_m")
+# Below four bits the K quants are the faster ones on a CPU.
+_CPU_ORDER: Final = ("q4_k_m", "q4_k_s", "q3_k_m", "q3_k_s", "q2_k")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """Where a variant would run. ``place`` None: it fits nowhere; ``engine`` None: nothing runs it.
+
+    ``need_bytes`` is the forecast peak, ``free_bytes`` what is free at the best place for it.
+    """
+
+    engine: str | None
+    place: Place | None
+    need_bytes: int
+    free_bytes: int
+
+    @property
+    def runs(self) -> bool:
+        """There is an engine, and the memory suffices."""
+        return self.engine is not None and self.place is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recommendation:
+    """``variant`` None stands for the practice model. ``reason`` is a sentence in the user's language."""
+
+    variant: Variant | None
+    fit: Fit | None
+    reason: str
+
+
+def estimate_variant(
+    variant: Variant, *, context_length: int, kv_type: KvType = "f16", weights_bytes: int | None = None
+) -> MemoryEstimate:
+    """Forecast the memory of a variant; ``weights_bytes`` where the real size is known."""
+    shape = variant.family.shape
+    return estimate_memory(
+        weights_bytes=weights_bytes or variant.approximate_bytes,
+        n_layers=shape.n_layers,
+        n_heads=shape.n_heads,
+        n_kv_heads=shape.n_kv_heads,
+        head_dim=shape.head_dim,
+        hidden_size=shape.hidden_size,
+        vocab_size=shape.vocab_size,
+        context_length=min(context_length, shape.max_context_length),
+        kv_type=kv_type,
+    )
+
+
+def fit(
+    variant: Variant,
+    machine: Machine,
+    engines: Engines,
+    *,
+    context_length: int,
+    kv_type: KvType = "f16",
+    weights_bytes: int | None = None,
+) -> Fit:
+    """Where ``variant`` would run on ``machine``: wholly on the GPU, else on the CPU, else nowhere."""
+    estimate = estimate_variant(
+        variant, context_length=context_length, kv_type=kv_type, weights_bytes=weights_bytes
+    )
+    engine = _engine(variant, engines)
+    on_gpu = estimate.total - estimate.overhead + _GPU_CONTEXT_BYTES
+    gpu_usable = bool(machine.gpus) and (engine != "llama.cpp" or engines.llama_cpp_gpu)
+    if gpu_usable and on_gpu <= machine.free_vram_bytes:
+        return Fit(engine=engine, place="gpu", need_bytes=on_gpu, free_bytes=machine.free_vram_bytes)
+    return Fit(
+        engine=engine,
+        place="cpu" if estimate.total <= machine.available_ram_bytes else None,
+        need_bytes=estimate.total,
+        free_bytes=machine.available_ram_bytes,
+    )
+
+
+def _engine(variant: Variant, engines: Engines) -> str | None:
+    """The installed engine that runs ``variant``, by its name."""
+    if variant.refused:
+        return None
+    if variant.format == "gguf":
+        return "llama.cpp" if engines.llama_cpp else None
+    usable = engines.transformers and (variant.quantization is None or engines.quantized)
+    return "transformers" if usable else None
+
+
+def recommend(
+    machine: Machine,
+    engines: Engines,
+    *,
+    context_length: int,
+    kv_type: KvType = "f16",
+    family: Family = TANUKI_8B,
+) -> Recommendation:
+    """The variant to download for ``machine``: the best that fits its GPU, else a quick one for its CPU."""
+    fits = {
+        variant.tag: (variant, fit(variant, machine, engines, context_length=context_length, kv_type=kv_type))
+        for variant in VARIANTS
+        if variant.family is family
+    }
+    for tag in _GPU_ORDER:
+        variant, place = fits[tag]
+        if place.runs and place.place == "gpu" and _full_precision_suits(variant, machine):
+            return Recommendation(variant=variant, fit=place, reason=_gpu_reason(place))
+    for tag in _CPU_ORDER:
+        variant, place = fits[tag]
+        if place.runs and place.place == "cpu":
+            return Recommendation(
+                variant=variant, fit=place, reason=_cpu_reason(place, best=tag == _CPU_ORDER[0])
+            )
+    free = format_bytes(machine.available_ram_bytes)
+    return Recommendation(
+        variant=None,
+        fit=None,
+        reason=_(
+            "No variant of {family} can run here with {free} of free memory; the practice model always runs."
+        ).format(family=family.title, free=free),
+    )
+
+
+def _full_precision_suits(variant: Variant, machine: Machine) -> bool:
+    return variant.tag != "full" or machine.free_vram_bytes >= _FULL_PRECISION_VRAM
+
+
+def _gpu_reason(place: Fit) -> str:
+    return _(
+        "It is the most exact one that fits the {free} of free GPU memory; it takes about {need}."
+    ).format(free=format_bytes(place.free_bytes), need=format_bytes(place.need_bytes))
+
+
+def _cpu_reason(place: Fit, *, best: bool) -> str:
+    sentence = (
+        _("On a CPU it balances quality and speed best; it takes about {need} of the {free} of free memory.")
+        if best
+        else _("It is the best that fits the {free} of free memory; it takes about {need}.")
+    )
+    return sentence.format(free=format_bytes(place.free_bytes), need=format_bytes(place.need_bytes))
+
+
+def best_installed(
+    installed: Collection[Variant], machine: Machine, engines: Engines, *, context_length: int
+) -> Variant | None:
+    """The installed variant that suits ``machine`` best; None if no engine runs any of them.
+
+    One that fits beats one that does not, the GPU beats the CPU; then the order of the recommendations
+    holds, and among the rest the larger file.
+    """
+    places = {variant: fit(variant, machine, engines, context_length=context_length) for variant in installed}
+    usable = [variant for variant, place in places.items() if place.engine is not None]
+
+    def rank(variant: Variant) -> tuple[int, int, int]:
+        place = places[variant].place
+        if place is None:
+            return (2, 0, variant.approximate_bytes)
+        order = _GPU_ORDER if place == "gpu" else _CPU_ORDER
+        position = order.index(variant.tag) if variant.tag in order else len(order)
+        return (0 if place == "gpu" else 1, position, -variant.approximate_bytes)
+
+    return min(usable, key=rank, default=None)

@@ -1,0 +1,94 @@
+"""What users write after ``-m``."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from tanuki_cli.catalog.types import (
+    AutoReference,
+    FamilyReference,
+    HubReference,
+    PathReference,
+    PracticeReference,
+    Reference,
+    RemoteModel,
+)
+from tanuki_cli.catalog.variants import FAMILY_BY_NAME, PRACTICE_NAME, VARIANT_BY_NAME
+from tanuki_cli.errors import InputError, ModelError
+from tanuki_cli.i18n import _
+
+# The hub's own rule for names, which also keeps a name from leaving the cache directory.
+_NAME_PART: Final = r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+_REPOSITORY: Final = re.compile(rf"{_NAME_PART}/{_NAME_PART}")
+
+
+def parse_reference(text: str, remotes: Iterable[tuple[str, str]] = ()) -> Reference:
+    """Read what a user wrote after ``-m``. ``remotes`` are the (name, URL) pairs of the settings.
+
+    Touches no file: whether something exists is asked later. Case does not matter in the names of the
+    catalog. Raises ModelError with the nearest known name.
+    """
+    text = text.strip()
+    name = text.lower()
+    servers = {server.lower(): url for server, url in remotes}
+    if name in ("auto", ""):
+        return AutoReference()
+    if name == PRACTICE_NAME:
+        return PracticeReference()
+    if name in servers:
+        return _remote(servers[name], name=text)
+    if name.startswith(("http://", "https://")):
+        return _remote(text, name=text)
+    if name.startswith("hf:"):
+        return _hub_reference(text[len("hf:") :])
+    if name in FAMILY_BY_NAME:
+        return FamilyReference(FAMILY_BY_NAME[name])
+    if name in VARIANT_BY_NAME:
+        return VARIANT_BY_NAME[name]
+    if name.endswith(".gguf") or text.startswith((".", "~")) or "/" in text or "\\" in text:
+        return PathReference(Path(text))
+    known = [known.lower() for known in reference_names(servers.items())]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    raise ModelError(
+        _("There is no model named {name}.").format(name=text),
+        hint=_("Did you mean {name}? All names: tanuki models").format(name=near[0])
+        if near
+        else _("All names: tanuki models"),
+    )
+
+
+def reference_names(remotes: Iterable[tuple[str, str]] = ()) -> list[str]:
+    """Every name that :func:`parse_reference` knows, as completion offers them."""
+    return ["auto", PRACTICE_NAME, *(name for name, _url in remotes), *FAMILY_BY_NAME, *VARIANT_BY_NAME]
+
+
+def _remote(url: str, *, name: str) -> RemoteModel:
+    wrong = InputError(
+        _("{url} is not the address of a server.").format(url=url),
+        hint=_("Write it as http://host:8000/v1, with #name for one of its models."),
+    )
+    try:
+        parts = urlsplit(url)
+        _port = parts.port
+    except ValueError as exc:
+        raise wrong from exc
+    if not parts.hostname or parts.scheme not in ("http", "https"):
+        raise wrong
+    base_url = parts._replace(fragment="").geturl().rstrip("/")
+    return RemoteModel(name=name, base_url=base_url, served_name=parts.fragment or None)
+
+
+def _hub_reference(text: str) -> HubReference:
+    owner, _slash, rest = text.partition("/")
+    title, _slash, filename = rest.partition("/")
+    repository = f"{owner}/{title}"
+    inside = all(part not in ("", ".", "..") for part in filename.split("/")) and "\\" not in filename
+    if not _REPOSITORY.fullmatch(repository) or (filename and not (inside and filename.endswith(".gguf"))):
+        raise ModelError(
+            _("hf:{text} does not name a repository or a GGUF file of the hub.").format(text=text),
+            hint=_("Write it as hf:owner/repo or hf:owner/repo/file.gguf."),
+        )
+    return HubReference(repository, filename or None)

@@ -1,0 +1,127 @@
+"""What a model is: in the catalog, on this machine, behind a server."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Format = Literal["gguf", "safetensors"]
+Quantization = Literal["awq", "gptq"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalModel:
+    """A model whose files are on this machine.
+
+    ``path`` is the ``.gguf`` file or the checkpoint's directory. ``tokenizer`` is the tokenizer.json
+    to use; None where it must come from the GGUF's own metadata. ``name`` is what users call it.
+    """
+
+    name: str
+    format: Format
+    path: Path
+    tokenizer: Path | None = None
+    reference_tokenizer: Path | None = None
+    quantization: Quantization | None = None
+    practice: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteModel:
+    """A model behind an OpenAI-compatible server; ``served_name`` None asks the server."""
+
+    name: str
+    base_url: str
+    served_name: str | None = None
+
+
+Target = LocalModel | RemoteModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShape:
+    """The numbers that decide how much memory a model needs."""
+
+    parameters: int
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    head_dim: int
+    hidden_size: int
+    vocab_size: int
+    max_context_length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """A model in all its formats. The reference repository holds the one right tokenizer.json."""
+
+    name: str
+    title: str
+    reference_repository: str
+    shape: ModelShape
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One row of the catalog: a family in one format.
+
+    ``filename`` is set for a GGUF, which is one file among many of its repository. ``caveat`` is a
+    message id, translated where it is shown. A ``refused`` variant gives wrong output on the engines
+    there are; ``caveat`` says why.
+    """
+
+    family: Family
+    tag: str
+    repository: str
+    format: Format
+    approximate_bytes: int
+    filename: str | None = None
+    quantization: Quantization | None = None
+    caveat: str | None = None
+    refused: bool = False
+
+    @property
+    def name(self) -> str:
+        """What users call it, e.g. ``tanuki-8b:q4_k_m``."""
+        return f"{self.family.name}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class AutoReference:
+    """``auto``: the program chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class PracticeReference:
+    """``mame``: the practice model inside the package."""
+
+
+@dataclass(frozen=True, slots=True)
+class FamilyReference:
+    """``tanuki-8b``: the variant of a family that suits the machine."""
+
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
+class PathReference:
+    """``./dir`` or ``./file.gguf``: files of the user's own."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class HubReference:
+    """``hf:owner/repo`` or ``hf:owner/repo/file.gguf``."""
+
+    repository: str
+    filename: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The reference as users write it."""
+        return "/".join(filter(None, (f"hf:{self.repository}", self.filename)))
+
+
+Downloadable = Variant | HubReference
+Reference = AutoReference | PracticeReference | FamilyReference | PathReference | Downloadable | RemoteModel

@@ -1,0 +1,183 @@
+"""``tanuki ask``: one question, one answer on stdout."""
+
+import json
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tanuki_cli.cli.context import CommandContext, prepare
+from tanuki_cli.cli.conversations import (
+    open_history,
+    resumed_settings,
+    starting_conversation,
+    warn_history_failed,
+)
+from tanuki_cli.cli.options import OUTPUT, ChatOptions, takes
+from tanuki_cli.cli.question import Question, read_question, truncate_question
+from tanuki_cli.cli.target import open_model
+from tanuki_cli.conversation import Message
+from tanuki_cli.errors import InterruptedByUser, TanukiError
+from tanuki_cli.i18n import N_, _
+from tanuki_cli.session import ChatSession, OpenedModel
+from tanuki_cli.terminal.answer import NoStream, open_answer
+from tanuki_cli.terminal.statistics import describe_turn
+
+ask_app = typer.Typer(add_completion=False)
+
+_HELP = N_(
+    """Ask one question and print the answer.
+
+Examples:
+  tanuki ask 信楽焼のたぬきについて教えて
+  git diff | tanuki ask この変更を一行で説明して
+  tanuki ask -f 議事録.txt 要点を三つにまとめて
+  tanuki ask --json こんにちは | jq -r .answer
+
+Text piped in follows the question after a blank line; without a question it is the question."""
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskOptions(ChatOptions):
+    """What only ``tanuki ask`` takes."""
+
+    file: Annotated[
+        list[Path] | None,
+        typer.Option("--file", "-f", metavar="PATH", help=N_("Add a text file (repeatable).")),
+    ] = None
+    encoding: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help=N_("Encoding of piped text and files; detected by default.")),
+    ] = None
+    truncate: Annotated[
+        bool, typer.Option("--truncate", help=N_("Cut the middle of attached text that is too long."))
+    ] = False
+    as_json: Annotated[
+        bool, typer.Option("--json", help=N_("Print one JSON object."), rich_help_panel=OUTPUT)
+    ] = False
+    as_jsonl: Annotated[
+        bool, typer.Option("--jsonl", help=N_("Print one JSON object per chunk."), rich_help_panel=OUTPUT)
+    ] = False
+    statistics: Annotated[
+        bool,
+        typer.Option(
+            "--stats", "-v", help=N_("Print speed and token counts on stderr."), rich_help_panel=OUTPUT
+        ),
+    ] = False
+
+    @property
+    def machine_readable(self) -> bool:
+        """Whether a program reads the answer."""
+        return self.as_json or self.as_jsonl
+
+
+@ask_app.command(help=_HELP)
+@takes(AskOptions)
+def ask(
+    ctx: typer.Context,
+    options: AskOptions,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PROMPT]...", help=N_("The question; - reads it from stdin.")),
+    ] = None,
+) -> None:
+    """Ask one question and print the answer."""
+    context = prepare(ctx, options)
+    question = read_question(
+        words or [],
+        options.file or [],
+        stdin=context.environment.streams.stdin,
+        encoding=options.encoding,
+        note=context.console.note,
+    )
+    store = open_history(context)
+    conversation = starting_conversation(context, options, store)
+    context = replace(context, settings=resumed_settings(context, options, conversation))
+    with closing(open_model(context, options)) as model:
+        session = ChatSession(
+            model.engine,
+            conversation,
+            context.settings.sampling,
+            reference=model.reference,
+            store=store if context.settings.save else None,
+            on_history_error=lambda error: warn_history_failed(context, error),
+        )
+        text = _fitted(question, session, context) if options.truncate else question.text
+        _answer(context, options, session, model, text)
+        if options.statistics and session.last_turn is not None:
+            context.console.note(describe_turn(session.last_turn, load_s=model.load_s))
+
+
+def _fitted(question: Question, session: ChatSession, context: CommandContext) -> str:
+    def check(text: str) -> None:
+        session.engine.plan([*session.conversation.path(), Message("user", text)], session.options)
+
+    return truncate_question(question, check, context.console.note).text
+
+
+def _answer(
+    context: CommandContext, options: AskOptions, session: ChatSession, model: OpenedModel, text: str
+) -> None:
+    """Stream the answer out. Raises InterruptedByUser after a Ctrl-C, when all is printed and saved."""
+    writer = NoStream() if options.machine_readable else open_answer(context.console, context.settings)
+    with closing(session.send(text)) as chunks:
+        try:
+            for chunk in chunks:
+                writer.feed(chunk.text)
+                if options.as_jsonl and chunk.text:
+                    _write_json(context, {"delta": chunk.text})
+        except TanukiError:
+            writer.interrupt()
+            raise
+        writer.finish()
+    _announce(context, session)
+    if options.machine_readable:
+        _write_json(context, _result(session, model))
+    if session.last_turn is not None and session.last_turn.finish_reason == "interrupted":
+        raise InterruptedByUser(_("Interrupted."))
+
+
+def _announce(context: CommandContext, session: ChatSession) -> None:
+    plan, turn = session.last_plan, session.last_turn
+    if plan is not None and plan.dropped:
+        context.console.note(
+            _("The context is full: the oldest {count} messages are not sent.").format(count=plan.dropped)
+        )
+    if turn is not None and turn.finish_reason == "length":
+        context.console.note(
+            _("The answer reached its limit; --max-new-tokens allows longer ones, --continue goes on.")
+        )
+
+
+def _write_json(context: CommandContext, value: dict[str, Any]) -> None:
+    context.console.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def _result(session: ChatSession, model: OpenedModel) -> dict[str, Any]:
+    """The object that INTERFACE promises; times in seconds."""
+    turn = session.last_turn
+    answer = session.conversation.last("assistant")
+    assert turn is not None
+    sampling = {**asdict(session.options), "seed": turn.seed}
+    return {
+        "id": answer.id if answer else None,
+        "conversation_id": session.conversation.id,
+        "model": session.engine.info.model,
+        "answer": answer.message.content if answer else "",
+        "finish_reason": turn.finish_reason,
+        "usage": asdict(turn.usage),
+        "timings": {
+            "load_s": _rounded(model.load_s),
+            "ttft_s": _rounded(turn.ttft_s),
+            "tokens_per_s": _rounded(turn.tokens_per_s),
+            "total_s": _rounded(turn.total_s),
+        },
+        "sampling": sampling,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)

@@ -1,0 +1,111 @@
+"""``tanuki chat``: a conversation, at a prompt or line by line from a script."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, BinaryIO, Final
+
+import typer
+
+from tanuki_cli.cli.context import CommandContext, prepare
+from tanuki_cli.cli.conversations import open_history, resumed_settings, starting_conversation
+from tanuki_cli.cli.options import ChatOptions, takes
+from tanuki_cli.cli.target import open_model
+from tanuki_cli.errors import InterruptedByUser
+from tanuki_cli.i18n import N_, _
+from tanuki_cli.session import OpenedModel
+from tanuki_cli.terminal.chat import Chat
+from tanuki_cli.terminal.commands import is_command, run_command
+from tanuki_cli.terminal.welcome import greet
+from tanuki_cli.text_files import decode_text
+
+chat_app = typer.Typer(add_completion=False)
+
+_HELP = N_(
+    """Talk with the model, with history.
+
+Examples:
+  tanuki chat -m mame
+  tanuki chat --continue
+  printf 'こんにちは\\nあなたは誰?\\n' | tanuki chat
+
+/help lists the commands and keys. Without a terminal on stdin every line is one turn."""
+)
+_UTF16_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptOptions(ChatOptions):
+    """What concerns the prompt."""
+
+    enter: Annotated[
+        str | None,
+        typer.Option(metavar="send|newline", help=N_("What Enter does; Alt-Enter does the other.")),
+    ] = None
+    editing_mode: Annotated[str | None, typer.Option(metavar="emacs|vi", help=N_("Key bindings."))] = None
+
+
+@chat_app.command(help=_HELP)
+@takes(PromptOptions)
+def chat(ctx: typer.Context, options: PromptOptions) -> None:
+    """Talk with the model, with history."""
+    context = prepare(ctx, options)
+    history = open_history(context)
+    conversation = starting_conversation(context, options, history)
+    context = replace(context, settings=resumed_settings(context, options, conversation))
+
+    def open_by_reference(reference: str) -> OpenedModel:
+        return open_model(context, options, reference=reference)
+
+    chat = Chat(
+        console=context.console,
+        settings=context.settings,
+        history=history,
+        model=open_by_reference(context.settings.model),
+        conversation=conversation,
+        open_model=open_by_reference,
+    )
+    try:
+        if context.console.in_is_terminal:
+            _talk(chat, context)
+        else:
+            _run_script(chat, context.environment.streams.stdin.buffer)
+    finally:
+        chat.model.close()
+
+
+def _talk(chat: Chat, context: CommandContext) -> None:
+    # prompt_toolkit is needed only here: a script must not wait for its import.
+    from tanuki_cli.terminal.repl import Repl
+
+    history_file = context.directories.state / "input_history"
+    greet(chat, first_time=not history_file.exists())
+    Repl(chat, history_file=history_file).run()
+
+
+def _run_script(chat: Chat, stdin: BinaryIO) -> None:
+    """Every line is a turn. Raises the first error, or InterruptedByUser: a script must not go on."""
+    for line in _lines(stdin):
+        if not line.strip():
+            continue
+        if is_command(line):
+            run_command(chat, line)
+        else:
+            chat.ask(line)
+        turn = chat.session.last_turn
+        if turn is not None and turn.finish_reason == "interrupted":
+            raise InterruptedByUser(_("Interrupted."))
+        if chat.leaving:
+            return
+
+
+def _lines(stdin: BinaryIO) -> Iterator[str]:
+    """Lines as they arrive, each decoded on its own; UTF-16 is read whole."""
+    name = _("The standard input")
+    first = stdin.readline()
+    if first.startswith(_UTF16_BOMS):
+        yield from decode_text(first + stdin.read(), name=name).splitlines()
+        return
+    line = first
+    while line:
+        yield decode_text(line, name=name).rstrip("\n")
+        line = stdin.readline()

@@ -1,0 +1,252 @@
+"""What ``tanuki doctor`` looks at beside the engines, and the order of it all.
+
+Only one check changes anything: a damaged history file is set aside by being opened, as it would be by
+the next chat.
+"""
+
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from tanuki_cli import __version__
+from tanuki_cli.catalog import TANUKI_8B, VARIANTS, LocalModel, Recommendation, Variant, recommend
+from tanuki_cli.cli.check import Check
+from tanuki_cli.cli.context import CommandContext
+from tanuki_cli.cli.engine_checks import check_gpu, check_llama_cpp, check_packages, check_transformers
+from tanuki_cli.engines import gguf_tokenizer
+from tanuki_cli.engines.checkpoint import read_checkpoint
+from tanuki_cli.engines.gguf import read_gguf
+from tanuki_cli.engines.llama_facts import model_facts
+from tanuki_cli.errors import SettingsError, TanukiError
+from tanuki_cli.hardware import (
+    Engines,
+    Machine,
+    format_bytes,
+    free_disk_bytes,
+    inspect_machine,
+    installed_engines,
+)
+from tanuki_cli.history import HistoryStore
+from tanuki_cli.hub import Hub, InstalledModel
+from tanuki_cli.i18n import _
+from tanuki_cli.practice import practice_model
+from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, Settings, load_settings
+from tanuki_cli.terminal.console import Console
+from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What several checks need, looked up once."""
+
+    machine: Machine
+    engines: Engines
+    recommendation: Recommendation
+    hub: Hub
+
+
+def examine(context: CommandContext) -> Iterator[Check]:
+    """All checks, in the order they are shown, each as soon as it is known."""
+    machine, engines = inspect_machine(context.environ), installed_engines()
+    context_length = context.settings.context_length or DEFAULT_CONTEXT_LENGTH
+    findings = Findings(
+        machine=machine,
+        engines=engines,
+        recommendation=recommend(machine, engines, context_length=context_length),
+        hub=Hub.from_environment(
+            context.environ, context.directories, offline=context.settings.offline, waits=()
+        ),
+    )
+    yield check_program()
+    yield check_packages()
+    yield check_machine(findings)
+    yield check_disk(findings)
+    yield check_gpu(machine)
+    yield check_llama_cpp(machine, engines)
+    yield check_transformers(machine, engines)
+    yield check_hub(context, findings)
+    yield from check_models(findings)
+    yield check_settings(context)
+    yield check_history(context)
+    yield check_terminal(context.console, context.environ)
+    yield check_language(context.settings, context.environ)
+
+
+def check_program() -> Check:
+    """This program and the Python that runs it."""
+    detail = _("tanuki {version}, Python {python} ({executable}), {system}").format(
+        version=__version__,
+        python=platform.python_version(),
+        executable=sys.executable,
+        system=platform.platform(terse=True),
+    )
+    return Check(name="program", status="ok", detail=detail)
+
+
+def check_machine(findings: Findings) -> Check:
+    """Memory and cores, and what they are enough for."""
+    machine, choice = findings.machine, findings.recommendation
+    detail = _("{cores} cores, {available} of {ram} memory free. {reason}").format(
+        cores=machine.physical_cores,
+        available=format_bytes(machine.available_ram_bytes),
+        ram=format_bytes(machine.ram_bytes),
+        reason=choice.reason
+        if choice.variant is None
+        else _("Recommended: {name}.").format(name=choice.variant.name),
+    )
+    if choice.variant is None:
+        return Check(name="machine", status="warn", detail=detail, fix="tanuki chat -m mame")
+    return Check(name="machine", status="ok", detail=detail)
+
+
+def check_disk(findings: Findings) -> Check:
+    """Room for the recommended model where models are kept."""
+    root, variant = findings.hub.cache.root, findings.recommendation.variant
+    try:
+        free = free_disk_bytes(root)
+    except OSError as exc:
+        return Check(name="disk", status="fail", detail=f"{root}: {exc.strerror}", fix=f"ls -ld {root}")
+    detail = _("{free} free for models in {path}.").format(free=format_bytes(free), path=root)
+    installed = {entry.reference for entry in findings.hub.installed()}
+    if variant is not None and variant not in installed and free < variant.approximate_bytes:
+        need = _("{name} needs about {size}.").format(
+            name=variant.name, size=format_bytes(variant.approximate_bytes)
+        )
+        fix = _("Make room, or keep models on another disk: export HF_HOME=/path/to/disk")
+        return Check(name="disk", status="warn", detail=f"{detail} {need}", fix=fix)
+    return Check(name="disk", status="ok", detail=detail)
+
+
+def check_hub(context: CommandContext, findings: Findings) -> Check:
+    """Whether the hub answers, asked for the recommended model and nothing else."""
+    if context.settings.offline or context.environ.get("HF_HUB_OFFLINE", "0") not in {"", "0"}:
+        return Check(name="hub", status="ok", detail=_("Not asked: offline."))
+    variant = findings.recommendation.variant or _smallest()
+    try:
+        sizes = findings.hub.remote_sizes((variant,))
+    except TanukiError as exc:
+        return Check(name="hub", status="warn", detail=exc.message, fix=exc.hint)
+    size = format_bytes(sizes[variant.name]) if variant.name in sizes else "?"
+    detail = _("It answers; {name} is {size}.").format(name=variant.name, size=size)
+    return Check(name="hub", status="ok", detail=detail)
+
+
+def _smallest() -> Variant:
+    family = [variant for variant in VARIANTS if variant.family is TANUKI_8B]
+    return min(family, key=lambda variant: variant.approximate_bytes)
+
+
+def check_models(findings: Findings) -> Iterator[Check]:
+    """Every model on this machine: are its files whole, does its tokenizer pass the self-test?"""
+    yield check_practice_model()
+    reference = findings.hub.reference_tokenizer(TANUKI_8B)
+    for entry in findings.hub.installed():
+        model = replace(entry.model, reference_tokenizer=entry.model.reference_tokenizer or reference)
+        yield _check_installed(entry, model, verified=findings.hub.is_verified(entry))
+
+
+def check_practice_model() -> Check:
+    """The model inside the package."""
+    problem = _tokenizer_problem(practice_model())
+    if problem is not None:
+        return Check(name="model:mame", status="fail", detail=problem.message, fix=problem.hint)
+    return Check(name="model:mame", status="ok", detail=_("The tokenizer passes its self-test."))
+
+
+def _check_installed(entry: InstalledModel, model: LocalModel, *, verified: bool) -> Check:
+    name = entry.reference.name
+    if problem := _tokenizer_problem(model):
+        return Check(
+            name=f"model:{name}", status="fail", detail=problem.message, fix=f"tanuki pull {name} --verify"
+        )
+    if verified:
+        detail = _("All files are there ({size}), their digests were checked; the tokenizer is right.")
+    else:
+        detail = _("All files are there ({size}), the tokenizer is right; digests: {command}")
+    text = detail.format(size=format_bytes(entry.size), command=f"tanuki pull {name} --verify")
+    return Check(name=f"model:{name}", status="ok", detail=text)
+
+
+def _tokenizer_problem(model: LocalModel) -> TanukiError | None:
+    """What the self-test says against the model's tokenizer."""
+    try:
+        verify_tokenizer(load_tokenizer(model))
+    except TanukiError as exc:
+        return exc
+    return None
+
+
+def load_tokenizer(model: LocalModel) -> ChatTokenizer:
+    """The exact tokenizer of a model, without its weights. Raises EngineError."""
+    if model.format == "gguf":
+        gguf = read_gguf(model.path)
+        return gguf_tokenizer(model, gguf, model_facts(gguf))
+    info = read_checkpoint(model.path)
+    path = model.tokenizer or model.path / "tokenizer.json"
+    return ChatTokenizer.from_file(path, bos_id=info.bos_id, eos_id=info.eos_id, vocab_size=info.vocab_size)
+
+
+def check_settings(context: CommandContext) -> Check:
+    """The config file and the variables that override it."""
+    path = context.directories.config_file
+    try:
+        load_settings(context.environ, path)
+    except SettingsError as exc:
+        return Check(name="settings", status="fail", detail=exc.message, fix=exc.hint)
+    missing = _("{path} (not there; the defaults hold)").format(path=path)
+    return Check(name="settings", status="ok", detail=str(path) if path.exists() else missing)
+
+
+def check_history(context: CommandContext) -> Check:
+    """The history file: whole, readable, private."""
+    path = context.directories.history_file
+    notices: list[str] = []
+    try:
+        with HistoryStore(path, notify=notices.append) as store:
+            count = len(store.list())
+    except TanukiError as exc:
+        return Check(name="history", status="fail", detail=exc.message, fix=exc.hint)
+    if notices:
+        return Check(name="history", status="warn", detail=notices[0], fix="tanuki history recover")
+    detail = _("{count} conversations in {path}").format(count=count, path=path)
+    return Check(name="history", status="ok", detail=detail)
+
+
+def check_terminal(console: Console, environ: Mapping[str, str]) -> Check:
+    """What the terminal can show; it is asked how wide ambiguous characters are."""
+    encoding = (console.streams.stdout.encoding or "ascii").lower()
+    parts = [environ.get("TERM", "?"), encoding]
+    if console.out_is_terminal:
+        console.measure_ambiguous_width()
+        parts += [
+            _("{columns} columns").format(columns=shutil.get_terminal_size().columns),
+            _("characters of ambiguous width take {cells}").format(cells=console.ambiguous_width),
+        ]
+    else:
+        parts.append(_("not a terminal"))
+    parts.append(_("colours") if console.out_has_color else _("no colours"))
+    detail = ", ".join(parts)
+    if not can_encode("日本語", encoding):
+        text = _("{detail}. This encoding has no Japanese.").format(detail=detail)
+        return Check(name="terminal", status="warn", detail=text, fix="export LC_ALL=C.UTF-8")
+    return Check(name="terminal", status="ok", detail=detail)
+
+
+def can_encode(text: str, encoding: str) -> bool:
+    """Whether every character of ``text`` exists in ``encoding``; False for an unknown one."""
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def check_language(settings: Settings, environ: Mapping[str, str]) -> Check:
+    """The language of the messages, and what chose it."""
+    names = ("TANUKI_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
+    variable = next((f"{name}={environ[name]}" for name in names if environ.get(name)), None)
+    chosen = f"config.toml: lang = {settings.lang}" if settings.lang else variable
+    language = _("Messages are in English")
+    return Check(name="language", status="ok", detail=f"{language} ({chosen})" if chosen else language)

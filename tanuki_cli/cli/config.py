@@ -1,0 +1,289 @@
+"""``tanuki config``: show and change the settings. What mends a broken file works on a broken file."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, cast
+
+import rich.table
+import tomlkit
+import typer
+from tomlkit.items import Table
+
+from tanuki_cli.catalog import VARIANT_BY_NAME, parse_reference
+from tanuki_cli.catalog.variants import FAMILY_BY_NAME, PRACTICE_NAME
+from tanuki_cli.cli.context import CommandContext, prepare, prepare_repair
+from tanuki_cli.cli.options import OutputOptions, takes
+from tanuki_cli.errors import InputError, SettingsError, TanukiError
+from tanuki_cli.i18n import N_, _
+from tanuki_cli.setting_specs import SPECS, SettingSpec, Value, find_spec, parse_value
+from tanuki_cli.settings import REMOTES_TABLE, Settings, load_settings, read_config, write_config
+from tanuki_cli.terminal.editor import edit_file
+from tanuki_cli.terminal.sanitize import sanitize
+
+config_app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    help=N_(
+        """Show and change the settings.
+
+Examples:
+  tanuki config list
+  tanuki config set temperature 0.2
+  tanuki config set model tanuki-8b:q4_k_m
+  tanuki config set remotes.lab http://lab:8000/v1
+  tanuki config edit
+
+An option comes before an environment variable (TANUKI_<KEY>), that before the file, that before the
+default."""
+    ),
+)
+
+Source = Literal["environment", "file", "default"]
+_SOURCES: Final[Mapping[Source, str]] = {
+    "environment": N_("environment"),
+    "file": N_("file"),
+    "default": N_("default"),
+}
+_REMOTE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
+_KEY: Final = typer.Argument(metavar="KEY", help=N_("A key of `tanuki config list`, or remotes.NAME."))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of ``config list``; ``value`` is empty where the program chooses."""
+
+    key: str
+    value: str
+    source: Source
+
+
+@config_app.command("list", help=N_("List every setting, its value and where it comes from."))
+@takes(OutputOptions)
+def list_settings(ctx: typer.Context, options: OutputOptions) -> None:
+    """List every setting, its value and where it comes from."""
+    context = prepare(ctx, options)
+    entries = list(_entries(context))
+    if not context.console.out_is_terminal:
+        for entry in entries:
+            context.console.write(f"{entry.key}\t{entry.value}\t{entry.source}\n")
+        return
+    table = rich.table.Table.grid(padding=(0, 2))
+    for entry in entries:
+        style = "note" if entry.source == "default" else ""
+        table.add_row(entry.key, sanitize(entry.value), _(_SOURCES[entry.source]), style=style)
+    context.console.out.print(table)
+
+
+@config_app.command("get", help=N_("Print one value."))
+@takes(OutputOptions)
+def get(ctx: typer.Context, options: OutputOptions, key: Annotated[str, _KEY]) -> None:
+    """Print the value of ``key`` alone."""
+    context = prepare(ctx, options)
+    name = _remote_name(key)
+    if name is None:
+        value = _text(getattr(context.settings, _spec(key).key))
+    else:
+        value = _remote_url(name, context.settings)
+    context.console.write((sanitize(value) if context.console.out_is_terminal else value) + "\n")
+
+
+@config_app.command(
+    "set", help=N_("Change a setting in the file."), context_settings={"ignore_unknown_options": True}
+)
+@takes(OutputOptions)
+def set_value(
+    ctx: typer.Context,
+    options: OutputOptions,
+    key: Annotated[str, _KEY],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help=N_("The new value."))],
+) -> None:
+    """Write ``key = value`` into the file, in its place, and keep the comments."""
+    context = prepare_repair(ctx, options)
+    path = context.directories.config_file
+    document = read_config(path)
+    name = _remote_name(key)
+    if name is None:
+        spec = _spec(key)
+        parsed = _checked(spec, value, context.settings)
+        document[_spelling(document, spec) or spec.key] = parsed
+        _warn_of_environment(context, spec)
+        shown = f"{spec.key} = {_text(parsed)}"
+    else:
+        url = _checked_url(name, value)
+        table = document.setdefault(REMOTES_TABLE, tomlkit.table())
+        if not isinstance(table, Table):
+            raise _not_a_table(context)
+        table[name] = url
+        shown = f"{REMOTES_TABLE}.{name} = {url}"
+    write_config(path, document)
+    context.console.note(f"{shown}  ({path})")
+
+
+@config_app.command("unset", help=N_("Remove a setting from the file, so that the default holds."))
+@takes(OutputOptions)
+def unset(ctx: typer.Context, options: OutputOptions, key: Annotated[str, _KEY]) -> None:
+    """Remove ``key`` from the file; also one that is unknown, which keeps the file from being read."""
+    context = prepare_repair(ctx, options)
+    path = context.directories.config_file
+    document = read_config(path)
+    name = _remote_name(key)
+    if name is not None:
+        table = document.get(REMOTES_TABLE)
+        removed = isinstance(table, Table) and table.pop(name, None) is not None
+    elif key in document:
+        removed = document.pop(key) is not None
+    else:
+        spelling = _spelling(document, _spec(key))
+        removed = spelling is not None and document.pop(spelling) is not None
+    if removed:
+        write_config(path, document)
+    else:
+        context.console.note(_("{key} is not set in {path}.").format(key=key, path=path))
+
+
+@config_app.command("path", help=N_("Print where the file is."))
+@takes(OutputOptions)
+def show_path(ctx: typer.Context, options: OutputOptions) -> None:
+    """Print the path of the file, whether it exists or not."""
+    context = prepare_repair(ctx, options)
+    context.console.write(f"{context.directories.config_file}\n")
+
+
+@config_app.command("edit", help=N_("Open the file in $VISUAL or $EDITOR, and check it."))
+@takes(OutputOptions)
+def edit(ctx: typer.Context, options: OutputOptions) -> None:
+    """Open the file, made with every key in a comment if there is none, and check what was saved."""
+    context = prepare_repair(ctx, options)
+    path = context.directories.config_file
+    if not path.exists():
+        write_config(path, tomlkit.parse(_template()))
+    if not edit_file(path):
+        raise InputError(_("The editor reported an error."), hint="export EDITOR=nano")
+    load_settings({}, path)
+
+
+# --- what the commands share ------------------------------------------------------------------------------
+
+
+def _entries(context: CommandContext) -> Iterator[Entry]:
+    document = read_config(context.directories.config_file)
+    for spec in SPECS:
+        source: Source = "file" if _spelling(document, spec) else "default"
+        if context.environ.get(spec.environment):
+            source = "environment"
+        yield Entry(key=spec.key, value=_text(getattr(context.settings, spec.key)), source=source)
+    for name, url in context.settings.remotes:
+        yield Entry(key=f"{REMOTES_TABLE}.{name}", value=url, source="file")
+
+
+def _text(value: object) -> str:
+    """A value as ``config set`` takes it; None is empty."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _spec(key: str) -> SettingSpec:
+    """The spec of a key from the command line. Raises InputError with the nearest key."""
+    try:
+        return find_spec(key)
+    except SettingsError as exc:
+        raise InputError(exc.message, hint=exc.hint) from exc
+
+
+def _spelling(document: tomlkit.TOMLDocument, spec: SettingSpec) -> str | None:
+    """How the file spells the key (``max-new-tokens`` is as good as ``max_new_tokens``), if it has it."""
+    for key in document:
+        if key.strip().lower().replace("-", "_") == spec.key:
+            return key
+    return None
+
+
+def _checked(spec: SettingSpec, text: str, settings: Settings) -> Value:
+    try:
+        value = parse_value(spec, text)
+    except ValueError as exc:
+        raise InputError(str(exc), hint="tanuki config list") from exc
+    if spec.key == "model":
+        try:
+            parse_reference(text, settings.remotes)
+        except TanukiError as exc:
+            raise InputError(exc.message, hint=exc.hint) from exc
+    return value
+
+
+def _warn_of_environment(context: CommandContext, spec: SettingSpec) -> None:
+    if context.environ.get(spec.environment):
+        context.console.warn(
+            _("The environment variable {name} is set and comes before the file.").format(
+                name=spec.environment
+            )
+        )
+
+
+def _remote_name(key: str) -> str | None:
+    """The name in ``remotes.NAME``; None for any other key."""
+    table, dot, name = key.strip().partition(".")
+    return name if dot and table.lower() == REMOTES_TABLE else None
+
+
+def _remote_url(name: str, settings: Settings) -> str:
+    try:
+        return dict(settings.remotes)[name]
+    except KeyError as exc:
+        known = ", ".join(name for name, _url in settings.remotes)
+        raise InputError(
+            _("There is no server named {name}.").format(name=name),
+            hint=_("Known: {names}").format(names=known) if known else "tanuki config set remotes.NAME URL",
+        ) from exc
+
+
+def _checked_url(name: str, url: str) -> str:
+    taken = {"auto", PRACTICE_NAME, *FAMILY_BY_NAME, *VARIANT_BY_NAME}
+    if not _REMOTE_NAME.fullmatch(name) or name.lower() in taken:
+        raise InputError(
+            _("A server cannot be named {name!r}.").format(name=name),
+            hint=_("Use letters, digits, - and _, and not the name of a model: remotes.lab"),
+        )
+    if url.strip().lower().startswith(("http://", "https://")):
+        parse_reference(url)  # raises InputError for an address that is not one
+        return url.strip()
+    raise InputError(
+        _("The address of a server begins with http:// or https://."),
+        hint=f"tanuki config set {REMOTES_TABLE}.{name} http://host:8000/v1",
+    )
+
+
+def _not_a_table(context: CommandContext) -> SettingsError:
+    return SettingsError(
+        _('{path}: [remotes] must hold lines such as lab = "http://host:8000/v1".').format(
+            path=context.directories.config_file
+        ),
+        hint="tanuki config edit",
+    )
+
+
+def _template() -> str:
+    """A file that changes nothing and names every key."""
+    lines = [_("# Settings of tanuki. Take away the # at the start of a line to use it."), ""]
+    for spec in SPECS:
+        default = getattr(Settings(), spec.key)
+        example = default if default is not None else _EXAMPLES.get(spec.key, spec.minimum)
+        allowed = spec.describe_range()
+        lines.append(f"# {_(spec.help)}" + (f" ({allowed})" if allowed else ""))
+        lines += [f"# {spec.key} = {tomlkit.item(cast('Value', example)).as_string()}", ""]
+    lines += [_("# Servers by name, for -m NAME."), "# [remotes]", '# lab = "http://lab:8000/v1"', ""]
+    return "\n".join(lines)
+
+
+_EXAMPLES: Final[Mapping[str, Value]] = {
+    "lang": "ja",
+    "system": "…",
+    "seed": 1,
+    "context_length": 4096,
+    "gpu_layers": 32,
+    "threads": 2,
+}

@@ -1,0 +1,85 @@
+"""What a command runs in: streams, environment, directories, settings. Tests swap the world here."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import typer
+
+from tanuki_cli.cli.options import OutputOptions, apply_options
+from tanuki_cli.errors import SettingsError
+from tanuki_cli.i18n import LANGUAGES, Language, activate
+from tanuki_cli.settings import Directories, Settings, load_settings
+from tanuki_cli.terminal.console import Console, Streams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The world outside: the three streams, the environment variables, our directories."""
+
+    streams: Streams
+    environ: Mapping[str, str]
+    directories: Directories
+
+    @classmethod
+    def of_process(cls) -> "Environment":
+        """The real one."""
+        return cls(
+            streams=Streams.of_process(),
+            environ=os.environ,
+            directories=Directories.from_environment(os.environ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandContext:
+    """The world as one command sees it, with its options applied."""
+
+    environment: Environment
+    console: Console
+    settings: Settings
+    debug: bool
+
+    @property
+    def directories(self) -> Directories:
+        """Where our own files are."""
+        return self.environment.directories
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The environment variables."""
+        return self.environment.environ
+
+
+def prepare(ctx: typer.Context, options: OutputOptions) -> CommandContext:
+    """Load the settings, apply the options, and open the console.
+
+    Raises SettingsError for a broken config.toml or variable, InputError for an option out of range.
+    """
+    environment: Environment = ctx.find_root().obj
+    settings = load_settings(environment.environ, environment.directories.config_file)
+    settings = apply_options(settings, options)
+    chosen: Language | None = next((lang for lang in LANGUAGES if lang == settings.lang), None)
+    if chosen is not None:
+        activate(chosen)
+    console = Console(
+        environment.streams, environment.environ, no_color=options.no_color, quiet=options.quiet
+    )
+    return CommandContext(environment=environment, console=console, settings=settings, debug=options.debug)
+
+
+def prepare_repair(ctx: typer.Context, options: OutputOptions) -> CommandContext:
+    """As :func:`prepare`, but settings that cannot be read do not stop the command that mends them.
+
+    The defaults hold instead.
+    """
+    try:
+        return prepare(ctx, options)
+    except SettingsError:
+        environment: Environment = ctx.find_root().obj
+        console = Console(
+            environment.streams, environment.environ, no_color=options.no_color, quiet=options.quiet
+        )
+        return CommandContext(
+            environment=environment, console=console, settings=Settings(), debug=options.debug
+        )

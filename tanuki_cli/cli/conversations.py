@@ -1,0 +1,63 @@
+"""Which conversation a command works in, and whether it is kept."""
+
+from dataclasses import asdict
+
+from tanuki_cli.cli.context import CommandContext
+from tanuki_cli.cli.options import ChatOptions, apply_options
+from tanuki_cli.conversation import Conversation
+from tanuki_cli.errors import HistoryError, InputError
+from tanuki_cli.history import HistoryStore
+from tanuki_cli.i18n import _
+from tanuki_cli.settings import Settings, with_values
+
+
+def open_history(context: CommandContext) -> HistoryStore:
+    """The history of this user; nothing is created before the first write."""
+    return HistoryStore(context.directories.history_file, notify=context.console.warn)
+
+
+def starting_conversation(context: CommandContext, options: ChatOptions, store: HistoryStore) -> Conversation:
+    """A new conversation, or the one that ``--continue`` or ``--resume`` names.
+
+    Raises InputError if both are given, HistoryError if there is no such conversation.
+    """
+    if options.continue_last and options.resume:
+        raise InputError(_("--continue and --resume cannot be used together."), hint="tanuki chat --continue")
+    if options.resume:
+        conversation = store.find(options.resume)
+    elif options.continue_last:
+        latest = store.latest()
+        if latest is None:
+            raise HistoryError(_("There is no conversation to continue yet."), hint="tanuki chat")
+        conversation = latest
+    else:
+        conversation = Conversation()
+    if context.settings.system is not None:
+        conversation.system = context.settings.system
+    if conversation.system is not None:
+        context.console.note(
+            _(
+                "Tanuki was trained with its own system text only; "
+                "personas and details work better inside the question."
+            )
+        )
+    return conversation
+
+
+def resumed_settings(context: CommandContext, options: ChatOptions, conversation: Conversation) -> Settings:
+    """The settings to go on with: those of the conversation, with this command line's over them.
+
+    A new conversation has the settings of the context.
+    """
+    if not conversation.nodes:
+        return context.settings
+    kept = conversation.settings
+    values = {**asdict(kept.sampling), "model": kept.model, "context_length": kept.context_length}
+    return apply_options(with_values(context.settings, values), options)
+
+
+def warn_history_failed(context: CommandContext, error: HistoryError) -> None:
+    """Say once that this chat is not being kept."""
+    context.console.warn(_("This conversation is not being saved: {reason}").format(reason=error.message))
+    if error.hint:
+        context.console.note(error.hint)

@@ -1,0 +1,100 @@
+"""``tanuki doctor``: what is there, what is wrong, and the command that mends it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Final
+
+import typer
+
+from tanuki_cli import __version__
+from tanuki_cli.cli.check import Check, Status
+from tanuki_cli.cli.checks import can_encode, examine
+from tanuki_cli.cli.context import CommandContext, prepare_repair
+from tanuki_cli.cli.options import OutputOptions, takes
+from tanuki_cli.i18n import N_, _
+from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.sanitize import sanitize
+
+doctor_app = typer.Typer(add_completion=False)
+
+_TITLES: Final[Mapping[str, str]] = {
+    "program": N_("program"),
+    "packages": N_("packages"),
+    "machine": N_("machine"),
+    "disk": N_("disk"),
+    "gpu": N_("GPU"),
+    "hub": N_("model hub"),
+    "settings": N_("settings"),
+    "history": N_("history"),
+    "terminal": N_("terminal"),
+    "language": N_("language"),
+}
+_MARKS: Final[Mapping[Status, str]] = {"ok": "✓", "warn": "!", "fail": "✗"}
+_ASCII_MARKS: Final[Mapping[Status, str]] = {"ok": "+", "warn": "!", "fail": "x"}
+_STYLES: Final[Mapping[Status, str]] = {"ok": "success", "warn": "warning", "fail": "error"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions(OutputOptions):
+    """The options of doctor."""
+
+    offline: Annotated[bool, typer.Option("--offline", help=N_("Do not ask the hub."))] = False
+
+
+@doctor_app.command(
+    help=N_(
+        """Check the machine, the engines and the models.
+
+Examples:
+  tanuki doctor
+  tanuki doctor --offline
+  tanuki doctor --json | jq '.checks[] | select(.status != "ok")'"""
+    )
+)
+@takes(DoctorOptions)
+def doctor(
+    ctx: typer.Context,
+    options: DoctorOptions,
+    as_json: Annotated[bool, typer.Option("--json", help=N_("Print one JSON object."))] = False,
+) -> None:
+    """Check everything, and print each finding as soon as it is known."""
+    context = prepare_repair(ctx, options)
+    if options.offline:
+        context = replace(context, settings=replace(context.settings, offline=True))
+    checks = []
+    for check in examine(context):
+        checks.append(check)
+        if not as_json:
+            _print(context.console, check)
+    if as_json:
+        context.console.write(_as_json(checks) + "\n")
+    else:
+        _conclude(context, checks)
+
+
+def _print(console: Console, check: Check) -> None:
+    encoding = console.streams.stdout.encoding or "ascii"
+    marks = _MARKS if can_encode("✓✗", encoding) else _ASCII_MARKS
+    title = _(_TITLES[check.name]) if check.name in _TITLES else check.name
+    text = sanitize(f"{marks[check.status]} {title}: {check.detail}")
+    console.out.print(text, style=_STYLES[check.status] if check.status != "ok" else "", soft_wrap=True)
+    if check.fix:
+        console.out.print(f"    → {sanitize(check.fix)}", style="hint", soft_wrap=True)
+
+
+def _conclude(context: CommandContext, checks: list[Check]) -> None:
+    problems = sum(check.status != "ok" for check in checks)
+    if problems:
+        context.console.note(_("Findings that need attention: {count}").format(count=problems))
+    else:
+        context.console.note(_("Everything is in order."), style="success")
+
+
+def _as_json(checks: list[Check]) -> str:
+    worst: Status = "ok"
+    for status in ("warn", "fail"):
+        if any(check.status == status for check in checks):
+            worst = status
+    document = {"version": __version__, "status": worst, "checks": [asdict(check) for check in checks]}
+    return json.dumps(document, ensure_ascii=False, indent=2)

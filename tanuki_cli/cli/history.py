@@ -1,0 +1,307 @@
+"""``tanuki history``: list, show, search, export, title, rm, import, recover."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from tanuki_cli.cli import history_output as output
+from tanuki_cli.cli.context import CommandContext, prepare
+from tanuki_cli.cli.conversations import open_history
+from tanuki_cli.cli.options import OutputOptions, takes
+from tanuki_cli.conversation import Conversation
+from tanuki_cli.errors import HistoryError, InputError
+from tanuki_cli.history import (
+    ExportFormat,
+    HistoryStore,
+    ImportReport,
+    export_text,
+    format_of,
+    from_json,
+    write_export,
+)
+from tanuki_cli.i18n import N_, _
+from tanuki_cli.terminal.sanitize import sanitize
+
+_HELP = N_(
+    """List, search, export and remove conversations.
+
+Examples:
+  tanuki history list
+  tanuki history search ガソリン
+  tanuki history show 3fa85f
+  tanuki chat --resume 3fa85f
+  tanuki history export --all -o history.json"""
+)
+_FORMATS: Final[dict[str, ExportFormat]] = {
+    "md": "markdown",
+    "markdown": "markdown",
+    "json": "json",
+    "jsonl": "jsonl",
+}
+
+history_app = typer.Typer(add_completion=False, help=_HELP)
+
+Json = Annotated[bool, typer.Option("--json", help=N_("Print one JSON object."))]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help=N_("At most this many."))]
+Id = Annotated[str, typer.Argument(metavar="ID", help=N_("The first digits of a conversation's id."))]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help=N_("Do not ask."))]
+
+
+@history_app.callback(invoke_without_command=True)
+def _group(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+
+
+@history_app.command("list", help=N_("List the conversations, last talked in first."))
+@takes(OutputOptions)
+def list_command(
+    ctx: typer.Context, options: OutputOptions, limit: Limit = 20, as_json: Json = False
+) -> None:
+    """List the conversations, last talked in first."""
+    context = prepare(ctx, options)
+    with open_history(context) as store:
+        found, digits = store.list(limit=limit + 1), store.id_digits()
+    if as_json:
+        _print_json(context, output.list_as_json(found[:limit]))
+        return
+    if not found:
+        context.console.note(_("There are no conversations yet."))
+    output.print_list(context.console, found[:limit], digits=digits)
+    if len(found) > limit:
+        context.console.note(_("Only the newest {count}; more with --limit.").format(count=limit))
+
+
+@history_app.command("show", help=N_("Print a conversation; without an id, the last one."))
+@takes(OutputOptions)
+def show_command(
+    ctx: typer.Context,
+    options: OutputOptions,
+    id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help=N_("The first digits of a conversation's id."))
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a conversation; without an id, the last one."""
+    context = prepare(ctx, options)
+    with open_history(context) as store:
+        (conversation,) = _chosen(store, [id] if id else [])
+        digits = store.id_digits()
+    if as_json:
+        _print_json(context, output.conversation_as_json(conversation))
+    else:
+        output.print_conversation(context.console, conversation, digits=digits)
+
+
+@history_app.command("search", help=N_("Find messages that contain all the words, on any branch."))
+@takes(OutputOptions)
+def search_command(
+    ctx: typer.Context,
+    options: OutputOptions,
+    text: Annotated[list[str], typer.Argument(metavar="TEXT", help=N_("Words of one character or more."))],
+    limit: Limit = 20,
+    as_json: Json = False,
+) -> None:
+    """Find messages that contain all the words, on any branch."""
+    context = prepare(ctx, options)
+    words = " ".join(text)
+    if not words.strip():
+        raise InputError(_("There is nothing to search for."), hint="tanuki history search たぬき")
+    with open_history(context) as store:
+        hits, digits = store.search(words, limit=limit + 1), store.id_digits()
+    if as_json:
+        _print_json(context, output.hits_as_json(hits[:limit]))
+        return
+    if not hits:
+        context.console.note(_("Nothing was found for {text!r}.").format(text=words))
+    output.print_hits(context.console, hits[:limit], digits=digits)
+    if len(hits) > limit:
+        context.console.note(_("Only the newest {count}; more with --limit.").format(count=limit))
+
+
+@history_app.command(
+    "export", help=N_("Write conversations as Markdown, JSON or JSONL; without an id, the last one.")
+)
+@takes(OutputOptions)
+def export_command(
+    ctx: typer.Context,
+    options: OutputOptions,
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="ID", help=N_("The first digits of their ids."))
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help=N_("All conversations."))] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="md|json|jsonl", help=N_("By default what the file's name ends with, or md.")),
+    ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help=N_("A new file; - is stdout."))
+    ] = None,
+) -> None:
+    """Write conversations as Markdown, JSON or JSONL; without an id, the last one."""
+    context = prepare(ctx, options)
+    to_stdout = file is None or str(file) == "-"
+    chosen = _format(format) if format else format_of(file or Path())
+    with open_history(context) as store:
+        wanted = [one.id for one in reversed(store.list())] if everything else (ids or [])
+        conversations = [] if everything and not wanted else _chosen(store, wanted)
+    text = export_text(conversations, format=chosen)
+    if to_stdout:
+        _write(context, text)
+    elif file is not None:
+        write_export(file, text)
+        context.console.note(
+            _("Written: {path} ({count} conversations)").format(path=file, count=len(conversations))
+        )
+
+
+@history_app.command("import", help=N_("Add the conversations of a JSON export; what is there stays."))
+@takes(OutputOptions)
+def import_command(
+    ctx: typer.Context,
+    options: OutputOptions,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=N_("A JSON export; - is stdin."))],
+) -> None:
+    """Add the conversations of a JSON export; what is there stays."""
+    context = prepare(ctx, options)
+    conversations = from_json(_read(file), name=str(file))
+    with open_history(context) as store:
+        context.console.note(_imported(store.add(conversations)))
+
+
+@history_app.command("title", help=N_("Show a conversation's title, or give it a new one."))
+@takes(OutputOptions)
+def title_command(
+    ctx: typer.Context,
+    options: OutputOptions,
+    id: Id,
+    title: Annotated[list[str] | None, typer.Argument(metavar="TITLE", help=N_("The new title."))] = None,
+) -> None:
+    """Show a conversation's title, or give it a new one."""
+    context = prepare(ctx, options)
+    words = " ".join(" ".join(title or []).split())
+    with open_history(context) as store:
+        conversation = store.load(id)
+        if words:
+            store.set_title(conversation.id, words)
+    _write(context, (words or conversation.title) + "\n")
+
+
+@history_app.command("rm", help=N_("Remove conversations with all their messages."))
+@takes(OutputOptions)
+def rm_command(
+    ctx: typer.Context,
+    options: OutputOptions,
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help=N_("The first digits of their ids."))],
+    yes: Yes = False,
+) -> None:
+    """Remove conversations with all their messages."""
+    context = prepare(ctx, options)
+    with open_history(context) as store:
+        conversations = {one.id: one for one in _chosen(store, ids)}
+        for conversation in conversations.values():
+            if yes or _confirmed(context, conversation):
+                store.delete(conversation.id)
+                context.console.note(_("Removed: {title}").format(title=_name(conversation)))
+
+
+@history_app.command("recover", help=N_("Save what can be read of a damaged history; the file is kept."))
+@takes(OutputOptions)
+def recover_command(
+    ctx: typer.Context,
+    options: OutputOptions,
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help=N_("The damaged file; by default the one set aside last.")),
+    ] = None,
+) -> None:
+    """Save what can be read of a damaged history; the file is kept."""
+    context = prepare(ctx, options)
+    with open_history(context) as store:
+        report = store.recover(file)
+    found = report.recovered
+    context.console.note(
+        _("Read from {path}: {conversations} conversations, {messages} messages.").format(
+            path=found.path, conversations=len(found.conversations), messages=found.messages
+        )
+    )
+    if found.unreadable or found.detached:
+        context.console.warn(
+            _("{unreadable} rows could not be read; {detached} messages lost the one before them.").format(
+                unreadable=found.unreadable, detached=found.detached
+            )
+        )
+    context.console.note(_imported(report.imported))
+
+
+def _chosen(store: HistoryStore, ids: list[str]) -> list[Conversation]:
+    """The conversations that ``ids`` begin; the last one if none are given."""
+    if ids:
+        return [store.load(id_) for id_ in ids]
+    latest = store.latest()
+    if latest is None:
+        raise HistoryError(_("There are no conversations yet."), hint="tanuki chat")
+    return [latest]
+
+
+def _confirmed(context: CommandContext, conversation: Conversation) -> bool:
+    if not context.console.can_ask:
+        raise InputError(
+            _("Removing needs --yes where nobody can be asked."),
+            hint=f"tanuki history rm --yes {conversation.id}",
+        )
+    question = _("Remove “{title}” with its {count} messages?").format(
+        title=_name(conversation), count=len(conversation.nodes)
+    )
+    return context.console.confirm(question, default=False)
+
+
+def _name(conversation: Conversation) -> str:
+    return conversation.title or conversation.id
+
+
+def _format(name: str) -> ExportFormat:
+    if name.lower() not in _FORMATS:
+        raise InputError(
+            _("There is no export format {name!r}.").format(name=name),
+            hint="tanuki history export --format md|json|jsonl",
+        )
+    return _FORMATS[name.lower()]
+
+
+def _imported(report: ImportReport) -> str:
+    text = _(
+        "Added: {added} conversations; continued: {extended}; already there: {unchanged}; "
+        "copied under a new id: {copied}; messages written: {messages}."
+    )
+    return text.format(
+        added=report.added,
+        extended=report.extended,
+        unchanged=report.unchanged,
+        copied=report.copied,
+        messages=report.messages,
+    )
+
+
+def _read(file: Path) -> str:
+    """The text of an export. Raises InputError that names the file."""
+    try:
+        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return data.decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
+        raise InputError(
+            _("{path} cannot be read: {reason}").format(path=file, reason=reason), hint=f"ls -l {file}"
+        ) from exc
+
+
+def _print_json(context: CommandContext, document: dict[str, object]) -> None:
+    _write(context, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
+
+
+def _write(context: CommandContext, text: str) -> None:
+    """To stdout: into a pipe as it is, onto a terminal without what could act on it."""
+    context.console.write(sanitize(text) if context.console.out_is_terminal else text)

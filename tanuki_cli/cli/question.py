@@ -1,0 +1,128 @@
+"""The question of ``tanuki ask``: words, piped text and files."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TextIO
+
+from tanuki_cli.errors import InputError, PromptTooLongError
+from tanuki_cli.i18n import _
+from tanuki_cli.prompt import guard_markers
+from tanuki_cli.text_files import decode_text, fenced, read_text_file
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """Text that was not typed. ``name`` is the file's; empty for piped text."""
+
+    name: str
+    text: str
+
+    def render(self) -> str:
+        """The text as it stands in the question: a file fenced under its name, piped text as it is."""
+        return fenced(self.name, self.text) if self.name else self.text.strip("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was typed, and what came with it."""
+
+    typed: str
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The whole question; parts are separated by a blank line."""
+        parts = [self.typed, *(attachment.render() for attachment in self.attachments)]
+        return "\n\n".join(part for part in parts if part)
+
+
+def read_question(
+    words: Sequence[str],
+    files: Sequence[Path],
+    *,
+    stdin: TextIO,
+    encoding: str | None,
+    note: Callable[[str], None],
+) -> Question:
+    """Put the question together; piped and attached lines that imitate a turn heading are defused.
+
+    Raises InputError if there is no question, or a part of it is not text.
+    """
+    explicit = "-" in words
+    typed = " ".join(_argument_text(word) for word in words if word != "-")
+    attachments: list[Attachment] = []
+    if explicit or not stdin.isatty():
+        piped = decode_text(stdin.buffer.read(), name=_("The standard input"), encoding=encoding)
+        attachments.append(Attachment("", piped.strip("\n")))
+    attachments += [Attachment(str(path), read_text_file(path, encoding=encoding)) for path in files]
+    guarded: list[Attachment] = []
+    for attachment in attachments:
+        text, changed = guard_markers(attachment.text)
+        if changed:
+            note(
+                _(
+                    "{count} line(s) in {name} look like a turn of the prompt format; "
+                    "a backslash was put before them."
+                ).format(count=changed, name=attachment.name or _("the standard input"))
+            )
+        guarded.append(replace(attachment, text=text))
+    question = Question(typed, tuple(guarded))
+    if not question.text.strip():
+        raise InputError(_("There is no question."), hint="tanuki ask 'あなたは誰?'")
+    return question
+
+
+def truncate_question(
+    question: Question, check: Callable[[str], None], note: Callable[[str], None]
+) -> Question:
+    """Cut the middle of the longest attachment until ``check(text)`` no longer raises PromptTooLongError.
+
+    Raises PromptTooLongError if what was typed alone is too long.
+    """
+    cut_total = 0
+    while True:
+        try:
+            check(question.text)
+        except PromptTooLongError as error:
+            longest = max(question.attachments, key=lambda attachment: len(attachment.text), default=None)
+            if longest is None or len(longest.text) <= _SMALLEST:
+                raise
+            shorter, cut = _without_middle(longest.text, error.excess_characters)
+            cut_total += cut
+            question = replace(
+                question,
+                attachments=tuple(
+                    replace(attachment, text=shorter) if attachment is longest else attachment
+                    for attachment in question.attachments
+                ),
+            )
+            continue
+        if cut_total:
+            note(
+                _("The text was too long: about {count} characters in its middle were left out.").format(
+                    count=cut_total
+                )
+            )
+        return question
+
+
+_SMALLEST = 40
+_ELLIPSIS = "\n\n[…]\n\n"
+
+
+def _without_middle(text: str, excess: int) -> tuple[str, int]:
+    """``text`` with at least ``excess`` characters fewer, the middle left out; and how many went."""
+    keep = max(len(text) - excess - len(_ELLIPSIS), _SMALLEST - len(_ELLIPSIS))
+    head, tail = text[: (keep + 1) // 2], text[len(text) - keep // 2 :]
+    return head.removesuffix(_ELLIPSIS) + _ELLIPSIS + tail.removeprefix(_ELLIPSIS), len(text) - keep
+
+
+def _argument_text(word: str) -> str:
+    """An argument as text: bytes that the locale could not decode are read as a file's would be."""
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:
+        return decode_text(os.fsencode(word), name=_("The argument"))
+    return word

@@ -1,0 +1,156 @@
+"""From a model reference to a loaded engine: find it, offer to download it, open it."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from tanuki_cli.catalog import (
+    TANUKI_8B,
+    AutoReference,
+    Downloadable,
+    Family,
+    FamilyReference,
+    LocalModel,
+    PathReference,
+    PracticeReference,
+    RemoteModel,
+    Target,
+    Variant,
+    best_installed,
+    parse_reference,
+    recommend,
+)
+from tanuki_cli.cli.context import CommandContext
+from tanuki_cli.cli.models import pull_with_progress
+from tanuki_cli.cli.options import ModelOptions
+from tanuki_cli.engines import open_engine
+from tanuki_cli.engines.checkpoint import read_checkpoint
+from tanuki_cli.engines.remote_credentials import KEY_FILE_NAME, find_api_key
+from tanuki_cli.errors import ModelError
+from tanuki_cli.hardware import format_bytes, free_disk_bytes, inspect_machine, installed_engines
+from tanuki_cli.hub import Hub
+from tanuki_cli.i18n import _
+from tanuki_cli.practice import practice_model
+from tanuki_cli.session import OpenedModel
+from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH
+
+
+def open_model(
+    context: CommandContext, options: ModelOptions, *, reference: str | None = None
+) -> OpenedModel:
+    """Find, if need be download, and load the model ``reference`` (default: the settings').
+
+    Raises ModelError if it is unknown or not installed and may not be fetched, DownloadError,
+    EngineError, RemoteError.
+    """
+    name = reference or context.settings.model
+    finder = Finder(context, assume_yes=options.yes)
+    target = finder.find(name)
+    started = time.monotonic()
+    if isinstance(target, RemoteModel):
+        key_file = context.directories.config / KEY_FILE_NAME
+        api_key = find_api_key(target.name, environ=context.environ, key_file=key_file)
+        tokenizers = [path for path in (finder.family_tokenizer(), practice_model().tokenizer) if path]
+        engine = open_engine(target, context.settings, api_key=api_key, served_tokenizers=tokenizers)
+    else:
+        trusted = options.trust_remote_code or _trusts_code_of(target, context)
+        engine = open_engine(target, context.settings, trust_remote_code=trusted, debug=context.debug)
+    for note in engine.notes:
+        context.console.note(note)
+    return OpenedModel(
+        engine=engine,
+        reference=target.name if name == "auto" else name,
+        load_s=time.monotonic() - started,
+        practice=isinstance(target, LocalModel) and target.practice,
+    )
+
+
+def _trusts_code_of(target: LocalModel, context: CommandContext) -> bool:
+    """Ask whether code that came with a checkpoint may run; no on anything but a terminal."""
+    if target.format != "safetensors" or not context.console.can_ask:
+        return False
+    code = read_checkpoint(target.path).custom_code
+    return code is not None and context.console.confirm(
+        _("{name} brings Python code of its own ({code}). Run it with all your rights?").format(
+            name=target.name, code=code
+        ),
+        default=False,
+    )
+
+
+class Finder:
+    """Looks a reference up on this machine, and asks before anything is downloaded."""
+
+    def __init__(self, context: CommandContext, *, assume_yes: bool) -> None:
+        self._context = context
+        self._assume_yes = assume_yes
+        self._hub = Hub.from_environment(
+            context.environ, context.directories, offline=context.settings.offline
+        )
+
+    def find(self, text: str) -> Target:
+        """The files or the server that ``text`` names. Raises ModelError or DownloadError."""
+        reference = parse_reference(text, self._context.settings.remotes)
+        if isinstance(reference, RemoteModel):
+            return reference
+        if isinstance(reference, PracticeReference):
+            return practice_model()
+        if isinstance(reference, AutoReference):
+            return self._best_of(None)
+        if isinstance(reference, FamilyReference):
+            return self._best_of(reference.family)
+        located = self._hub.locate(reference)
+        if located is not None:
+            return replace(located, reference_tokenizer=self.family_tokenizer())
+        if isinstance(reference, PathReference):
+            raise ModelError(
+                _("There is no model at {path}.").format(path=reference.path), hint="tanuki models"
+            )
+        return self._fetch(reference, "")
+
+    def family_tokenizer(self) -> Path | None:
+        """Tanuki's own tokenizer.json, if it was ever fetched."""
+        return self._hub.reference_tokenizer(TANUKI_8B)
+
+    def _best_of(self, family: Family | None) -> LocalModel:
+        """The best installed variant for this machine, else the recommended one after asking."""
+        machine = inspect_machine(self._context.environ)
+        engines = installed_engines()
+        context_length = self._context.settings.context_length or DEFAULT_CONTEXT_LENGTH
+        installed = {
+            entry.reference: entry.model
+            for entry in self._hub.installed()
+            if isinstance(entry.reference, Variant) and family in (None, entry.reference.family)
+        }
+        if best := best_installed(list(installed), machine, engines, context_length=context_length):
+            return installed[best]
+        choice = recommend(machine, engines, context_length=context_length, family=family or TANUKI_8B)
+        if choice.variant is None:
+            raise ModelError(choice.reason, hint="tanuki chat -m mame")
+        return self._fetch(choice.variant, choice.reason)
+
+    def _fetch(self, reference: Downloadable, reason: str) -> LocalModel:
+        console = self._context.console
+        missing = ModelError(
+            _("The model {name} is not installed.").format(name=reference.name),
+            hint=_("tanuki pull {name}   (or, at once and offline: -m mame)").format(name=reference.name),
+        )
+        if self._context.settings.offline or not (self._assume_yes or console.can_ask):
+            raise missing
+        if not self._assume_yes:
+            size = (
+                _("about {size}").format(size=format_bytes(reference.approximate_bytes))
+                if isinstance(reference, Variant)
+                else _("of unknown size")
+            )
+            free = format_bytes(free_disk_bytes(self._hub.cache.root))
+            console.note(
+                _("{name} is not installed: a download {size}; {free} of disk are free.").format(
+                    name=reference.name, size=size, free=free
+                )
+            )
+            if reason:
+                console.note(reason)
+            if not console.confirm(_("Download it now?"), default=True):
+                raise missing
+        return pull_with_progress(console, self._hub, reference).model

@@ -1,0 +1,209 @@
+"""Loading a GGUF model on llama.cpp: read it, plan it, check that it fits, load it.
+
+Defaults chosen by measurement on an 8B model (see scripts/bench_peers.py): weights are used as they
+lie in the file, mapped and not repacked, which halves the memory and loads at once; flash attention
+is on; one thread per physical core.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines import llama_native
+from tanuki_cli.engines.base import EngineInfo
+from tanuki_cli.engines.gguf import GgufFile, damaged, read_gguf
+from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
+from tanuki_cli.engines.llama_memory import all_layers, forecast, gpu_layers_that_fit
+from tanuki_cli.engines.llama_model import LlamaCppModel
+from tanuki_cli.engines.llama_native import Context, ContextParams, GpuMemory, Model, NativeError
+from tanuki_cli.errors import EngineError
+from tanuki_cli.hardware import KvType, format_bytes, inspect_machine, usable_physical_cores
+from tanuki_cli.i18n import _
+from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, Settings
+
+__all__ = ["LlamaCppModel", "load_llama_cpp"]
+
+ENGINE_NAME: Final = "llama.cpp"
+N_BATCH: Final = 512
+SMALL_MODEL_BYTES: Final = 100_000_000
+_KV_ALIGNMENT: Final = 256
+"""llama.cpp rounds the KV cache up to this many tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """How a model will be loaded; ``gpu_layers`` as llama.cpp counts them."""
+
+    context_length: int
+    kv_type: KvType
+    gpu_layers: int
+    gpus: tuple[GpuMemory, ...]
+    notes: tuple[str, ...] = ()
+
+
+def load_llama_cpp(
+    model: LocalModel, settings: Settings, *, debug: bool, gguf: GgufFile | None = None
+) -> LlamaCppModel:
+    """Load the GGUF file of ``model``; pass ``gguf`` if its header was read already.
+
+    Raises EngineError for a file that is damaged or of another kind, for a context the model was not
+    made for, and where memory will not do, before it is taken. ``debug`` sends llama.cpp's log to
+    the logger ``tanuki_cli.llama_cpp``.
+    """
+    facts = model_facts(gguf or read_gguf(model.path))
+    context_length = _context_length(settings, facts)
+    llama_native.start(debug=debug)
+    plan = _plan(settings, facts, context_length)
+    _check_memory(model, facts, plan)
+    return _load(model, settings, facts, plan)
+
+
+def _context_length(settings: Settings, facts: ModelFacts) -> int:
+    if settings.context_length is None:
+        return min(DEFAULT_CONTEXT_LENGTH, facts.n_ctx_train)
+    if settings.context_length > facts.n_ctx_train:
+        raise EngineError(
+            _("A context of {wanted} tokens is more than this model was made for: {limit}.").format(
+                wanted=settings.context_length, limit=facts.n_ctx_train
+            ),
+            hint=f"--context-length {facts.n_ctx_train}",
+        )
+    return settings.context_length
+
+
+def _plan(settings: Settings, facts: ModelFacts, context_length: int) -> _Plan:
+    kv_type = _kv_type(settings, facts)
+    gpus = tuple(llama_native.gpus())
+    notes: tuple[str, ...] = ()
+    if not gpus:
+        layers = 0
+        if settings.gpu_layers:
+            notes = (_("This build of llama.cpp can use no GPU here; see: tanuki doctor"),)
+    elif settings.gpu_layers is not None:
+        layers = min(settings.gpu_layers, all_layers(facts))
+    else:
+        layers = gpu_layers_that_fit(
+            facts,
+            free_bytes=[gpu.free for gpu in gpus],
+            context_length=context_length,
+            kv_type=kv_type,
+            n_batch=N_BATCH,
+        )
+    return _Plan(context_length=context_length, kv_type=kv_type, gpu_layers=layers, gpus=gpus, notes=notes)
+
+
+def _kv_type(settings: Settings, facts: ModelFacts) -> KvType:
+    """As set; but float32 weights, which are there to be exact, get a float32 cache.
+
+    With flash attention off as well, the logits then differ from float64 by 1e-5 at most; a float16
+    cache, or flash attention (which works in float16 whatever the cache is), makes it 1e-2.
+    """
+    if facts.full_precision and settings.kv_type == "f16":
+        return "f32"
+    return cast("KvType", settings.kv_type)
+
+
+def _check_memory(model: LocalModel, facts: ModelFacts, plan: _Plan) -> None:
+    needs = forecast(
+        facts,
+        context_length=plan.context_length,
+        kv_type=plan.kv_type,
+        n_batch=N_BATCH,
+        gpu_layers=plan.gpu_layers,
+    )
+    available = inspect_machine(os.environ).available_ram_bytes
+    if needs.host.total > available:
+        raise _too_big(model, needed=needs.host.total, available=available)
+
+
+def _too_big(model: LocalModel, *, needed: int, available: int) -> EngineError:
+    return EngineError(
+        _("{model} needs about {needed} of memory, and {available} is free.").format(
+            model=model.name, needed=format_bytes(needed), available=format_bytes(available)
+        ),
+        hint=_("Close other programs, use a shorter --context-length, or a smaller variant: tanuki models"),
+    )
+
+
+def _load(model: LocalModel, settings: Settings, facts: ModelFacts, plan: _Plan) -> LlamaCppModel:
+    """Load with the planned layers on the GPU, and with fewer if its memory does not do after all."""
+    wanted = plan.gpu_layers
+    attempts = sorted({wanted, wanted * 3 // 4, wanted // 2, wanted // 4, 0}, reverse=True)
+    notes = list(plan.notes)
+    for layers in attempts:
+        try:
+            weights, context = _load_native(model.path, settings, facts, plan, layers)
+        except NativeError as exc:
+            if layers == 0 or not _is_about_memory(exc):
+                raise _translated(model, exc) from exc
+            notes.append(
+                _("{layers} layers did not fit the GPU's memory; trying fewer.").format(layers=layers)
+            )
+            continue
+        info = EngineInfo(model=model.name, engine=ENGINE_NAME, device=_device(facts, plan, layers))
+        return LlamaCppModel(
+            weights,
+            context,
+            info=info,
+            facts=facts,
+            context_length=plan.context_length,
+            notes=tuple(notes),
+        )
+    raise AssertionError("the attempt without a GPU returns or raises")
+
+
+def default_threads(facts: ModelFacts) -> int:
+    """The physical cores this process may use, but one for a small model.
+
+    Threads wait for each other, spinning, several hundred times per token. For a small model that
+    costs more than it gains, and beside another busy program it costs a hundred times more.
+    """
+    return 1 if facts.file_bytes < SMALL_MODEL_BYTES else usable_physical_cores()
+
+
+def _load_native(
+    path: Path, settings: Settings, facts: ModelFacts, plan: _Plan, gpu_layers: int
+) -> tuple[Model, Context]:
+    weights = Model(path, gpu_layers=gpu_layers, repack=False)
+    threads = settings.threads or default_threads(facts)
+    params = ContextParams(
+        n_ctx=-(-plan.context_length // _KV_ALIGNMENT) * _KV_ALIGNMENT,
+        n_batch=min(N_BATCH, plan.context_length),
+        n_threads=threads,
+        n_threads_batch=threads,
+        kv_type=plan.kv_type,
+        flash_attention=plan.kv_type != "f32",
+    )
+    try:
+        return weights, Context(weights, params)
+    except NativeError:
+        weights.close()
+        raise
+
+
+def _device(facts: ModelFacts, plan: _Plan, layers: int) -> str:
+    if layers == 0:
+        return "CPU"
+    return f"{', '.join(gpu.name for gpu in plan.gpus)} ({layers}/{all_layers(facts)})"
+
+
+def _is_about_memory(error: NativeError) -> bool:
+    text = str(error).lower()
+    return "alloc" in text or "out of memory" in text
+
+
+def _translated(model: LocalModel, error: NativeError) -> EngineError:
+    text = str(error)
+    if "not within the file bounds" in text or "corrupted or incomplete" in text:
+        return damaged(model.path, _("the weights end too early"))
+    if _is_about_memory(error):
+        return EngineError(
+            _("There is not enough memory to load {model}: {reason}").format(model=model.name, reason=text),
+            hint=_("Use a shorter --context-length, or a smaller variant: tanuki models"),
+        )
+    return EngineError(
+        _("llama.cpp cannot load {path}: {reason}").format(path=model.path, reason=text),
+        hint=_("Get it again: tanuki pull --verify"),
+    )

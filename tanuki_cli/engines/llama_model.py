@@ -1,0 +1,167 @@
+"""A TokenModel on llama.cpp: ids in, ids out, over the low-level interface.
+
+The KV cache holds exactly the ids in ``_cached_ids``, whatever happened before: an id is yielded
+before it is computed and remembered after. The next prompt keeps the longest common prefix; the rest
+is forgotten. So a conversation is never needed twice, and never trusted to the engine alone.
+"""
+
+import time
+from collections.abc import Generator, Sequence
+from typing import Final
+
+from tanuki_cli.engines.base import EngineInfo, GenerationCancelled
+from tanuki_cli.engines.llama_facts import ModelFacts
+from tanuki_cli.engines.llama_native import Context, DecodeAborted, Model, NativeError
+from tanuki_cli.engines.llama_sampling import Sampler
+from tanuki_cli.errors import EngineError
+from tanuki_cli.i18n import _
+from tanuki_cli.sampling import SamplingOptions
+
+_SLOW_STEP_S: Final = 0.25
+"""Steps longer than this ask for Ctrl-C while they run; asking costs up to a millisecond a step."""
+
+
+class LlamaCppModel:
+    """A loaded GGUF model with a KV cache for one conversation at a time.
+
+    ``notes`` are sentences for the user about how it was loaded. Not for several threads at once,
+    but :meth:`cancel` may come from a signal handler.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        context: Context,
+        *,
+        info: EngineInfo,
+        facts: ModelFacts,
+        context_length: int,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        self.info = info
+        self.facts = facts
+        self.context_length = context_length
+        self.notes = notes
+        self._model = model
+        self._context = context
+        self._cached_ids: list[int] = []
+        self._cached_tokens = 0
+        self._cancelled = False
+        self._closed = False
+        self._steps_are_slow = False
+        self._running: Generator[int, None, None] | None = None
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many prompt ids of the newest :meth:`generate` were in the KV cache already."""
+        return self._cached_tokens
+
+    def generate(self, prompt_ids: Sequence[int], options: SamplingOptions) -> Generator[int, None, None]:
+        """Yield the ids that follow ``prompt_ids`` until closed or the context is full.
+
+        Ends an earlier generator of this model. Raises EngineError, and GenerationCancelled after
+        :meth:`cancel`; ValueError for an empty prompt and after :meth:`close`.
+        """
+        if self._closed or not prompt_ids:
+            raise ValueError("the model is closed" if self._closed else "the prompt is empty")
+        if self._running is not None:
+            self._running.close()
+        self._cancelled = False
+        self._running = self._generate(list(prompt_ids), options)
+        return self._running
+
+    def cancel(self) -> None:
+        """Make the running :meth:`generate` raise GenerationCancelled soon; only sets a flag."""
+        self._cancelled = True
+
+    def close(self) -> None:
+        """Free the model. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._running is not None:
+            self._running.close()
+        self._context.close()
+        self._model.close()
+
+    def _generate(self, prompt_ids: list[int], options: SamplingOptions) -> Generator[int, None, None]:
+        self._process_prompt(prompt_ids)
+        with Sampler(options, n_vocab=self.facts.n_vocab, prompt_ids=prompt_ids) as sampler:
+            while len(self._cached_ids) < self.context_length:
+                id_ = sampler.sample(self._context)
+                yield id_
+                self._step(id_)
+
+    def _process_prompt(self, prompt_ids: list[int]) -> None:
+        """Bring the cache to ``prompt_ids`` and compute the logits of the last one."""
+        if len(prompt_ids) > self.context_length:
+            raise EngineError(
+                _("The prompt has {count} tokens, the context {limit}.").format(
+                    count=len(prompt_ids), limit=self.context_length
+                ),
+                hint=_("Use --context-length, or start a new chat."),
+            )
+        # The last id is always computed: its logits are not kept.
+        kept = shared_prefix(self._cached_ids, prompt_ids[:-1])
+        self._forget_from(kept)
+        self._cached_tokens = kept = len(self._cached_ids)
+        size = self._context.n_batch
+        for start in range(kept, len(prompt_ids), size):
+            batch = prompt_ids[start : start + size]
+            is_last = start + size >= len(prompt_ids)
+            self._decode(batch, outputs=1 if is_last else 0, stoppable=True)
+        if not self._context.has_finite_logits():
+            self._forget_from(0)
+            raise EngineError(
+                _("The model computes no numbers: its file is damaged."),
+                hint=_("Get it again: tanuki pull --verify"),
+            )
+
+    def _step(self, id_: int) -> None:
+        """Compute one id that was sampled."""
+        self._stop_if_cancelled()
+        started = time.perf_counter()
+        self._decode([id_], outputs=1, stoppable=self._steps_are_slow)
+        self._steps_are_slow = time.perf_counter() - started > _SLOW_STEP_S
+        self._stop_if_cancelled()
+
+    def _decode(self, ids: Sequence[int], *, outputs: int, stoppable: bool) -> None:
+        """Compute ``ids`` after the cached ones; whatever goes wrong, cache and record stay equal."""
+        self._stop_if_cancelled()
+        position = len(self._cached_ids)
+        should_stop = self._is_cancelled if stoppable else None
+        complete = False
+        try:
+            self._context.decode(ids, position, outputs=outputs, should_stop=should_stop)
+            complete = True
+        except DecodeAborted as exc:
+            raise GenerationCancelled from exc
+        except NativeError as exc:
+            raise EngineError(
+                _("llama.cpp failed while computing: {reason}").format(reason=exc),
+                hint=_("Try again; if it stays, use --debug and report it."),
+            ) from exc
+        finally:
+            if complete:
+                self._cached_ids.extend(ids)
+            else:
+                self._forget_from(position)
+
+    def _is_cancelled(self) -> bool:
+        return self._cancelled
+
+    def _stop_if_cancelled(self) -> None:
+        if self._cancelled:
+            raise GenerationCancelled
+
+    def _forget_from(self, length: int) -> None:
+        if not self._context.trim(length):
+            length = 0
+        del self._cached_ids[length:]
+
+
+def shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    pairs = zip(first, second, strict=False)
+    shorter = min(len(first), len(second))
+    return next((index for index, (one, other) in enumerate(pairs) if one != other), shorter)

@@ -1,0 +1,244 @@
+"""llama.cpp's C interface, as far as one model, one context and one sequence need it.
+
+Nothing here knows prompts, sampling or users. Everything native is freed by ``close()``.
+"""
+
+import ctypes
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from llama_cpp import llama_cpp as native
+
+from tanuki_cli.hardware import KvType
+
+_GGML_TYPES: Final[dict[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
+_FLASH_ATTENTION_ON: Final = 1
+_LOG_WARN, _LOG_ERROR, _LOG_CONTINUE = 3, 4, 5
+_MAX_ERRORS: Final = 8
+_ABORTED: Final = 2
+_SEQUENCE: Final = 0
+_GPU_TYPES: Final = (1, 2)
+"""ggml's device types: a GPU with its own memory, and one that shares the host's."""
+
+_logger: Final = logging.getLogger("tanuki_cli.llama_cpp")
+
+
+class NativeError(Exception):
+    """llama.cpp failed; the text is its own explanation, in English, possibly empty."""
+
+
+class DecodeAborted(Exception):
+    """The stop callback asked for it; what the batch was to compute is not whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextParams:
+    """Lengths are tokens. ``n_batch`` is the most that one decode takes, ``max_outputs`` the most
+    positions of it whose logits are kept."""
+
+    n_ctx: int
+    n_batch: int
+    n_threads: int
+    n_threads_batch: int
+    kv_type: KvType = "f16"
+    flash_attention: bool = True
+    max_outputs: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuMemory:
+    """A device that this build of llama.cpp can use, with bytes free and in all."""
+
+    name: str
+    free: int
+    total: int
+
+
+class _Log:
+    """llama.cpp's log: kept off the terminal; the errors stay for a message to the user."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self._level = 0
+        self._debug = False
+        self._callback = native.llama_log_callback(self._receive)
+        self._initialized = False
+
+    def install(self, *, debug: bool) -> None:
+        """Take the log over (before anything native runs), and start the backends once."""
+        self._debug = debug
+        if not self._initialized:
+            native.llama_log_set(self._callback, None)
+            native.llama_backend_init()
+            self._initialized = True
+
+    def _receive(self, level: int, text: bytes, _user_data: int) -> None:
+        self._level = self._level if level == _LOG_CONTINUE else level
+        if self._level < _LOG_WARN and not self._debug:
+            return
+        line = text.decode("utf-8", errors="replace").strip()
+        if self._level == _LOG_ERROR and line and len(self.errors) < _MAX_ERRORS:
+            self.errors.append(line)
+        if self._debug:
+            _logger.debug("%s", line)
+
+
+_log: Final = _Log()
+
+
+def start(*, debug: bool) -> None:
+    """Load the backends, silently; with ``debug`` the log goes to the logger of this package.
+
+    Must come before everything else here; may be called again.
+    """
+    _log.install(debug=debug)
+
+
+def gpus() -> list[GpuMemory]:
+    """The GPUs this build can use; none for a build without GPU support."""
+    if not native.llama_supports_gpu_offload():
+        return []
+    lib = native._lib
+    lib.ggml_backend_dev_count.restype = ctypes.c_size_t
+    lib.ggml_backend_dev_get.restype = ctypes.c_void_p
+    lib.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    lib.ggml_backend_dev_description.restype = ctypes.c_char_p
+    lib.ggml_backend_dev_description.argtypes = [ctypes.c_void_p]
+    lib.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+    lib.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, *[ctypes.POINTER(ctypes.c_size_t)] * 2]
+    lib.ggml_backend_dev_memory.restype = None
+    found = []
+    for index in range(lib.ggml_backend_dev_count()):
+        device = lib.ggml_backend_dev_get(index)
+        if lib.ggml_backend_dev_type(device) not in _GPU_TYPES:
+            continue
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        lib.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+        name = lib.ggml_backend_dev_description(device).decode("utf-8", errors="replace")
+        found.append(GpuMemory(name=name, free=free.value, total=total.value))
+    return found
+
+
+class Model:
+    """The weights. Raises NativeError if llama.cpp does not load them."""
+
+    def __init__(self, path: Path, *, gpu_layers: int, repack: bool) -> None:
+        params = native.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        params.use_extra_bufts = repack
+        _log.errors.clear()
+        handle = native.llama_model_load_from_file(os.fsencode(path), params)
+        if not handle:
+            raise NativeError(_explanation())
+        self.handle = handle
+        self.n_vocab: int = native.llama_vocab_n_tokens(native.llama_model_get_vocab(handle))
+
+    def close(self) -> None:
+        """Free the weights; contexts first."""
+        if self.handle:
+            native.llama_model_free(self.handle)
+            self.handle = 0
+
+
+class Context:
+    """A KV cache of one sequence, and the computation over it. Raises NativeError."""
+
+    def __init__(self, model: Model, params: ContextParams) -> None:
+        settings = native.llama_context_default_params()
+        settings.n_ctx = params.n_ctx
+        settings.n_batch = settings.n_ubatch = params.n_batch
+        settings.n_outputs_max = params.max_outputs
+        settings.n_threads = params.n_threads
+        settings.n_threads_batch = params.n_threads_batch
+        settings.type_k = settings.type_v = _GGML_TYPES[params.kv_type]
+        settings.flash_attn_type = _FLASH_ATTENTION_ON if params.flash_attention else 0
+        settings.no_perf = True
+        _log.errors.clear()
+        handle = native.llama_init_from_model(model.handle, settings)
+        if not handle:
+            raise NativeError(_explanation())
+        self.handle = handle
+        self.n_batch = params.n_batch
+        self._n_vocab = model.n_vocab
+        self._memory = native.llama_get_memory(handle)
+        self._batch = native.llama_batch_init(params.n_batch, 0, 1)
+        for index in range(params.n_batch):
+            self._batch.n_seq_id[index] = 1
+            self._batch.seq_id[index][0] = _SEQUENCE
+        self._no_abort = native.ggml_abort_callback()
+
+    def decode(
+        self,
+        ids: Sequence[int],
+        position: int,
+        *,
+        outputs: int = 1,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Compute ``ids`` (at most ``n_batch``) from ``position`` on; keep the last ``outputs`` logits.
+
+        ``should_stop`` is asked between the steps of the computation, hundreds of times for each
+        batch; when it says yes, DecodeAborted is raised. Works on the CPU; a GPU finishes the batch.
+        """
+        batch, count = self._batch, len(ids)
+        batch.n_tokens = count
+        for index, id_ in enumerate(ids):
+            batch.token[index] = id_
+            batch.pos[index] = position + index
+            batch.logits[index] = index >= count - outputs
+        if should_stop is None:
+            status = native.llama_decode(self.handle, batch)
+        else:
+            status = self._decode_with_stop(should_stop)
+        if status == _ABORTED:
+            raise DecodeAborted
+        if status != 0:
+            raise NativeError(_explanation() or f"llama_decode: {status}")
+
+    def _decode_with_stop(self, should_stop: Callable[[], bool]) -> int:
+        interrupted: list[BaseException] = []
+
+        def ask(_data: int) -> bool:
+            # An exception cannot pass through native code: ctypes would print and forget it.
+            try:
+                return should_stop()
+            except KeyboardInterrupt as exc:
+                interrupted.append(exc)
+                return True
+
+        callback = native.ggml_abort_callback(ask)
+        native.llama_set_abort_callback(self.handle, callback, None)
+        try:
+            status = native.llama_decode(self.handle, self._batch)
+        finally:
+            native.llama_set_abort_callback(self.handle, self._no_abort, None)
+        if interrupted:
+            raise interrupted[0]
+        return int(status)
+
+    def has_finite_logits(self) -> bool:
+        """Whether the newest logits are numbers; damaged weights give NaN."""
+        return not math.isnan(native.llama_get_logits_ith(self.handle, -1)[0])
+
+    def trim(self, length: int) -> bool:
+        """Forget every position from ``length`` on. False if that failed and all is forgotten."""
+        if native.llama_memory_seq_rm(self._memory, _SEQUENCE, length, -1):
+            return True
+        native.llama_memory_clear(self._memory, True)
+        return False
+
+    def close(self) -> None:
+        """Free the cache."""
+        if self.handle:
+            native.llama_batch_free(self._batch)
+            native.llama_free(self.handle)
+            self.handle = 0
+
+
+def _explanation() -> str:
+    return _log.errors[0] if _log.errors else ""

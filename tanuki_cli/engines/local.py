@@ -1,0 +1,123 @@
+"""An engine on this machine: template → ids → TokenModel → text, with the stop rules."""
+
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+
+from tanuki_cli.conversation import FinishReason, Message, Usage
+from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, PromptPlan, TokenModel
+from tanuki_cli.engines.stops import OWN_STOP, StopMatcher
+from tanuki_cli.errors import EngineError
+from tanuki_cli.i18n import _
+from tanuki_cli.prompt import fit_context
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.tokenizer import ChatTokenizer
+
+
+def prompt_limit(context_length: int, max_new_tokens: int) -> int:
+    """Tokens a prompt may have: room is kept for the answer, but never more than half."""
+    return context_length - min(max_new_tokens, context_length // 2)
+
+
+class LocalEngine:
+    """Implements :class:`~tanuki_cli.engines.base.Engine` on a :class:`TokenModel`."""
+
+    def __init__(self, model: TokenModel, tokenizer: ChatTokenizer) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+
+    @property
+    def info(self) -> EngineInfo:
+        """What runs where."""
+        return self._model.info
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer share."""
+        return self._model.context_length
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences for the user about how the model was loaded."""
+        return self._model.notes
+
+    def plan(self, messages: Sequence[Message], options: SamplingOptions) -> PromptPlan:
+        """What of ``messages`` is sent. Raises PromptTooLongError if the newest alone does not fit."""
+        return self._plan(messages, options)[0]
+
+    def _plan(self, messages: Sequence[Message], options: SamplingOptions) -> tuple[PromptPlan, list[int]]:
+        limit = prompt_limit(self.context_length, options.max_new_tokens)
+        kept = fit_context(messages, self._tokenizer, max_prompt_tokens=limit)
+        ids = self._tokenizer.encode_chat(kept)
+        plan = PromptPlan(
+            messages=tuple(kept), dropped=len(messages) - len(kept), prompt_tokens=len(ids), limit=limit
+        )
+        return plan, ids
+
+    def stream(self, messages: Sequence[Message], options: SamplingOptions) -> Generator[Chunk, None, None]:
+        """Answer the last message; see :meth:`Engine.stream <tanuki_cli.engines.base.Engine.stream>`."""
+        options = options.with_seed()
+        plan, prompt_ids = self._plan(messages, options)
+        yield Chunk(plan=plan)
+        answer = _Answer(self._tokenizer, prompt_ids, options)
+        with closing(self._model.generate(prompt_ids, options)) as ids:
+            yield from answer.stream(ids)
+        usage = Usage(
+            prompt_tokens=len(prompt_ids),
+            completion_tokens=answer.completion_tokens,
+            cached_tokens=self._model.cached_tokens,
+        )
+        yield Chunk(finish_reason=answer.finish_reason, usage=usage, seed=options.seed)
+
+    def cancel(self) -> None:
+        """Ask the running stream to stop; safe in a signal handler."""
+        self._model.cancel()
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model.close()
+
+
+class _Answer:
+    """One answer being generated: counts its tokens and learns why it ended."""
+
+    def __init__(self, tokenizer: ChatTokenizer, prompt_ids: Sequence[int], options: SamplingOptions) -> None:
+        self.completion_tokens = 0
+        self.finish_reason: FinishReason = "length"
+        self._tokenizer = tokenizer
+        self._prompt_ids = prompt_ids
+        self._options = options
+
+    def stream(self, ids: Iterator[int]) -> Iterator[Chunk]:
+        """Turn ids into text chunks until a stop rule, the length, the context or Ctrl-C ends them."""
+        matcher = StopMatcher((OWN_STOP, *self._options.stop))
+        counted = 0
+        for text in self._tokenizer.detokenize(self._visible(ids), prompt_ids=self._prompt_ids):
+            safe = matcher.feed(text)
+            if safe:
+                yield Chunk(text=safe, token_count=self.completion_tokens - counted)
+                counted = self.completion_tokens
+            if matcher.stopped:
+                self.finish_reason = "stop"
+                return
+        if rest := matcher.flush():
+            yield Chunk(text=rest, token_count=self.completion_tokens - counted)
+
+    def _visible(self, ids: Iterator[int]) -> Iterator[int]:
+        try:
+            for id_ in ids:
+                self.completion_tokens += 1
+                if id_ == self._tokenizer.eos_id:
+                    self.finish_reason = "stop"
+                    return
+                if id_ >= self._tokenizer.vocab_size:
+                    raise EngineError(
+                        _("The model produced the token {id}, which its tokenizer does not have.").format(
+                            id=id_
+                        ),
+                        hint=_("Check the files: tanuki pull --verify"),
+                    )
+                yield id_
+                if self.completion_tokens >= self._options.max_new_tokens:
+                    return
+        except GenerationCancelled:
+            self.finish_reason = "interrupted"

@@ -1,0 +1,181 @@
+"""Loading a checkpoint's weights with transformers, quietly and without its surprises.
+
+transformers fills weights that a file lacks with random numbers, writes progress to the terminal and
+would run a repository's own code; gptqmodel writes a banner to stdout. None of that happens here.
+"""
+
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch import nn
+from transformers.utils import logging as transformers_logging
+
+from tanuki_cli.engines.checkpoint import CheckpointInfo
+from tanuki_cli.engines.torch_placement import Placement
+from tanuki_cli.errors import EngineError
+from tanuki_cli.i18n import _
+
+QUANTIZED_INSTALL: Final = "pip install 'tanuki-cli[quantized]'"
+_QUANTIZED_PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
+    "awq": ("accelerate", "gptqmodel"),
+    "gptq": ("accelerate", "gptqmodel", "optimum"),
+}
+_MIN_WORKERS: Final = 2
+"""gptqmodel's own default on two cores, one worker, waits for itself."""
+_LIBRARY_ERRORS: Final = (
+    OSError,
+    ValueError,
+    RuntimeError,
+    ImportError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    TypeError,
+    SafetensorError,
+)
+
+
+def require_consent(info: CheckpointInfo, *, trust_remote_code: bool) -> None:
+    """Raise EngineError if the model would run its repository's code and nobody agreed to that."""
+    if info.custom_code is not None and not trust_remote_code:
+        raise EngineError(
+            _(
+                "{path} needs Python code of its own ({code}), which could do anything on this machine."
+            ).format(path=info.path, code=info.custom_code),
+            hint=_("Read the .py files there; if you trust them: --trust-remote-code"),
+        )
+
+
+def load_weights(
+    info: CheckpointInfo, placement: Placement, *, name: str, trust_remote_code: bool, debug: bool
+) -> Any:
+    """The model, ready for :meth:`forward`, as a ``transformers.PreTrainedModel``.
+
+    Raises EngineError without consent to its code, without the packages its quantisation needs, and
+    if the weights do not fit the architecture or the memory.
+    """
+    require_consent(info, trust_remote_code=trust_remote_code)
+    _require_packages(info)
+    # Foreign code may raise anything; the libraries raise what the tuple lists.
+    errors = (Exception,) if info.custom_code else _LIBRARY_ERRORS
+    with _quiet(quantized=info.quantization is not None, debug=debug):
+        try:
+            model, report = _from_pretrained(info, placement)
+            missing = sorted(report["missing_keys"])
+            if missing:
+                raise ValueError(_("the weights lack {names}").format(names=", ".join(missing[:3])))
+            if placement.dense:
+                _unpack(model, placement.torch_dtype)
+        except errors as exc:
+            raise translated(exc, name) from exc
+    model.requires_grad_(False).eval()
+    return model
+
+
+def translated(error: Exception, name: str) -> EngineError:
+    """The sentence for an error of torch, transformers or gptqmodel about the model ``name``."""
+    reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in reason:
+        return EngineError(
+            _("There is not enough memory for {model}: {reason}").format(model=name, reason=reason),
+            hint=_("Use a shorter --context-length, or a smaller variant: tanuki models"),
+        )
+    return EngineError(
+        _("{model} cannot be run by transformers: {reason}").format(model=name, reason=reason),
+        hint=_("For the whole story: --debug. For files that may be damaged: tanuki pull --verify"),
+    )
+
+
+def _require_packages(info: CheckpointInfo) -> None:
+    if info.quantization is None:
+        return
+    method = info.quantization.method
+    missing = [package for package in _QUANTIZED_PACKAGES[method] if find_spec(package) is None]
+    if missing:
+        raise EngineError(
+            _("{method} models need packages that are not installed: {packages}.").format(
+                method=method.upper(), packages=", ".join(missing)
+            ),
+            hint=QUANTIZED_INSTALL,
+        )
+    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(_MIN_WORKERS, (os.cpu_count() or 1) // 2)))
+
+
+def _from_pretrained(info: CheckpointInfo, placement: Placement) -> tuple[Any, Mapping[str, Any]]:
+    options: dict[str, Any]
+    if info.custom_code is None:
+        config = transformers.LlamaConfig.from_pretrained(info.path)
+        loader, options = transformers.LlamaForCausalLM, {"attn_implementation": "sdpa"}
+    else:
+        config = transformers.AutoConfig.from_pretrained(info.path, trust_remote_code=True)
+        loader, options = transformers.AutoModelForCausalLM, {"trust_remote_code": True}
+    # AutoGPTQ's file name is not one that transformers looks for by itself.
+    config.transformers_weights = info.weights.entry
+    if placement.max_memory:
+        options |= {"max_memory": dict(placement.max_memory)}
+    if placement.backend != "cpu" or info.quantization is not None:
+        options |= {"device_map": placement.device_map}
+    if placement.backend == "cpu" and info.quantization is not None:
+        # gptqmodel compiles its kernels for a minute, for nothing gained on a CPU.
+        torch.compiler.set_stance("force_eager")
+    model, report = loader.from_pretrained(
+        info.path,
+        config=config,
+        dtype=placement.torch_dtype,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+        **options,
+    )
+    return model, report
+
+
+def _unpack(model: nn.Module, dtype: torch.dtype) -> None:
+    """Replace gptqmodel's packed linear layers by plain ones with the same numbers."""
+    packed = [
+        (name, module) for name, module in model.named_modules() if hasattr(module, "dequantize_weight")
+    ]
+    for name, module in packed:
+        # The class's own method: the instance's is a compiled one.
+        weight = type(module).dequantize_weight(module)  # shape (in, out)
+        n_in, n_out = weight.shape
+        linear = nn.Linear(n_in, n_out, bias=module.bias is not None, dtype=dtype, device="meta")
+        linear.weight = nn.Parameter(weight.T.to(dtype).contiguous(), requires_grad=False)
+        if module.bias is not None:
+            linear.bias = nn.Parameter(module.bias.to(dtype), requires_grad=False)
+        model.set_submodule(name, linear)
+
+
+@contextmanager
+def _quiet(*, quantized: bool, debug: bool) -> Iterator[None]:
+    """Keep the libraries off the terminal; with ``debug`` they may write to stderr, never to stdout."""
+    with ExitStack() as stack:
+        if debug:
+            stack.enter_context(redirect_stdout(sys.stderr))
+            yield
+            return
+        sink = io.StringIO()
+        stack.enter_context(redirect_stdout(sink))
+        stack.enter_context(redirect_stderr(sink))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        if quantized:
+            # torchao, which gptqmodel brings, makes torch complain; gptqmodel's own logger writes to
+            # stdout, later too.
+            logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+            if find_spec("logbar"):
+                import_module("logbar").LogBar.shared().setLevel(logging.ERROR)
+        yield

@@ -1,0 +1,69 @@
+"""Choosing the next token with transformers' own logits processors.
+
+The order is that of the llama.cpp engine: repeat penalty, top-k, top-p, min-p, temperature, draw. The
+repeat penalty looks at the last 64 tokens, those of the prompt included.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from transformers import (
+    LogitsProcessorList,
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from tanuki_cli.sampling import SamplingOptions
+
+PENALTY_WINDOW: Final = 64
+_GREEDY_BELOW: Final = 1e-6
+"""A temperature under which the scaled logits would overflow; nothing but the best is left there."""
+
+
+class TokenSampler:
+    """Draws the tokens of one answer; ``options.seed`` must be set.
+
+    One random number stream per answer, so the same seed and logits give the same tokens.
+    """
+
+    def __init__(self, options: SamplingOptions, *, prompt_ids: Sequence[int], device: torch.device) -> None:
+        self._recent = deque(prompt_ids[-PENALTY_WINDOW:], maxlen=PENALTY_WINDOW)
+        self._penalized = options.repeat_penalty != 1.0
+        self._greedy = options.temperature < _GREEDY_BELOW
+        self._processors = _processors(options, greedy=self._greedy)
+        self._generator = torch.Generator(device).manual_seed(options.seed or 0)
+
+    def sample(self, logits: torch.Tensor) -> int:
+        """The next token from ``logits``, a float32 tensor of shape (1, vocabulary)."""
+        if self._processors:
+            recent = torch.tensor([list(self._recent) if self._penalized else []], device=logits.device)
+            logits = self._processors(recent, logits)
+        if self._greedy:
+            id_ = int(logits.argmax(dim=-1))
+        else:
+            id_ = int(torch.multinomial(logits.softmax(dim=-1), num_samples=1, generator=self._generator))
+        self._recent.append(id_)
+        return id_
+
+
+def _processors(options: SamplingOptions, *, greedy: bool) -> LogitsProcessorList:
+    """Only those that change anything: a top-p over 65,000 tokens sorts them all."""
+    processors = LogitsProcessorList()
+    if options.repeat_penalty != 1.0:
+        processors.append(RepetitionPenaltyLogitsProcessor(float(options.repeat_penalty)))
+    if greedy:
+        return processors
+    if options.top_k > 0:
+        processors.append(TopKLogitsWarper(options.top_k))
+    if options.top_p < 1.0:
+        processors.append(TopPLogitsWarper(options.top_p))
+    if options.min_p > 0.0:
+        processors.append(MinPLogitsWarper(options.min_p))
+    if options.temperature != 1.0:
+        processors.append(TemperatureLogitsWarper(float(options.temperature)))
+    return processors

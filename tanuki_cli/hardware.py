@@ -1,0 +1,292 @@
+"""The machine: memory, cores, GPUs, disk; and how much memory a model will take of it."""
+
+import math
+import os
+import platform
+import shutil
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal
+
+import psutil
+
+KvType = Literal["f32", "f16", "q8_0"]
+
+_CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
+_CPU_ROOT: Final = Path("/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """A GPU; bytes of its memory. ``unified`` memory is the machine's own RAM (Apple Silicon)."""
+
+    name: str
+    total_bytes: int
+    free_bytes: int
+    unified: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What this process may use: container limits and CPU affinity are already applied."""
+
+    ram_bytes: int
+    available_ram_bytes: int
+    physical_cores: int
+    gpus: tuple[Gpu, ...] = ()
+
+    @property
+    def free_vram_bytes(self) -> int:
+        """Free memory of all GPUs together."""
+        return sum(gpu.free_bytes for gpu in self.gpus)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes a loaded model takes, by what takes them."""
+
+    weights: int
+    kv_cache: int
+    compute: int
+    overhead: int
+
+    @property
+    def total(self) -> int:
+        """The forecast peak."""
+        return self.weights + self.kv_cache + self.compute + self.overhead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engines:
+    """Which backends are installed, and whether this llama.cpp was built for a GPU."""
+
+    llama_cpp: bool
+    llama_cpp_gpu: bool
+    transformers: bool
+    quantized: bool
+
+
+# A q8_0 block is 32 one-byte numbers and a two-byte scale.
+KV_BYTES: Final[Mapping[KvType, float]] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
+# Python with the libraries, and the tokenizer; measured as peak memory without weights.
+PROCESS_BYTES: Final = 80_000_000
+TOKENIZER_BYTES_PER_PIECE: Final = 900
+
+
+def estimate_memory(
+    *,
+    weights_bytes: int,
+    n_layers: int,
+    n_heads: int,
+    n_kv_heads: int,
+    head_dim: int,
+    hidden_size: int,
+    vocab_size: int,
+    context_length: int,
+    kv_type: KvType = "f16",
+    n_ubatch: int = 512,
+    flash_attention: bool = True,
+    overhead_bytes: int | None = None,
+) -> MemoryEstimate:
+    """Forecast the peak memory of one model with one sequence, as llama.cpp lays it out.
+
+    ``weights_bytes`` is the size of the file: mapped, and not repacked (repacking adds as much
+    again). The compute buffer holds float32 activations and the logits of one micro-batch; without
+    flash attention also its attention scores.
+    """
+    kv_cache = round(2 * n_layers * n_kv_heads * head_dim * context_length * KV_BYTES[kv_type])
+    per_token = vocab_size + hidden_size
+    if not flash_attention:
+        per_token = max(per_token, n_heads * context_length + hidden_size)
+    return MemoryEstimate(
+        weights=weights_bytes,
+        kv_cache=kv_cache,
+        compute=4 * min(n_ubatch, context_length) * per_token,
+        overhead=PROCESS_BYTES + TOKENIZER_BYTES_PER_PIECE * vocab_size
+        if overhead_bytes is None
+        else overhead_bytes,
+    )
+
+
+def inspect_machine(environ: Mapping[str, str]) -> Machine:
+    """Look at this machine. A GPU whose driver does not answer counts as none."""
+    memory = psutil.virtual_memory()
+    limit, used = _cgroup_memory(_CGROUP_ROOT, _own_cgroups())
+    ram, available = int(memory.total), int(memory.available)
+    if limit < ram:
+        ram, available = limit, min(available, max(limit - used, 0))
+    gpus = tuple(_nvidia_gpus(environ)) or tuple(_apple_gpu(ram, available))
+    return Machine(
+        ram_bytes=ram, available_ram_bytes=available, physical_cores=usable_physical_cores(), gpus=gpus
+    )
+
+
+def installed_engines() -> Engines:
+    """Look for the backends without importing any."""
+    llama_cpp = find_spec("llama_cpp")
+    folders = [Path(folder) for folder in (llama_cpp and llama_cpp.submodule_search_locations) or ()]
+    gpu_backends = [
+        library
+        for folder in folders
+        for kind in ("cuda", "metal", "vulkan", "hip", "sycl")
+        for library in (folder / "lib").glob(f"*ggml-{kind}*")
+    ]
+    transformers = all(map(find_spec, ("torch", "transformers", "safetensors", "accelerate")))
+    return Engines(
+        llama_cpp=llama_cpp is not None,
+        llama_cpp_gpu=bool(gpu_backends),
+        transformers=transformers,
+        quantized=transformers and all(map(find_spec, ("gptqmodel", "optimum"))),
+    )
+
+
+def free_disk_bytes(path: Path) -> int:
+    """Free bytes on the disk that holds ``path``, or will: the nearest folder that exists is asked.
+
+    Raises OSError if not even the root can be asked.
+    """
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
+def format_bytes(count: float) -> str:
+    """Decimal units with two or three significant digits, as the hub shows them: ``4.5 GB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def usable_physical_cores() -> int:
+    """Physical cores this process may run on, by affinity and container quota; at least 1."""
+    cpus = _allowed_cpus()
+    cores = {core for cpu in cpus if (core := _core_of(cpu)) is not None}
+    count = len(cores) or min(psutil.cpu_count(logical=False) or 1, len(cpus))
+    return max(1, min(count, _cgroup_cpus(_CGROUP_ROOT, _own_cgroups())))
+
+
+def _allowed_cpus() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return set(os.sched_getaffinity(0))
+    return set(range(os.cpu_count() or 1))
+
+
+def _core_of(cpu: int) -> tuple[str, str] | None:
+    topology = _CPU_ROOT / f"cpu{cpu}" / "topology"
+    package, core = _read(topology / "physical_package_id"), _read(topology / "core_id")
+    return None if package is None or core is None else (package, core)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _own_cgroups() -> dict[str, str]:
+    """The cgroup of this process by controller; the unified hierarchy (v2) is the empty name."""
+    lines = (_read(Path("/proc/self/cgroup")) or "").splitlines()
+    groups: dict[str, str] = {}
+    for line in lines:
+        _number, controllers, path = line.split(":", 2)
+        groups.update(dict.fromkeys(controllers.split(","), path))
+    return groups
+
+
+def _ancestors(mount: Path, group: str) -> Iterable[Path]:
+    """Folders of ``group`` and of the groups around it, whose limits hold too.
+
+    Inside a container the path may be that of the host; then only the mount itself exists.
+    """
+    path = mount / group.strip("/")
+    yield from (folder for folder in (path, *path.parents) if folder == mount or mount in folder.parents)
+
+
+def _cgroup_memory(root: Path, groups: Mapping[str, str]) -> tuple[int, int]:
+    """The tightest memory limit and what is used under it, in bytes; page cache counts as free."""
+    names = (
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        if "memory" in groups
+        else ("memory.max", "memory.current", "inactive_file")
+    )
+    mount = root / "memory" if "memory" in groups else root
+    best, best_used = 1 << 62, 0
+    for folder in _ancestors(mount, groups.get("memory", groups.get("", "/"))):
+        limit, usage = _read(folder / names[0]), _read(folder / names[1])
+        if limit and limit.isdigit() and int(limit) < best:
+            cache = dict(line.split() for line in (_read(folder / "memory.stat") or "").splitlines())
+            best = int(limit)
+            best_used = max(int(usage or 0) - int(cache.get(names[2], 0)), 0)
+    return best, best_used
+
+
+def _cgroup_cpus(root: Path, groups: Mapping[str, str]) -> int:
+    """CPUs that the tightest quota pays for, rounded up; a large number without a quota."""
+    best = math.inf
+    if "cpu" in groups:
+        for folder in _ancestors(root / "cpu", groups["cpu"]):
+            quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+            if quota and period and int(quota) > 0:
+                best = min(best, int(quota) / int(period))
+    else:
+        for folder in _ancestors(root, groups.get("", "/")):
+            quota, _space, period = (_read(folder / "cpu.max") or "max").partition(" ")
+            if quota.isdigit() and period.isdigit():
+                best = min(best, int(quota) / int(period))
+    return 1 << 16 if best == math.inf else max(1, math.ceil(best))
+
+
+def _nvidia_gpus(environ: Mapping[str, str]) -> Iterable[Gpu]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+        uuids = [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
+        for index in visible_devices(uuids, environ.get("CUDA_VISIBLE_DEVICES")):
+            memory = pynvml.nvmlDeviceGetMemoryInfo(handles[index])
+            name = _text(pynvml.nvmlDeviceGetName(handles[index]))
+            yield Gpu(name=name, total_bytes=int(memory.total), free_bytes=int(memory.free))
+    except pynvml.NVMLError:
+        return
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def visible_devices(uuids: list[str], setting: str | None) -> list[int]:
+    """Indices of the GPUs that ``CUDA_VISIBLE_DEVICES`` leaves, in its order.
+
+    As in CUDA, the list ends at the first entry that names no GPU. None: all of them.
+    """
+    if setting is None:
+        return list(range(len(uuids)))
+    chosen: list[int] = []
+    for entry in (part.strip() for part in setting.split(",")):
+        matches = [index for index, uuid in enumerate(uuids) if entry and uuid.startswith(entry)]
+        if entry.isdigit() and int(entry) < len(uuids):
+            matches = [int(entry)]
+        if len(matches) != 1:
+            break
+        chosen += matches
+    return chosen
+
+
+def _apple_gpu(ram: int, available: int) -> Iterable[Gpu]:
+    """The GPU of Apple Silicon, which shares the RAM; Metal lends about three quarters of it."""
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        lent = ram * 3 // 4
+        yield Gpu(name="Apple Silicon", total_bytes=lent, free_bytes=min(lent, available), unified=True)

@@ -1,0 +1,140 @@
+"""Conversations out of a damaged history file."""
+
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from tanuki_cli.conversation import Conversation, Node, Role
+from tanuki_cli.errors import HistoryError
+from tanuki_cli.history import rows
+from tanuki_cli.history.database import set_aside_files
+from tanuki_cli.history.merging import ImportReport
+from tanuki_cli.history.salvage import Pages, Row, salvage
+from tanuki_cli.history.schema import refuse_newer
+from tanuki_cli.history.titles import automatic_title
+from tanuki_cli.i18n import _
+
+# The columns as the rows hold them; later schemas only add to the right.
+_CONVERSATION: Final = ("id", "title", "system", "settings", "created_at", "updated_at", "tip")
+_NODE: Final = ("number", *rows.NODE_COLUMNS.split(", "))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """What a damaged file still holds.
+
+    ``unreadable`` counts rows and pages that were recognised and could not be read; ``detached``
+    counts messages that begin a tree of their own now, because the one before them is lost.
+    """
+
+    path: Path
+    conversations: tuple[Conversation, ...]
+    unreadable: int
+    detached: int
+
+    @property
+    def messages(self) -> int:
+        """How many messages were read."""
+        return sum(len(conversation.nodes) for conversation in self.conversations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryReport:
+    """What was read from a damaged file, and what of it was new to the history."""
+
+    recovered: Recovered
+    imported: ImportReport
+
+
+def newest_set_aside(history: Path) -> Path:
+    """The damaged file that was set aside last. Raises HistoryError if there is none."""
+    files = set_aside_files(history)
+    if not files:
+        raise HistoryError(
+            _("There is no damaged history to recover in {directory}.").format(directory=history.parent),
+            hint="tanuki history recover FILE",
+        )
+    return files[-1]
+
+
+def read_damaged(path: Path) -> Recovered:
+    """Read what is left of the conversations in ``path``, which is not changed.
+
+    Raises HistoryError if the file cannot be opened, is of a later version, or holds nothing.
+    """
+    try:
+        pages = Pages(path)
+    except OSError as exc:
+        raise HistoryError(
+            _("{path} cannot be read: {reason}").format(path=path, reason=exc.strerror or exc),
+            hint=f"ls -l {path}",
+        ) from exc
+    refuse_newer(pages.user_version, path)
+    found = salvage(pages, widths=(len(_CONVERSATION), len(_NODE)))
+    heads = _heads(found.rows)
+    trees = _trees(found.rows)
+    conversations = [_assemble(heads.get(id_) or Conversation(id=id_), tree) for id_, tree in trees.items()]
+    if not conversations:
+        raise HistoryError(
+            _("Nothing could be read from {path}; the file was left as it is.").format(path=path),
+            hint="tanuki history list",
+        )
+    return Recovered(
+        path=path,
+        conversations=tuple(conversation for conversation, _cut in conversations),
+        unreadable=found.unreadable,
+        detached=sum(cut for _conversation, cut in conversations),
+    )
+
+
+def _heads(found: Iterable[Row]) -> dict[str, Conversation]:
+    """The conversations by id, without their messages; the tip is the one they were saved with."""
+    heads: dict[str, Conversation] = {}
+    for row in found:
+        if len(row.values) == len(_CONVERSATION) and _is_id(row.values[0]):
+            columns: dict[str, Any] = dict(zip(_CONVERSATION, row.values, strict=True))
+            with suppress(ValueError, TypeError):
+                conversation = rows.conversation_from_row({**columns, "tip": None}, [])
+                conversation.tip = columns["tip"]
+                heads[conversation.id] = conversation
+    return heads
+
+
+def _trees(found: Iterable[Row]) -> dict[str, dict[str, Node]]:
+    """The messages of each conversation by id, in the order they were saved.
+
+    A page that SQLite no longer uses may hold an earlier state of an answer: the longest is the last.
+    """
+    trees: dict[str, dict[str, Node]] = {}
+    for row in sorted(found, key=lambda row: row.rowid):
+        if len(row.values) != len(_NODE) or not (_is_id(row.values[1]) and _is_id(row.values[2])):
+            continue
+        columns: dict[str, Any] = dict(zip(_NODE, row.values, strict=True))
+        with suppress(ValueError, TypeError):
+            node = rows.node_from_row(columns)
+            if node.message.role not in get_args(Role) or not isinstance(node.message.content, str):
+                continue
+            tree = trees.setdefault(columns["conversation_id"], {})
+            known = tree.get(node.id)
+            if known is None or len(known.message.content) <= len(node.message.content):
+                tree[node.id] = node
+    return trees
+
+
+def _assemble(conversation: Conversation, tree: dict[str, Node]) -> tuple[Conversation, int]:
+    """Put a conversation together; the number of messages whose parent is lost."""
+    nodes: dict[str, Node] = {}
+    for node in tree.values():
+        nodes[node.id] = node if node.parent_id in nodes else replace(node, parent_id=None)
+    detached = sum(nodes[node.id].parent_id != node.parent_id for node in tree.values())
+    tip = conversation.tip if conversation.tip in nodes else next(reversed(nodes), None)
+    conversation.restore(nodes.values(), tip=tip)
+    conversation.title = conversation.title or automatic_title(conversation)
+    return conversation, detached
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None

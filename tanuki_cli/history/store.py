@@ -1,0 +1,239 @@
+"""The store: conversations in, conversations out, nothing overwritten."""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from tanuki_cli.conversation import Conversation, Node
+from tanuki_cli.errors import HistoryError
+from tanuki_cli.history import rows
+from tanuki_cli.history.database import Database
+from tanuki_cli.history.listing import ConversationSummary, containing, summaries
+from tanuki_cli.history.merging import ImportReport, merge
+from tanuki_cli.history.recovery import RecoveryReport, newest_set_aside, read_damaged
+from tanuki_cli.history.search import SearchHit, forget_conversation, index_node, search
+from tanuki_cli.history.titles import automatic_title
+from tanuki_cli.history.verification import verify
+from tanuki_cli.i18n import _
+
+MIN_ID_DIGITS: Final = 6
+
+
+class UnknownConversationError(HistoryError):
+    """No conversation is meant by an id prefix or a text."""
+
+
+class AmbiguousIdError(HistoryError):
+    """An id prefix or a text that fits several conversations."""
+
+    def __init__(self, message: str, *, hint: str | None, candidates: list[ConversationSummary]) -> None:
+        super().__init__(message, hint=hint)
+        self.candidates = candidates
+
+
+def _ignore(_notice: str) -> None:
+    pass
+
+
+class HistoryStore:
+    """The conversations of one history file, shared with other processes.
+
+    The file is made at the first save. Every method is one transaction. All raise HistoryError:
+    when the file cannot be read or written, was written by a newer version, or stays locked; the
+    conversation in memory is as good as before, so a chat can go on. A damaged file is set aside,
+    a new one is started, and ``notify`` is given a sentence for the user.
+    """
+
+    def __init__(self, path: Path, *, notify: Callable[[str], None] = _ignore) -> None:
+        self._database = Database(path, notify=notify)
+
+    @property
+    def path(self) -> Path:
+        """Where the file is, or will be."""
+        return self._database.path
+
+    def close(self) -> None:
+        """Close the file; a later call opens it again."""
+        self._database.close()
+
+    def __enter__(self) -> "HistoryStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- saving -----------------------------------------------------------------------------------
+
+    def save(self, conversation: Conversation) -> None:
+        """Save what is new in ``conversation``: its nodes, finished answers, tip, system text, settings.
+
+        One transaction. A conversation without a message is not worth saving yet. An empty title is
+        filled from the first question; a saved title is left to :meth:`set_title`. Whatever an earlier
+        save could not write, or another process deleted meanwhile, is written now.
+        """
+        if not conversation.nodes:
+            return
+        conversation.title = conversation.title or automatic_title(conversation)
+        self._database.write(lambda connection: _save(connection, conversation))
+
+    def update_node(self, conversation_id: str, node: Node) -> None:
+        """Let an unfinished answer of this process grow, or finish it. A finished one never changes.
+
+        Raises HistoryError for a node that is finished, another process's, or not there.
+        """
+
+        def operation(connection: sqlite3.Connection) -> None:
+            if connection.execute(rows.UPDATE_NODE, rows.update_values(conversation_id, node)).rowcount != 1:
+                raise HistoryError(
+                    _("The answer cannot be saved: its conversation is no longer in the history."),
+                    hint=_("It is saved again with your next message."),
+                )
+            index_node(connection, conversation_id, node.id)
+
+        self._database.write(operation)
+
+    def set_tip(self, conversation_id: str, tip: str | None) -> None:
+        """Remember where the conversation goes on; one that is not saved yet has nothing to remember."""
+        self._database.write(
+            lambda connection: connection.execute(
+                "UPDATE conversations SET tip = ? WHERE id = ?", (tip, conversation_id)
+            )
+        )
+
+    def set_title(self, conversation_id: str, title: str) -> None:
+        """Give the conversation a title of the user's."""
+        self._database.write(
+            lambda connection: connection.execute(
+                "UPDATE conversations SET title = ? WHERE id = ?", (rows.storable(title), conversation_id)
+            )
+        )
+
+    def delete(self, conversation_id: str) -> None:
+        """Remove a conversation and all its messages; their bytes are overwritten in the file."""
+
+        def operation(connection: sqlite3.Connection) -> None:
+            forget_conversation(connection, conversation_id)
+            connection.execute("DELETE FROM conversations WHERE id = ?", (conversation_id,))
+
+        self._database.write(operation)
+
+    def add(self, conversations: Iterable[Conversation]) -> ImportReport:
+        """Add conversations from a file in one transaction. What is there already stays as it is."""
+        return self._database.write(lambda connection: merge(connection, conversations))
+
+    def recover(self, damaged: Path | None = None) -> RecoveryReport:
+        """Add what can be read of a damaged file (default: the one set aside last), and keep the file.
+
+        Raises HistoryError where there is no such file, or nothing in it can be read.
+        """
+        self.close()
+        recovered = read_damaged(damaged or newest_set_aside(self.path))
+        return RecoveryReport(recovered=recovered, imported=self.add(recovered.conversations))
+
+    # --- reading ----------------------------------------------------------------------------------
+
+    def load(self, id_prefix: str) -> Conversation:
+        """The one conversation whose id begins with ``id_prefix``.
+
+        Raises UnknownConversationError if there is none, AmbiguousIdError if there are several.
+        """
+        conversation = self._database.read(lambda connection: _load(connection, id_prefix), missing=None)
+        if conversation is None:
+            raise UnknownConversationError(
+                _("There is no conversation {id!r} in the history.").format(id=id_prefix),
+                hint="tanuki history list",
+            )
+        return conversation
+
+    def find(self, text: str) -> Conversation:
+        """The conversation whose id begins with ``text``, else the one with ``text`` in it.
+
+        Raises as :meth:`load`; the candidates are those that were last talked in.
+        """
+        try:
+            return self.load(text)
+        except UnknownConversationError:
+            none: list[ConversationSummary] = []
+            found = self._database.read(lambda connection: containing(connection, text), missing=none)
+            if not found:
+                raise
+        if len(found) > 1:
+            raise _ambiguous(text, found)
+        return self.load(found[0].id)
+
+    def id_digits(self) -> int:
+        """How many digits of an id tell all conversations apart; at least MIN_ID_DIGITS."""
+        ids = {one.id for one in self.list()}
+        digits = MIN_ID_DIGITS
+        while len({id_[:digits] for id_ in ids}) < len(ids):
+            digits += 1
+        return digits
+
+    def verify(self) -> Sequence[str]:
+        """What is wrong with the file, in English; nothing for a sound one. Takes seconds."""
+        return self._database.read(verify, missing=[])
+
+    def latest(self) -> Conversation | None:
+        """The conversation that was last talked in, or None."""
+        newest = self.list(limit=1)
+        return self.load(newest[0].id) if newest else None
+
+    def list(self, *, limit: int | None = None) -> Sequence[ConversationSummary]:
+        """The conversations, last talked in first."""
+        return self._database.read(lambda connection: summaries(connection, limit=limit), missing=[])
+
+    def search(self, text: str, *, limit: int = 20) -> Sequence[SearchHit]:
+        """The messages that contain every word of ``text``, newest first, on whatever branch.
+
+        Compared after folding: ｶﾞｿﾘﾝ finds ガソリン. A blank text finds nothing.
+        """
+        return self._database.read(lambda connection: search(connection, text, limit=limit), missing=[])
+
+
+def _save(connection: sqlite3.Connection, conversation: Conversation) -> None:
+    values = rows.conversation_values(conversation)
+    connection.execute(rows.INSERT_OR_UPDATE_CONVERSATION, values)
+    saved = {
+        row["id"]: row["finish_reason"] is None
+        for row in connection.execute(
+            "SELECT id, finish_reason FROM nodes WHERE conversation_id = ?", (conversation.id,)
+        )
+    }
+    for node in conversation.nodes.values():
+        finished = node.generation is not None and node.generation.finish_reason is not None
+        if node.id not in saved:
+            connection.execute(rows.INSERT_NODE, rows.node_values(conversation.id, node))
+        elif finished and saved[node.id]:
+            connection.execute(rows.UPDATE_NODE, rows.update_values(conversation.id, node))
+        else:
+            continue
+        index_node(connection, conversation.id, node.id)
+
+
+def _load(connection: sqlite3.Connection, id_prefix: str) -> Conversation | None:
+    matches = connection.execute(
+        "SELECT * FROM conversations WHERE substr(id, 1, length(?1)) = ?1", (id_prefix,)
+    ).fetchall()
+    if len(matches) > 1:
+        raise _ambiguous(id_prefix, [one for one in summaries(connection) if one.id.startswith(id_prefix)])
+    if not matches:
+        return None
+    nodes = connection.execute(
+        "SELECT * FROM nodes WHERE conversation_id = ? ORDER BY number", (matches[0]["id"],)
+    )
+    return rows.conversation_from_row(matches[0], nodes)
+
+
+def _ambiguous(text: str, candidates: list[ConversationSummary]) -> AmbiguousIdError:
+    shown = " / ".join(f"{one.id[:MIN_ID_DIGITS]} {one.title}".strip() for one in candidates[:3])
+    return AmbiguousIdError(
+        _("{text!r} fits {count} conversations, for example: {candidates}").format(
+            text=text, count=len(candidates), candidates=shown
+        ),
+        hint="tanuki history list",
+        candidates=candidates,
+    )

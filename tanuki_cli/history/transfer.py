@@ -1,0 +1,207 @@
+"""Conversations as files: JSON without loss, JSONL for other programs, Markdown for people."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final, Literal, get_args
+
+from tanuki_cli.conversation import (
+    Conversation,
+    ConversationSettings,
+    FinishReason,
+    Generation,
+    Message,
+    Node,
+    Role,
+    Usage,
+)
+from tanuki_cli.errors import HistoryError, InputError
+from tanuki_cli.history.json_place import Place
+from tanuki_cli.history.rows import timestamp
+from tanuki_cli.i18n import _
+from tanuki_cli.sampling import SamplingOptions
+
+ExportFormat = Literal["markdown", "json", "jsonl"]
+
+FORMAT_NAME: Final = "tanuki-history"
+FORMAT_VERSION: Final = 1
+
+
+def export_text(conversations: Iterable[Conversation], *, format: ExportFormat) -> str:
+    """The conversations as the text of one file, which ends with a line break."""
+    if format == "json":
+        return to_json(conversations)
+    if format == "jsonl":
+        return "".join(map(to_jsonl, conversations))
+    return "\n".join(map(to_markdown, conversations))
+
+
+def format_of(path: Path) -> ExportFormat:
+    """The format that the suffix of ``path`` names; Markdown for any other."""
+    suffixes: dict[str, ExportFormat] = {".json": "json", ".jsonl": "jsonl"}
+    return suffixes.get(path.suffix.lower(), "markdown")
+
+
+def write_export(path: Path, text: str) -> None:
+    """Write ``text`` into a new file that only this user can read.
+
+    Raises InputError if there is a file already, or it cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123
+            file.write(text)
+    except FileExistsError as exc:
+        raise InputError(
+            _("{path} exists already, and nothing was written.").format(path=path),
+            hint=_("Choose another name."),
+        ) from exc
+    except OSError as exc:
+        raise InputError(
+            _("{path} cannot be written: {reason}").format(path=path, reason=exc.strerror or exc),
+            hint=f"ls -ld {path.parent}",
+        ) from exc
+
+
+def to_jsonl(conversation: Conversation) -> str:
+    """The current path as one line: ``{"messages": [{"role": …, "content": …}, …]}``."""
+    messages = [{"role": message.role, "content": message.content} for message in conversation.path()]
+    return json.dumps({"messages": messages}, ensure_ascii=False) + "\n"
+
+
+def to_markdown(conversation: Conversation) -> str:
+    """The current path under a heading each; the texts are as they were written."""
+    speakers: dict[Role, str] = {"system": _("System"), "user": _("You"), "assistant": "Tanuki"}
+    parts = [f"# {conversation.title or _('(untitled)')}"]
+    parts.append(f"{conversation.id} · {conversation.created_at.astimezone():%Y-%m-%d %H:%M}")
+    if conversation.system is not None:
+        parts += [f"## {speakers['system']}", conversation.system]
+    for node in conversation.path_nodes():
+        parts += [f"## {speakers[node.message.role]}", node.message.content]
+        if node.generation is not None and node.generation.finish_reason == "interrupted":
+            parts.append(f"*{_('(interrupted)')}*")
+    return "\n\n".join(parts) + "\n"
+
+
+def to_json(conversations: Iterable[Conversation]) -> str:
+    """Everything about the conversations; :func:`from_json` gives them back equal."""
+    document = {
+        "format": FORMAT_NAME,
+        "version": FORMAT_VERSION,
+        "conversations": [conversation_to_json(conversation) for conversation in conversations],
+    }
+    return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
+
+
+def conversation_to_json(conversation: Conversation) -> dict[str, object]:
+    """Everything about one conversation, as values for JSON."""
+    return {
+        "id": conversation.id,
+        "title": conversation.title,
+        "system": conversation.system,
+        "settings": asdict(conversation.settings),
+        "created_at": timestamp(conversation.created_at),
+        "tip": conversation.tip,
+        "nodes": [_node_to_json(node) for node in conversation.nodes.values()],
+    }
+
+
+def _node_to_json(node: Node) -> dict[str, object]:
+    return {
+        "id": node.id,
+        "parent_id": node.parent_id,
+        "role": node.message.role,
+        "content": node.message.content,
+        "created_at": timestamp(node.created_at),
+        "generation": asdict(node.generation) if node.generation is not None else None,
+    }
+
+
+def from_json(text: str, *, name: str) -> list[Conversation]:
+    """Read what :func:`to_json` wrote. ``name`` is the file's, for messages.
+
+    Raises InputError that names the place in the file, HistoryError for a later version's file.
+    """
+    try:
+        document = Place(json.loads(text))
+        if document.get("format").text() != FORMAT_NAME:
+            raise ValueError(_("it is not a history of tanuki"))
+        if document.get("version").integer() > FORMAT_VERSION:
+            raise HistoryError(
+                _("{name} was written by a newer version of tanuki.").format(name=name),
+                hint="pip install --upgrade tanuki-cli",
+            )
+        return [_conversation(place) for place in document.get("conversations").items()]
+    except (ValueError, RecursionError) as exc:
+        raise InputError(
+            _("{name} cannot be imported: {reason}").format(name=name, reason=exc),
+            hint="tanuki history export --all --format json -o history.json",
+        ) from exc
+
+
+def _conversation(place: Place) -> Conversation:
+    conversation = Conversation(
+        id=place.get("id").id(),
+        title=place.get("title").text(),
+        system=place.get("system").optional(Place.text),
+        settings=_settings(place.get("settings")),
+        created_at=place.get("created_at").time(),
+    )
+    nodes = [_node(node) for node in place.get("nodes").items()]
+    if len({node.id for node in nodes}) < len(nodes):
+        raise ValueError(f"{place.path}.nodes: " + _("an id stands there twice"))
+    conversation.restore(nodes, tip=place.get("tip").optional(Place.id))
+    return conversation
+
+
+def _settings(place: Place) -> ConversationSettings:
+    sampling = place.get("sampling")
+    return ConversationSettings(
+        model=place.get("model").text(),
+        sampling=SamplingOptions(
+            temperature=sampling.get("temperature").number(),
+            top_p=sampling.get("top_p").number(),
+            top_k=sampling.get("top_k").integer(),
+            min_p=sampling.get("min_p").number(),
+            repeat_penalty=sampling.get("repeat_penalty").number(),
+            max_new_tokens=sampling.get("max_new_tokens").integer(),
+            stop=tuple(stop.text() for stop in sampling.get("stop").items()),
+            seed=sampling.get("seed").optional(Place.integer),
+        ),
+        context_length=place.get("context_length").optional(Place.integer),
+        persona=place.get("persona").optional(Place.text),
+    )
+
+
+def _node(place: Place) -> Node:
+    role: Role = place.get("role").choice(get_args(Role))
+    return Node(
+        id=place.get("id").id(),
+        parent_id=place.get("parent_id").optional(Place.id),
+        message=Message(role, place.get("content").text()),
+        created_at=place.get("created_at").time(),
+        generation=place.get("generation").optional(_generation),
+    )
+
+
+def _generation(place: Place) -> Generation:
+    reason: FinishReason | None = place.get("finish_reason").optional(
+        lambda value: value.choice(get_args(FinishReason))
+    )
+    return Generation(
+        model=place.get("model").text(),
+        finish_reason=reason,
+        usage=place.get("usage").optional(_usage),
+        seed=place.get("seed").optional(Place.integer),
+        tokens_per_s=place.get("tokens_per_s").optional(Place.number),
+    )
+
+
+def _usage(place: Place) -> Usage:
+    return Usage(
+        prompt_tokens=place.get("prompt_tokens").integer(),
+        completion_tokens=place.get("completion_tokens").integer(),
+        cached_tokens=place.get("cached_tokens").integer(),
+    )

@@ -1,0 +1,269 @@
+"""Pulling a model: list, check what is there, check the disk, receive the rest, link, remember."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from filelock import Timeout
+from huggingface_hub import constants
+from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # documented
+
+from tanuki_cli.catalog import Downloadable, Variant
+from tanuki_cli.errors import DownloadError, InterruptedByUser, ModelError
+from tanuki_cli.hardware import format_bytes, free_disk_bytes
+from tanuki_cli.hub.client import HubClient
+from tanuki_cli.hub.faults import MissingError, offline_error
+from tanuki_cli.hub.files import Cache, HubFile, PinnedModel, disk_fault
+from tanuki_cli.hub.local import TOKENIZER, InstalledModel, find_installed, reference_repository
+from tanuki_cli.hub.progress import Meter, OnProgress
+from tanuki_cli.hub.records import Records
+from tanuki_cli.hub.selection import own_tokenizer, select_files
+from tanuki_cli.hub.transfer import Patience, has_digest, receive
+from tanuki_cli.i18n import _
+
+DEFAULT_REVISION: Final = "main"
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_BRANCH: Final = re.compile(r"(?!.*\.\.)(?!/)[\w./-]+")
+_LOCK_PATIENCE: Final = 0.2
+
+
+class Pull:
+    """One pull of ``reference`` into ``cache``. ``waits``: see :class:`~tanuki_cli.hub.transfer.Patience`."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        records: Records,
+        reference: Downloadable,
+        *,
+        on_progress: OnProgress,
+        waits: tuple[float, ...],
+    ) -> None:
+        self._cache = cache
+        self._records = records
+        self._reference = reference
+        self._on_progress = on_progress
+        self._meter = Meter(on_progress, "downloading", files_total=0, bytes_total=0)
+        self._patience = Patience(waits=waits, notify=lambda fault: self._meter.wait(fault.message))
+        self._client = HubClient(reference.name)
+
+    def run(self, *, revision: str | None, verify: bool, offline: bool) -> InstalledModel:
+        """Make the model whole; nothing is asked of the hub if it is. See :meth:`Hub.pull`."""
+        installed = find_installed(self._cache, self._records, self._reference)
+        offline = offline or constants.HF_HUB_OFFLINE
+        pinned = self._records.pinned(self._reference.name)
+        if revision is not None or pinned is None or not all(map(self._cache.is_whole, pinned.files)):
+            if offline and installed is not None and revision is None and not verify:
+                return installed
+            if offline:
+                raise offline_error(self._reference.name)
+            pinned = self._list(revision or self._known_revision(installed, pinned))
+            self._records.pin(pinned)
+        try:
+            self._complete(pinned, verify=verify, offline=offline)
+        except KeyboardInterrupt as exc:
+            raise InterruptedByUser(
+                _("Interrupted; what was received is kept."), hint=f"tanuki pull {self._reference.name}"
+            ) from exc
+        whole = find_installed(self._cache, self._records, self._reference)
+        if whole is None:
+            raise DownloadError(
+                _("{name} is not whole: its repository lacks a file that its index names.").format(
+                    name=self._reference.name
+                ),
+                hint=f"tanuki pull {self._reference.name} --revision {DEFAULT_REVISION}",
+            )
+        return whole
+
+    def _known_revision(self, installed: InstalledModel | None, pinned: PinnedModel | None) -> str:
+        if pinned is not None:
+            return pinned.revision
+        return DEFAULT_REVISION if installed is None else installed.commit
+
+    def _list(self, revision: str) -> PinnedModel:
+        """What the model consists of at ``revision``, asked of the hub."""
+        reference = self._reference
+        listing = self._patience.persist(lambda: self._client.list_files(reference.repository, revision))
+        files = select_files(reference, listing)
+        tokenizer = own_tokenizer(reference, listing) or self._reference_tokenizer(listing)
+        return PinnedModel(name=reference.name, revision=revision, files=(tokenizer, *files))
+
+    def _reference_tokenizer(self, listing: Sequence[HubFile]) -> HubFile:
+        repository = reference_repository(self._reference)
+        if repository != self._reference.repository:
+            listing = self._patience.persist(lambda: self._client.list_files(repository, DEFAULT_REVISION))
+        for file in listing:
+            if file.path == TOKENIZER:
+                return file
+        raise DownloadError(
+            _("{repository} has no tokenizer.json.").format(repository=repository),
+            hint=_("Is {endpoint} a hub? HF_ENDPOINT names another.").format(endpoint=constants.ENDPOINT),
+        )
+
+    def _complete(self, pinned: PinnedModel, *, verify: bool, offline: bool) -> None:
+        self._check(pinned, verify=verify)
+        missing = [file for file in pinned.files if not self._cache.is_whole(file)]
+        if missing and offline:
+            raise offline_error(pinned.name)
+        self._check_disk(missing)
+        self._meter = Meter(
+            self._on_progress,
+            "downloading",
+            files_total=len(missing),
+            bytes_total=sum(file.size for file in missing),
+        )
+        for file in missing:
+            self._meter.begin(file.path)
+            self._fetch(file)
+            self._meter.finish_file()
+        if missing:
+            self._remember_branch(pinned)
+
+    def _check(self, pinned: PinnedModel, *, verify: bool) -> None:
+        """Hash the files that are there but were never hashed, or all; drop those that are wrong."""
+        doubtful = [
+            file
+            for file in pinned.files
+            if self._cache.is_whole(file)
+            and (verify or not self._records.is_verified(self._cache.path(file), file.digest))
+        ]
+        meter = Meter(
+            self._on_progress,
+            "checking",
+            files_total=len(doubtful),
+            bytes_total=sum(file.size for file in doubtful),
+        )
+        for file in doubtful:
+            meter.begin(file.path)
+            path = self._cache.path(file)
+            try:
+                right = has_digest(path, file, meter)
+                if not right:
+                    path.resolve().unlink()
+                    path.unlink(missing_ok=True)
+            except OSError as exc:
+                raise disk_fault(exc, path) from exc
+            if right:
+                self._records.set_verified(path, file.digest)
+            meter.finish_file()
+
+    def _check_disk(self, missing: Sequence[HubFile]) -> None:
+        needed = sum(max(file.size - _size(self._cache.partial(file)), 0) for file in missing)
+        free = free_disk_bytes(self._cache.root)
+        if needed > free:
+            raise DownloadError(
+                _("{name} needs {needed} more on the disk, but {path} has only {free} free.").format(
+                    name=self._reference.name,
+                    needed=format_bytes(needed),
+                    path=self._cache.root,
+                    free=format_bytes(free),
+                ),
+                hint=_("Free some space, take a smaller variant, or set HF_HOME to another disk."),
+            )
+
+    def _fetch(self, file: HubFile) -> None:
+        blob = self._cache.blob(file)
+        with self._locked(file):
+            if not self._is_right(blob, file):
+                unfinished = self._cache.partial(file)
+                receive(self._client, file, unfinished, patience=self._patience, meter=self._meter)
+                _move(unfinished, blob)
+            self._link(file, blob)
+        self._records.set_verified(self._cache.path(file), file.digest)
+
+    def _is_right(self, blob: Path, file: HubFile) -> bool:
+        """Whether another process has brought ``blob`` meanwhile, or left it without a link."""
+        if not blob.is_file():
+            return False
+        right = has_digest(blob, file, self._meter)
+        if not right:
+            self._meter.count(-_size(blob))
+        return right
+
+    @contextmanager
+    def _locked(self, file: HubFile) -> Iterator[None]:
+        """Hold the lock of the blob, so that two processes do not write the same file."""
+        lock = self._cache.lock(file)
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            self._cache.blob(file).parent.mkdir(parents=True, exist_ok=True)
+            held = WeakFileLock(lock, timeout=_LOCK_PATIENCE)
+            try:
+                held.__enter__()
+            except Timeout:
+                self._meter.wait(_("Another process is downloading this file."))
+                held = WeakFileLock(lock)
+                held.__enter__()
+        except OSError as exc:
+            raise disk_fault(exc, lock) from exc
+        try:
+            yield
+        finally:
+            held.__exit__(None, None, None)
+
+    def _link(self, file: HubFile, blob: Path) -> None:
+        """Show ``blob`` under its name in the snapshot; moved there where links cannot be made."""
+        path = self._cache.path(file)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            try:
+                path.symlink_to(os.path.relpath(blob, path.parent))
+            except OSError:
+                blob.replace(path)
+        except OSError as exc:
+            raise disk_fault(exc, path) from exc
+
+    def _remember_branch(self, pinned: PinnedModel) -> None:
+        """Let other programs that read the cache find the commit by the name of its branch."""
+        if _COMMIT.fullmatch(pinned.revision) or not _BRANCH.fullmatch(pinned.revision):
+            return
+        commit = next(file.commit for file in pinned.files if file.repository == self._reference.repository)
+        path = self._cache.repository(self._reference.repository) / "refs" / pinned.revision
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(commit, encoding="ascii")
+        except OSError as exc:
+            raise disk_fault(exc, path) from exc
+
+
+def remote_sizes(variants: Iterable[Variant], *, offline: bool, waits: tuple[float, ...]) -> dict[str, int]:
+    """See :meth:`Hub.remote_sizes`; one request per repository."""
+    patience = Patience(waits=waits, notify=lambda fault: None)
+    listings: dict[str, list[HubFile]] = {}
+    sizes: dict[str, int] = {}
+    for variant in variants:
+        if offline or constants.HF_HUB_OFFLINE:
+            raise offline_error(variant.name)
+        repository = variant.repository
+        if repository not in listings:
+            client = HubClient(variant.name)
+            try:
+                listings[repository] = patience.persist(
+                    partial(client.list_files, repository, DEFAULT_REVISION)
+                )
+            except MissingError:
+                listings[repository] = []
+        try:
+            sizes[variant.name] = sum(file.size for file in select_files(variant, listings[repository]))
+        except ModelError:
+            continue
+    return sizes
+
+
+def _move(unfinished: Path, blob: Path) -> None:
+    try:
+        unfinished.replace(blob)
+    except OSError as exc:
+        raise disk_fault(exc, blob) from exc
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,94 @@
+"""What tanuki remembers of its downloads: pinned revisions, and which files were verified.
+
+A small JSON file in the state directory. Losing it costs a listing and a hash at the next pull; the
+models stay usable.
+"""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from tanuki_cli.errors import SettingsError
+from tanuki_cli.hub.files import HubFile, PinnedModel
+from tanuki_cli.i18n import _
+
+_VERSION: Final = 1
+
+
+class Records:
+    """The record file at ``path``. Every call reads it anew, every change replaces it in one step."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def pinned(self, name: str) -> PinnedModel | None:
+        """The files of model ``name`` as they were pinned by its last pull."""
+        return self.all_pinned().get(name)
+
+    def all_pinned(self) -> dict[str, PinnedModel]:
+        """All pinned models by name, finished or not."""
+        return {name: _model(name, entry) for name, entry in self._read()["models"].items()}
+
+    def pin(self, model: PinnedModel) -> None:
+        """Remember ``model``. Raises SettingsError if the file cannot be written."""
+        data = self._read()
+        data["models"][model.name] = {
+            "revision": model.revision,
+            "files": [asdict(file) for file in model.files],
+        }
+        self._write(data)
+
+    def forget(self, name: str) -> None:
+        """Drop what is known about model ``name``."""
+        data = self._read()
+        if data["models"].pop(name, None) is not None:
+            self._write(data)
+
+    def is_verified(self, path: Path, digest: str) -> bool:
+        """Whether ``path`` had ``digest`` when it was last hashed, and has not been written since."""
+        return bool(self._read()["verified"].get(str(path.resolve())) == _stamp(path, digest))
+
+    def set_verified(self, path: Path, digest: str) -> None:
+        """Remember that ``path`` has ``digest``; entries of files that are gone are dropped."""
+        data = self._read()
+        data["verified"][str(path.resolve())] = _stamp(path, digest)
+        data["verified"] = {key: value for key, value in data["verified"].items() if Path(key).exists()}
+        self._write(data)
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            data = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            data = None
+        if not isinstance(data, dict) or not isinstance(data.get("version"), int):
+            return {"version": _VERSION, "models": {}, "verified": {}}
+        if data["version"] > _VERSION:
+            raise SettingsError(
+                _("{path} was written by a newer version of tanuki.").format(path=self._path),
+                hint=_("Update tanuki, or move that file away."),
+            )
+        return data
+
+    def _write(self, data: dict[str, Any]) -> None:
+        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
+            temporary.replace(self._path)
+        except OSError as exc:
+            raise SettingsError(
+                _("{path} cannot be written: {reason}").format(path=self._path, reason=exc.strerror or exc),
+                hint=_("Check the permissions and the free space of {path}.").format(path=self._path.parent),
+            ) from exc
+
+
+def _model(name: str, entry: dict[str, Any]) -> PinnedModel:
+    files = tuple(HubFile(**file) for file in entry["files"])
+    return PinnedModel(name=name, revision=entry["revision"], files=files)
+
+
+def _stamp(path: Path, digest: str) -> dict[str, object]:
+    status = path.stat()
+    return {"digest": digest, "size": status.st_size, "mtime_ns": status.st_mtime_ns}

@@ -1,0 +1,98 @@
+"""Removing a model from the cache, and nothing that another one needs."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from tanuki_cli.catalog import Downloadable
+from tanuki_cli.errors import ModelError
+from tanuki_cli.hub.files import Cache, disk_fault
+from tanuki_cli.hub.local import TOKENIZER, all_installed, reference_repository
+from tanuki_cli.hub.records import Records
+from tanuki_cli.i18n import _
+
+
+def remove_model(cache: Cache, records: Records, reference: Downloadable) -> int:
+    """Delete the files of ``reference``, of every commit, finished or not; returns the bytes freed.
+
+    Files that another whole model consists of, such as the tokenizer, stay. Raises ModelError if there
+    is nothing of it, DownloadError if the disk refuses.
+    """
+    others = [model for model in all_installed(cache, records) if model.reference != reference]
+    needed = {path for model in others for path in model.files}
+    own = list(_own_files(cache, reference))
+    partials = _partials(cache, records, reference)
+    if not own and not partials:
+        raise ModelError(
+            _("{name} is not installed.").format(name=reference.name), hint=_("All names: tanuki models")
+        )
+    if not any(reference_repository(model.reference) == reference_repository(reference) for model in others):
+        own += _tokenizers(cache, reference_repository(reference))
+    repositories = {
+        cache.repository(name) for name in (reference.repository, reference_repository(reference))
+    }
+    before = sum(map(_used, repositories))
+    try:
+        for path in partials:
+            path.unlink(missing_ok=True)
+        for path in dict.fromkeys(own):
+            if path not in needed:
+                path.unlink()
+        for repository in repositories:
+            _sweep(repository)
+    except OSError as exc:
+        raise disk_fault(exc, Path(exc.filename or cache.root)) from exc
+    records.forget(reference.name)
+    return before - sum(map(_used, repositories))
+
+
+def _own_files(cache: Cache, reference: Downloadable) -> Iterator[Path]:
+    """The links of the model in all snapshots, but for a tokenizer that the whole family shares."""
+    shared = reference.repository == reference_repository(reference)
+    for commit in cache.commits(reference.repository):
+        snapshot = cache.snapshot(reference.repository, commit)
+        if reference.filename is not None:
+            path = snapshot.joinpath(*reference.filename.split("/"))
+            yield from [path] if path.is_symlink() or path.is_file() else []
+        else:
+            files = (path for path in snapshot.rglob("*") if path.is_symlink() or path.is_file())
+            yield from (path for path in files if not (shared and path == snapshot / TOKENIZER))
+
+
+def _tokenizers(cache: Cache, repository: str) -> list[Path]:
+    paths = (cache.snapshot(repository, commit) / TOKENIZER for commit in cache.commits(repository))
+    return [path for path in paths if path.is_symlink() or path.is_file()]
+
+
+def _partials(cache: Cache, records: Records, reference: Downloadable) -> list[Path]:
+    pinned = records.pinned(reference.name)
+    paths = (cache.partial(file) for file in pinned.files) if pinned is not None else ()
+    return [path for path in paths if path.exists()]
+
+
+def _sweep(repository: Path) -> None:
+    """Delete contents that no snapshot shows any more, and the folder itself if nothing is left."""
+    snapshots = repository / "snapshots"
+    linked = {path.resolve() for path in snapshots.rglob("*") if path.is_symlink()}
+    blobs = repository / "blobs"
+    for blob in blobs.iterdir() if blobs.is_dir() else ():
+        if blob.resolve() not in linked and blob.suffix != ".incomplete":
+            blob.unlink()
+    for folder in sorted(_folders(snapshots), reverse=True):
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    if not any(_files(snapshots)) and not any(blobs.glob("*.incomplete")):
+        shutil.rmtree(repository, ignore_errors=True)
+
+
+def _folders(root: Path) -> Iterable[Path]:
+    return (path for path in root.rglob("*") if path.is_dir() and not path.is_symlink())
+
+
+def _files(root: Path) -> Iterable[Path]:
+    return (path for path in root.rglob("*") if path.is_symlink() or path.is_file())
+
+
+def _used(folder: Path) -> int:
+    """Bytes of the regular files below ``folder``; links count nothing."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())

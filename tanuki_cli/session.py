@@ -1,0 +1,234 @@
+"""One turn of a chat, from question to saved answer. Knows no terminal.
+
+The question is saved before anything is generated, a growing answer at most every half second, and
+the end of it with its finish reason: whatever kills the process, at most that half second is lost.
+"""
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tanuki_cli.conversation import Conversation, FinishReason, Generation, Message, Node, Usage
+from tanuki_cli.engines.base import Chunk, Engine, PromptPlan
+from tanuki_cli.errors import HistoryError, InputError
+from tanuki_cli.history import HistoryStore
+from tanuki_cli.i18n import _
+from tanuki_cli.interrupts import on_interrupt
+from tanuki_cli.sampling import SamplingOptions
+
+_SAVE_EVERY_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnStatistics:
+    """What one answer took, in seconds and tokens; ``ttft_s`` is the time to the first text."""
+
+    finish_reason: FinishReason
+    usage: Usage
+    seed: int | None
+    ttft_s: float | None
+    total_s: float
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Generation speed after the first text, or None for too short an answer."""
+        if self.ttft_s is None or self.usage.completion_tokens < 2 or self.total_s <= self.ttft_s:
+            return None
+        return (self.usage.completion_tokens - 1) / (self.total_s - self.ttft_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedModel:
+    """An engine that was loaded for ``reference``, and how long that took in seconds."""
+
+    engine: Engine
+    reference: str
+    load_s: float
+    practice: bool = False
+
+    def close(self) -> None:
+        """Free the model."""
+        self.engine.close()
+
+
+class ChatSession:
+    """A conversation with an engine behind it; ``reference`` is what the user calls the model.
+
+    ``store`` None keeps nothing on disk. If the history fails, the chat goes on without it and
+    ``on_history_error`` is told once.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        conversation: Conversation,
+        options: SamplingOptions,
+        *,
+        reference: str = "auto",
+        store: HistoryStore | None = None,
+        on_history_error: Callable[[HistoryError], None] = lambda error: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engine = engine
+        self.conversation = conversation
+        self.options = options
+        self.reference = reference
+        self.last_turn: TurnStatistics | None = None
+        self.last_plan: PromptPlan | None = None
+        self.unanswered: Node | None = None
+        self._store = store
+        self._on_history_error = on_history_error
+        self._clock = clock
+
+    @property
+    def saving(self) -> bool:
+        """Whether turns are kept on disk."""
+        return self._store is not None
+
+    def send(self, text: str) -> Generator[Chunk, None, None]:
+        """Ask ``text`` and stream the answer.
+
+        Raises the errors of :meth:`Engine.stream`; what was received by then is saved. A question
+        that got no text at all stays in the tree, but the tip goes back before it.
+        """
+        parent = self.conversation.tip
+        node = self.conversation.append(Message("user", text))
+        self.conversation.settings = replace(
+            self.conversation.settings, model=self.reference, sampling=self.options
+        )
+        self._save(lambda store: store.save(self.conversation))
+        yield from self._answer(node, parent)
+
+    def regenerate(self) -> Generator[Chunk, None, None]:
+        """Answer the last question again; the answers become siblings.
+
+        Raises InputError if there is no question, else as :meth:`send`.
+        """
+        question = self.unanswered or self.conversation.last("user")
+        if question is None:
+            raise InputError(_("There is no question to answer again."))
+        self.conversation.branch(question.id)
+        yield from self._answer(question, question.parent_id)
+
+    def switch_conversation(self, conversation: Conversation) -> None:
+        """Go on in another conversation."""
+        self.conversation = conversation
+        self.unanswered = self.last_turn = self.last_plan = None
+
+    def save_conversation(self) -> None:
+        """Keep a changed title or system text."""
+        self._save(lambda store: store.save(self.conversation))
+
+    def set_title(self, title: str) -> None:
+        """Give the conversation a title of the user's."""
+        self.conversation.title = title
+        self._save(lambda store: store.set_title(self.conversation.id, title))
+
+    def start_saving(self, store: HistoryStore) -> None:
+        """Keep this conversation from now on, with what it has so far. Raises HistoryError."""
+        store.save(self.conversation)
+        self._store = store
+
+    def move_tip(self, node_id: str | None) -> None:
+        """Continue below ``node_id``, as /undo and /branch do. Raises KeyError for an unknown id."""
+        self.conversation.branch(node_id)
+        self.unanswered = None
+        self._save(lambda store: store.set_tip(self.conversation.id, node_id))
+
+    def _answer(self, question: Node, parent: str | None) -> Generator[Chunk, None, None]:
+        self.unanswered = None
+        turn = _Turn(self, self._clock)
+        try:
+            # A retry must not repeat itself: only a seed that was asked for is used again.
+            stream = self.engine.stream(self.conversation.path(), self.options)
+            with on_interrupt(self.engine.cancel), closing(stream):
+                for chunk in stream:
+                    turn.take(chunk)
+                    yield chunk
+        finally:
+            turn.finish()
+            if turn.node is None:
+                self.unanswered = question
+                self.conversation.branch(parent)
+                self._save(lambda store: store.set_tip(self.conversation.id, parent))
+
+    def _save(self, action: Callable[[HistoryStore], None]) -> None:
+        if self._store is None:
+            return
+        try:
+            action(self._store)
+        except HistoryError as error:
+            self._store = None
+            self._on_history_error(error)
+
+
+class _Turn:
+    """The answer of one turn as it grows: its node, its text so far, its times."""
+
+    def __init__(self, session: ChatSession, clock: Callable[[], float]) -> None:
+        self.node: Node | None = None
+        self._session = session
+        self._clock = clock
+        self._started = self._saved_at = clock()
+        self._first_text_at: float | None = None
+        self._text: list[str] = []
+        self._generation = Generation(model=session.engine.info.model, finish_reason=None)
+        self._usage = Usage(prompt_tokens=0, completion_tokens=0)
+        self._finish_reason: FinishReason = "interrupted"  # unless the stream says otherwise
+
+    def take(self, chunk: Chunk) -> None:
+        """Note a chunk, and save what has grown if it is time."""
+        if chunk.plan is not None:
+            self._session.last_plan = chunk.plan
+            self._usage = Usage(prompt_tokens=chunk.plan.prompt_tokens or 0, completion_tokens=0)
+        self._text.append(chunk.text)
+        if chunk.finish_reason is not None:
+            self._finish_reason = chunk.finish_reason
+            self._usage = chunk.usage or self._usage
+            self._generation = replace(self._generation, seed=chunk.seed)
+            return
+        self._usage = replace(
+            self._usage, completion_tokens=self._usage.completion_tokens + chunk.token_count
+        )
+        if not chunk.text:
+            return
+        now = self._clock()
+        if self._first_text_at is None:
+            self._first_text_at = now
+            self._begin()
+        if now - self._saved_at >= _SAVE_EVERY_S:
+            self._update()
+
+    def finish(self) -> None:
+        """Save the end of the answer; its finish reason is "interrupted" if the stream broke off."""
+        statistics = TurnStatistics(
+            finish_reason=self._finish_reason,
+            usage=self._usage,
+            seed=self._generation.seed,
+            ttft_s=None if self._first_text_at is None else self._first_text_at - self._started,
+            total_s=self._clock() - self._started,
+        )
+        self._session.last_turn = statistics
+        self._generation = replace(
+            self._generation,
+            finish_reason=self._finish_reason,
+            usage=self._usage,
+            tokens_per_s=statistics.tokens_per_s,
+        )
+        if self.node is None and self._finish_reason != "interrupted":
+            self._begin()  # a model may answer with nothing; that is an answer too
+        if self.node is not None:
+            self._update()
+
+    def _begin(self) -> None:
+        node = self._session.conversation.append(Message("assistant", ""), generation=self._generation)
+        self.node = node
+        self._session._save(lambda store: store.save(self._session.conversation))
+
+    def _update(self) -> None:
+        assert self.node is not None
+        node = self._session.conversation.update(self.node.id, "".join(self._text), self._generation)
+        self._saved_at = self._clock()
+        self._session._save(lambda store: store.update_node(self._session.conversation.id, node))

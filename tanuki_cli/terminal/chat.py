@@ -1,0 +1,195 @@
+"""A chat on a terminal or in a script: shows turns, knows nothing of keys.
+
+The slash commands (:mod:`~tanuki_cli.terminal.commands`) act on a :class:`Chat`; the prompt
+(:mod:`~tanuki_cli.terminal.repl`) and the script reader feed it.
+"""
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import replace
+
+from tanuki_cli.conversation import Conversation
+from tanuki_cli.engines.base import Chunk, PromptPlan
+from tanuki_cli.errors import HistoryError, PromptTooLongError, TanukiError
+from tanuki_cli.history import HistoryStore
+from tanuki_cli.i18n import _
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.session import ChatSession, OpenedModel
+from tanuki_cli.settings import Settings
+from tanuki_cli.terminal.answer import open_answer
+from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.statistics import describe_turn
+
+
+class Chat:
+    """One run of ``tanuki chat``: a session, a model that may be changed, and the screen.
+
+    ``open_model`` loads a model by reference; it may ask and download. ``next_input`` is text to be
+    edited before it is sent (after /edit, or when a message was too long).
+    """
+
+    def __init__(
+        self,
+        *,
+        console: Console,
+        settings: Settings,
+        history: HistoryStore,
+        model: OpenedModel,
+        conversation: Conversation,
+        open_model: Callable[[str], OpenedModel],
+    ) -> None:
+        self.console = console
+        self.settings = settings
+        self.history = history
+        self.model = model
+        self.next_input = ""
+        self.attachments: list[str] = []
+        self.show_statistics = False
+        self.leaving = False
+        self._open_model = open_model
+        self._announced_dropped = 0
+        self.session = ChatSession(
+            model.engine,
+            conversation,
+            settings.sampling,
+            reference=model.reference,
+            store=history if settings.save else None,
+            on_history_error=self._history_failed,
+        )
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation that the next message goes to."""
+        return self.session.conversation
+
+    def ask(self, text: str) -> None:
+        """Send ``text`` with what was attached, and show the answer.
+
+        Raises the errors of :meth:`ChatSession.send`; the text is then ready to be edited.
+        """
+        parts = [text, *self.attachments]
+        try:
+            self._show(self.session.send("\n\n".join(part for part in parts if part)))
+        except PromptTooLongError:
+            self.next_input = text
+            raise
+        self.attachments.clear()
+
+    def retry(self) -> None:
+        """Answer the last question again. Raises InputError if there is none."""
+        self._show(self.session.regenerate())
+
+    def _show(self, chunks: Generator[Chunk, None, None]) -> None:
+        """Stream an answer to the screen, then say why it ended if that is not plain."""
+        writer = open_answer(self.console, self.settings)
+        begun = False
+        try:
+            with closing(chunks):
+                for chunk in chunks:
+                    if chunk.plan is not None:
+                        self._announce(chunk.plan)
+                        self._show_waiting(True)
+                    if chunk.text:
+                        if not begun:
+                            self._show_waiting(False)
+                            begun = True
+                        writer.feed(chunk.text)
+        except BaseException:
+            self._end(writer.interrupt if begun else None)
+            raise
+        self._end(writer.finish if begun else None)
+        self._after_turn()
+
+    def _end(self, end: Callable[[], None] | None) -> None:
+        if end is None:
+            self._show_waiting(False)
+            return
+        end()
+        if self.console.out_is_terminal:
+            self.console.write("\n")  # air between the turns; a script's output has none
+
+    def _show_waiting(self, waiting: bool) -> None:
+        """A mark on the answer's line while the prompt is processed; it is gone when text comes."""
+        if self.console.err_can_move_cursor and self.console.out_is_terminal:
+            self.console.streams.stderr.write("\r…" if waiting else "\r\x1b[K")
+            self.console.streams.stderr.flush()
+
+    def _announce(self, plan: PromptPlan) -> None:
+        if plan.dropped > self._announced_dropped:
+            self.console.note(
+                _(
+                    "The context is full: the oldest {count} messages are not sent. /context shows the rest."
+                ).format(count=plan.dropped)
+            )
+        self._announced_dropped = plan.dropped
+
+    def _after_turn(self) -> None:
+        turn = self.session.last_turn
+        if turn is None:
+            return
+        if turn.finish_reason == "interrupted":
+            self.console.note(_("Stopped. /retry answers again."))
+        elif turn.finish_reason == "length":
+            self.console.note(_("The answer reached its limit: /set max_new_tokens N allows longer ones."))
+        if self.show_statistics:
+            self.console.note(describe_turn(turn))
+
+    def change_model(self, reference: str) -> None:
+        """Load another model and go on with the same conversation.
+
+        The old model is freed first: two may not fit. If the new one cannot be loaded, the old one
+        is loaded again. Raises what ``open_model`` raises.
+        """
+        old = self.model
+        old.close()
+        try:
+            self.model = self._open_model(reference)
+        except TanukiError:
+            self.model = self._open_model(old.reference)
+            raise
+        finally:
+            self.session.engine = self.model.engine
+            self.session.reference = self.model.reference
+        self._announced_dropped = 0
+
+    def start(self, conversation: Conversation) -> None:
+        """Go on in ``conversation``, with the sampling options it had."""
+        if conversation.nodes:
+            self.set_sampling(conversation.settings.sampling)
+        self.session.switch_conversation(conversation)
+        self._announced_dropped = 0
+        self.attachments.clear()
+
+    def set_sampling(self, options: SamplingOptions) -> None:
+        """Use ``options`` from the next answer on."""
+        self.session.options = options
+        self.settings = replace(
+            self.settings,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            top_k=options.top_k,
+            min_p=options.min_p,
+            repeat_penalty=options.repeat_penalty,
+            max_new_tokens=options.max_new_tokens,
+            stop=options.stop,
+            seed=options.seed,
+        )
+
+    def context_tokens(self) -> int | None:
+        """Tokens of the conversation so far, as the engine last counted them."""
+        turn = self.session.last_turn
+        return None if turn is None else turn.usage.prompt_tokens + turn.usage.completion_tokens
+
+    def characters_left(self) -> int | None:
+        """About how many characters still fit the context, by what this conversation's took so far."""
+        used = self.context_tokens()
+        if not used:
+            return None
+        characters = sum(len(message.content) for message in self.conversation.path())
+        left = max(self.model.engine.context_length - used, 0)
+        return left * characters // used // 10 * 10
+
+    def _history_failed(self, error: HistoryError) -> None:
+        self.console.warn(_("This conversation is not being saved: {reason}").format(reason=error.message))
+        if error.hint:
+            self.console.note(error.hint)

@@ -1,0 +1,173 @@
+"""The two streams: the answer on stdout, everything else on stderr.
+
+Each stream is looked at on its own: off a terminal there is no colour, no animation, no cursor
+movement. Text from outside passes :func:`~tanuki_cli.terminal.sanitize.sanitize` on its way to a
+terminal; a pipe gets it as it is, since the reader there is a program.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TextIO
+
+import rich.console
+import rich.theme
+
+from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
+from tanuki_cli.i18n import _
+from tanuki_cli.terminal.sanitize import sanitize
+from tanuki_cli.terminal.width import default_ambiguous_width, measure_ambiguous_width
+
+_THEME = rich.theme.Theme(
+    {
+        "note": "dim",
+        "error": "bold red",
+        "warning": "yellow",
+        "hint": "cyan",
+        "success": "green",
+        "practice": "magenta",
+    },
+    inherit=True,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """The three streams of the process, so that tests can pass others."""
+
+    stdin: TextIO
+    stdout: TextIO
+    stderr: TextIO
+
+    @classmethod
+    def of_process(cls) -> "Streams":
+        """The real ones. A character that their encoding lacks prints as ``?`` instead of failing."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")
+        return cls(stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
+
+
+def wants_color(stream: TextIO, environ: Mapping[str, str], *, no_color: bool) -> bool:
+    """Whether ``stream`` gets colour, by the usual variables.
+
+    ``--no-color`` and ``NO_COLOR`` (if not empty) win; then ``FORCE_COLOR`` and ``CLICOLOR_FORCE``
+    force it even into a pipe; then it needs a terminal that is not dumb and ``CLICOLOR`` not 0.
+    """
+    if no_color or environ.get("NO_COLOR"):
+        return False
+    if environ.get("FORCE_COLOR", "0") not in {"", "0"} or environ.get("CLICOLOR_FORCE", "0") not in {
+        "",
+        "0",
+    }:
+        return True
+    return stream.isatty() and environ.get("TERM") != "dumb" and environ.get("CLICOLOR") != "0"
+
+
+class Console:
+    """Everything that is printed goes through here.
+
+    ``quiet`` leaves out notes, never errors.
+    """
+
+    def __init__(
+        self, streams: Streams, environ: Mapping[str, str], *, no_color: bool = False, quiet: bool = False
+    ) -> None:
+        self.streams = streams
+        self.quiet = quiet
+        self.environ = environ
+        self.ambiguous_width = default_ambiguous_width(environ)
+        dumb = environ.get("TERM") == "dumb"
+        self.in_is_terminal = streams.stdin.isatty()
+        self.out_is_terminal = streams.stdout.isatty()
+        self.err_is_terminal = streams.stderr.isatty()
+        self.out_can_move_cursor = self.out_is_terminal and not dumb
+        self.err_can_move_cursor = self.err_is_terminal and not dumb
+        self.out_has_color = wants_color(streams.stdout, environ, no_color=no_color)
+        self.err_has_color = wants_color(streams.stderr, environ, no_color=no_color)
+
+    def measure_ambiguous_width(self) -> None:
+        """Ask the terminal how wide it draws ※ and its like; the guess by locale stays if it is silent."""
+        if self.in_is_terminal and self.out_can_move_cursor:
+            measured = measure_ambiguous_width(self.streams.stdin, self.streams.stdout)
+            self.ambiguous_width = measured or self.ambiguous_width
+
+    @property
+    def can_ask(self) -> bool:
+        """Whether a question can be put to a person: stdin and stderr are terminals."""
+        return self.in_is_terminal and self.err_is_terminal
+
+    @cached_property
+    def out(self) -> rich.console.Console:
+        """rich on stdout, for tables. Never give it text from outside as markup."""
+        return self._rich(self.streams.stdout, color=self.out_has_color, terminal=self.out_is_terminal)
+
+    @cached_property
+    def err(self) -> rich.console.Console:
+        """rich on stderr, for notes and progress."""
+        return self._rich(self.streams.stderr, color=self.err_has_color, terminal=self.err_is_terminal)
+
+    def _rich(self, stream: TextIO, *, color: bool, terminal: bool) -> rich.console.Console:
+        return rich.console.Console(
+            file=stream,
+            force_terminal=terminal or color,
+            color_system="auto" if color else None,
+            theme=_THEME,
+            highlight=False,
+            markup=False,
+            emoji=False,
+            legacy_windows=False,
+            _environ=self.environ,
+        )
+
+    def write(self, text: str) -> None:
+        """Write to stdout as it is, at once. Raises ClosedPipeError if the reader went away."""
+        try:
+            self.streams.stdout.write(text)
+            self.streams.stdout.flush()
+        except BrokenPipeError as exc:
+            raise ClosedPipeError(_("The reader of the output went away.")) from exc
+
+    def note(self, text: str, *, style: str = "note") -> None:
+        """Tell the user something on stderr, unless ``--quiet``."""
+        if not self.quiet:
+            self._print_err(text, style)
+
+    def warn(self, text: str) -> None:
+        """Tell the user something that should be seen, unless ``--quiet``."""
+        self.note(text, style="warning")
+
+    def error(self, error: TanukiError) -> None:
+        """One sentence, and one line that says what to do next."""
+        self._print_err(_("Error: {message}").format(message=error.message), "error")
+        if error.hint:
+            self._print_err(_("  Next: {hint}").format(hint=error.hint), "hint")
+
+    def _print_err(self, text: str, style: str) -> None:
+        self.err.print(sanitize(text), style=style, soft_wrap=True)
+
+    def confirm(self, question: str, *, default: bool) -> bool:
+        """Ask yes or no on stderr; Enter takes the default, as does a closed stdin.
+
+        Understands ``y``/``n`` and はい/いいえ. Raises InterruptedByUser at Ctrl-C. Call only if
+        :attr:`can_ask`.
+        """
+        choices = "[Y/n]" if default else "[y/N]"
+        while True:
+            self.err.print(f"{sanitize(question)} {choices} ", end="", soft_wrap=True)
+            self.streams.stderr.flush()
+            try:
+                line = self.streams.stdin.readline()
+            except KeyboardInterrupt as exc:
+                self.err.print()
+                raise InterruptedByUser(_("Interrupted.")) from exc
+            answer = line.strip().lower()
+            if not answer:
+                if not line:
+                    self.err.print()
+                return default
+            if answer in {"y", "yes", "はい", "ｙ"}:
+                return True
+            if answer in {"n", "no", "いいえ", "ｎ"}:
+                return False

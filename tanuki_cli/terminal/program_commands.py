@@ -1,0 +1,216 @@
+"""Slash commands that act on the program: help, model, settings, attachments, clipboard, screen.
+
+Each takes the chat and the rest of the line. Those that act on the messages are in
+:mod:`~tanuki_cli.terminal.conversation_commands`.
+"""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from tanuki_cli.errors import InputError
+from tanuki_cli.i18n import LANGUAGES, _, activate, active_language
+from tanuki_cli.practice import suggestions
+from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.setting_specs import find_spec, parse_value
+from tanuki_cli.terminal.chat import Chat
+from tanuki_cli.terminal.clipboard import copy_text, read_clipboard
+from tanuki_cli.terminal.sanitize import sanitize
+from tanuki_cli.terminal.width import cell_width, truncate_cells
+from tanuki_cli.text_files import fenced, read_text_file
+
+_CODE_BLOCK: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
+SAMPLING_KEYS: Final = tuple(name for name in SamplingOptions.__dataclass_fields__ if name != "stop")
+
+
+def show(chat: Chat, text: str) -> None:
+    """Print what a command was asked for, on stderr, also with --quiet."""
+    chat.console.err.print(sanitize(text), soft_wrap=True)
+
+
+def show_rows(chat: Chat, rows: list[tuple[str, str]]) -> None:
+    """Print two columns, aligned in cells."""
+    width = max((cell_width(left) for left, _right in rows), default=0)
+    for left, right in rows:
+        show(chat, f"  {left}{' ' * (width - cell_width(left))}  {right}")
+
+
+def show_keys(chat: Chat) -> None:
+    """Print the keys of the prompt."""
+    newline = _("send") if chat.settings.enter == "newline" else _("break the line")
+    enter = _("break the line") if chat.settings.enter == "newline" else _("send")
+    show(chat, "")
+    show_rows(
+        chat,
+        [
+            ("Enter", enter),
+            ("Alt-Enter", newline),
+            ("Ctrl-J", _("break the line")),
+            ("↑ ↓ Ctrl-R", _("past input, and search in it")),
+            ("Ctrl-C", _("stop the answer; at the prompt, clear the line, twice leaves")),
+            ("Ctrl-D", _("leave")),
+            ("Ctrl-X Ctrl-E", _("edit the message in $EDITOR")),
+            ("Tab", _("complete")),
+        ],
+    )
+
+
+def show_suggestions(chat: Chat) -> None:
+    """Print what the practice model can be asked; nothing for any other model."""
+    if not chat.model.practice:
+        return
+    show(chat, "")
+    show(chat, _("The practice model knows for example:"))
+    for question in suggestions(active_language()):
+        show(chat, f"  {question}")
+
+
+def leave(chat: Chat, _argument: str) -> None:
+    """Leave the chat."""
+    chat.leaving = True
+
+
+def system(chat: Chat, argument: str) -> None:
+    """Show or set the system text of this conversation."""
+    if not argument:
+        show(chat, chat.conversation.system or SYSTEM_TEXT)
+        return
+    chat.conversation.system = None if argument == "-" else argument
+    chat.session.save_conversation()
+    if argument == "-":
+        chat.console.note(_("The model's own system text is used again."))
+    else:
+        chat.console.note(
+            _(
+                "Tanuki was trained with its own system text only; "
+                "personas and details work better inside the question."
+            )
+        )
+
+
+def model(chat: Chat, argument: str) -> None:
+    """Show or change the model; the conversation goes on."""
+    if argument:
+        chat.change_model(argument)
+    info = chat.model.engine.info
+    show(chat, f"{info.model} · {info.engine} · {info.device}")
+
+
+def set_option(chat: Chat, argument: str) -> None:
+    """Change a sampling option of this chat. Raises InputError that names the range."""
+    key, _space, text = argument.partition(" ")
+    if not key or not text.strip():
+        raise InputError(_("/set needs a name and a value."), hint="/set temperature 0.7")
+    spec = find_spec(key)
+    if spec.key not in SAMPLING_KEYS:
+        raise InputError(
+            _("{key} cannot be changed inside a chat.").format(key=spec.key),
+            hint=f"tanuki config set {spec.key} …",
+        )
+    try:
+        value = parse_value(spec, text.strip())
+    except ValueError as exc:
+        raise InputError(str(exc), hint=f"/set {spec.key} …") from exc
+    chat.set_sampling(replace(chat.session.options, **{spec.key: value}))  # type: ignore[arg-type]
+    chat.console.note(f"{spec.key} = {value}")
+
+
+def params(chat: Chat, _argument: str) -> None:
+    """Show the sampling options, the model and the context length."""
+    options = chat.session.options
+    rows = [
+        (key, str(getattr(options, key)) if getattr(options, key) is not None else "-")
+        for key in SAMPLING_KEYS
+    ]
+    rows.append(("stop", ", ".join(map(repr, options.stop)) or "-"))
+    rows.append(("context_length", str(chat.model.engine.context_length)))
+    rows.append(("model", chat.model.engine.info.model))
+    show_rows(chat, rows)
+
+
+def copy(chat: Chat, argument: str) -> None:
+    """Copy the last answer, or with ``code`` its last code block."""
+    answer = chat.conversation.last("assistant")
+    if answer is None:
+        raise InputError(_("There is no answer to copy yet."))
+    text = answer.message.content
+    if argument == "code":
+        blocks = [match.group(2) for match in _CODE_BLOCK.finditer(text)]
+        if not blocks:
+            raise InputError(_("The last answer has no code block."), hint="/copy")
+        text = blocks[-1]
+    copy_text(text, chat.console)
+    chat.console.note(_("Copied {count} characters.").format(count=len(text)))
+
+
+def attach_file(chat: Chat, argument: str) -> None:
+    """Add a text file to the next message."""
+    if not argument:
+        raise InputError(_("/file needs a file name."), hint="/file README.md")
+    path = Path(argument).expanduser()
+    _attach(chat, fenced(path.name, read_text_file(path)), str(path))
+
+
+def paste(chat: Chat, _argument: str) -> None:
+    """Add the clipboard to the next message."""
+    _attach(chat, read_clipboard(), _("the clipboard"))
+
+
+def _attach(chat: Chat, text: str, name: str) -> None:
+    guarded, changed = guard_markers(text)
+    chat.attachments.append(guarded)
+    chat.console.note(
+        _("{name} ({count} characters) goes with the next message.").format(name=name, count=len(guarded))
+    )
+    if changed:
+        chat.console.note(
+            _(
+                "{count} line(s) in {name} look like a turn of the prompt format; "
+                "a backslash was put before them."
+            ).format(count=changed, name=name)
+        )
+
+
+def context(chat: Chat, _argument: str) -> None:
+    """Show which messages the model sees, and how full the context is."""
+    messages = chat.conversation.path()
+    if not chat.conversation.path_nodes():
+        chat.console.note(_("This conversation is still empty."))
+        return
+    plan = chat.model.engine.plan(messages, chat.session.options)
+    for message in plan.messages:
+        label = {"user": _("you"), "assistant": _("model"), "system": _("system")}[message.role]
+        room = max(chat.console.err.width - cell_width(label) - 5, 8)
+        show(chat, f"  {label}: {truncate_cells(sanitize(' '.join(message.content.split())), room)}")
+    used = "?" if plan.prompt_tokens is None else str(plan.prompt_tokens)
+    show(
+        chat,
+        _("{used} of {limit} prompt tokens are used.").format(used=used, limit=plan.limit),
+    )
+    if plan.dropped:
+        show(chat, _("{count} older messages no longer fit and are left out.").format(count=plan.dropped))
+
+
+def stats(chat: Chat, argument: str) -> None:
+    """Switch the statistics line."""
+    chat.show_statistics = {"on": True, "off": False}.get(argument, not chat.show_statistics)
+    chat.console.note(_("Statistics are on.") if chat.show_statistics else _("Statistics are off."))
+
+
+def clear(chat: Chat, _argument: str) -> None:
+    """Clear the screen, not the conversation."""
+    if chat.console.err_can_move_cursor:
+        chat.console.streams.stderr.write("\x1b[2J\x1b[H")
+        chat.console.streams.stderr.flush()
+
+
+def lang(chat: Chat, argument: str) -> None:
+    """Change the language of the messages."""
+    for language in LANGUAGES:
+        if argument.lower() == language:
+            activate(language)
+            chat.console.note(_("Messages are in English now."))
+            return
+    raise InputError(_("The languages are ja and en."), hint="/lang ja")

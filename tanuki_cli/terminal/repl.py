@@ -1,0 +1,165 @@
+"""The prompt of ``tanuki chat``: keys, completion, status line.
+
+prompt_toolkit keeps the real cursor at the place of typing, so that an input method composes there.
+"""
+
+import os
+from pathlib import Path
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.filters import Condition, completion_is_selected, has_completions, is_done
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.styles import Style
+
+from tanuki_cli.errors import ClosedPipeError, TanukiError
+from tanuki_cli.i18n import _
+from tanuki_cli.terminal.chat import Chat
+from tanuki_cli.terminal.commands import is_command, run_command
+from tanuki_cli.terminal.completion import ChatCompleter
+from tanuki_cli.terminal.sanitize import sanitize
+from tanuki_cli.terminal.width import cell_width, truncate_cells
+
+_STYLE = Style.from_dict(
+    {
+        "prompt": "bold",
+        "bottom-toolbar": "noreverse",
+        "toolbar": "fg:ansibrightblack",
+        "toolbar.practice": "fg:ansimagenta",
+        "auto-suggestion": "fg:ansibrightblack",
+    }
+)
+
+
+class Repl:
+    """Reads messages and commands until the user leaves."""
+
+    def __init__(self, chat: Chat, *, history_file: Path) -> None:
+        self._chat = chat
+        self._leave_at_next_interrupt = False
+        vi = chat.settings.editing_mode == "vi"
+        self._prompt: PromptSession[str] = PromptSession(
+            message=[("class:prompt", "> ")],
+            multiline=True,
+            prompt_continuation="  ",
+            key_bindings=self._keys(),
+            completer=ChatCompleter(chat),
+            complete_while_typing=Condition(self._is_typing_command),
+            auto_suggest=AutoSuggestFromHistory(),
+            history=open_input_history(history_file),
+            bottom_toolbar=self._toolbar,
+            editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
+            enable_open_in_editor=True,
+            tempfile_suffix=".md",
+            style=_STYLE,
+            color_depth=None if chat.console.out_has_color else ColorDepth.DEPTH_1_BIT,
+            include_default_pygments_style=False,
+        )
+
+    def run(self) -> None:
+        """Until /exit, Ctrl-D or Ctrl-C twice."""
+        while not self._chat.leaving:
+            try:
+                text = self._read()
+            except KeyboardInterrupt:
+                if self._leave_at_next_interrupt:
+                    return
+                self._leave_at_next_interrupt = True
+                self._chat.console.note(_("Press Ctrl-C again to leave."))
+                continue
+            except EOFError:
+                return
+            self._leave_at_next_interrupt = False
+            if text.strip():
+                handle_input(self._chat, text)
+
+    def _read(self) -> str:
+        default, self._chat.next_input = self._chat.next_input, ""
+        return self._prompt.prompt(default=default)
+
+    def _is_typing_command(self) -> bool:
+        text = self._prompt.default_buffer.text
+        return is_command(text) and "\n" not in text
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+        sends = self._chat.settings.enter == "send"
+
+        def send(event: KeyPressEvent) -> None:
+            event.current_buffer.validate_and_handle()
+
+        def break_line(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
+
+        @keys.add(Keys.Enter, filter=has_completions & completion_is_selected)
+        def take_completion(event: KeyPressEvent) -> None:
+            event.current_buffer.complete_state = None
+
+        plain = ~(has_completions & completion_is_selected)
+        # A slash command is one line: Enter sends it under either policy.
+        command = Condition(self._is_typing_command)
+        keys.add(Keys.Enter, filter=plain if sends else plain & command)(send)
+        keys.add(Keys.Escape, Keys.Enter)(break_line if sends else send)
+        keys.add(Keys.ControlJ)(break_line)
+
+        @keys.add(Keys.ControlC, filter=~is_done)
+        def clear_or_interrupt(event: KeyPressEvent) -> None:
+            if event.current_buffer.text:
+                event.current_buffer.reset()
+                self._leave_at_next_interrupt = False
+            else:
+                event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
+
+        return keys
+
+    def _toolbar(self) -> StyleAndTextTuples:
+        width = self._prompt.output.get_size().columns
+        style = "class:toolbar.practice" if self._chat.model.practice else "class:toolbar"
+        return [(style, truncate_cells(status_line(self._chat, width=width), width))]
+
+
+def status_line(chat: Chat, *, width: int) -> str:
+    """Model, context used and left, speed, title; the least important parts go first when narrow."""
+    info = chat.model.engine.info
+    name = _("{model} (practice)").format(model=info.model) if chat.model.practice else info.model
+    limit = chat.model.engine.context_length
+    used = chat.context_tokens() or 0
+    parts = [sanitize(name), f"{used}/{limit}"]
+    if (left := chat.characters_left()) is not None:
+        parts[-1] += _(" (about {count} characters left)").format(count=left)
+    turn = chat.session.last_turn
+    if turn is not None and turn.tokens_per_s is not None:
+        parts.append(_("{speed:.1f} tokens/s").format(speed=turn.tokens_per_s))
+    if chat.conversation.title:
+        parts.append(sanitize(chat.conversation.title))
+    while len(parts) > 1 and cell_width(" · ".join(parts)) > width:
+        parts.pop()
+    return " · ".join(parts)
+
+
+def handle_input(chat: Chat, text: str) -> None:
+    """Run a command or send a message. Errors are shown; only a closed output ends the chat."""
+    try:
+        if is_command(text):
+            run_command(chat, text)
+        else:
+            chat.ask(text.removeprefix("/") if text.startswith("//") else text)
+    except ClosedPipeError:
+        raise
+    except TanukiError as error:
+        chat.console.error(error)
+
+
+def open_input_history(path: Path) -> History:
+    """Past input, readable by its owner only; kept in memory where the file cannot be written."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(str(path))

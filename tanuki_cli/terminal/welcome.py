@@ -1,0 +1,52 @@
+"""The first lines of a chat."""
+
+from typing import Final
+
+from tanuki_cli.i18n import N_, _, active_language
+from tanuki_cli.practice import suggestions
+from tanuki_cli.terminal.chat import Chat
+from tanuki_cli.terminal.width import cell_width
+
+_TOUR: Final = (
+    N_("Enter sends, Alt-Enter or Ctrl-J breaks the line; pasting never sends."),
+    N_("Ctrl-C stops an answer and keeps what came; /retry answers again, /edit changes the question."),
+    N_("Conversations are kept: tanuki chat --continue goes on, /search finds."),
+    N_("/file adds a file, /model changes the model, /set changes a setting."),
+)
+
+
+def greet(chat: Chat, *, first_time: bool) -> None:
+    """Say what answers, where the help is, and for the practice model what it can be asked.
+
+    ``first_time`` adds a tour of a few lines, which nobody needs twice.
+    """
+    chat.console.measure_ambiguous_width()
+    info = chat.model.engine.info
+    note = chat.console.note
+    note(
+        _("{model} · {engine} · {device} · context {context} tokens").format(
+            model=info.model, engine=info.engine, device=info.device, context=chat.model.engine.context_length
+        )
+    )
+    if chat.model.practice:
+        note(
+            _(
+                "This is 豆だぬき, a tiny practice model: it knows only what it was taught. "
+                "The real one: tanuki pull tanuki-8b"
+            ),
+            style="practice",
+        )
+        note(_("Try for example:"))
+        for line in _in_columns(suggestions(active_language()), width=chat.console.err.width):
+            note(line)
+    for line in _TOUR if first_time else ():
+        note(_(line))
+    note(_("/help shows the commands and keys, Ctrl-D leaves."))
+
+
+def _in_columns(items: list[str], *, width: int) -> list[str]:
+    """``items`` in as many columns as fit, padded in cells."""
+    widest = max((cell_width(item) for item in items), default=0) + 2
+    columns = max(1, (width - 2) // widest)
+    rows = [items[start : start + columns] for start in range(0, len(items), columns)]
+    return ["  " + "".join(item + " " * (widest - cell_width(item)) for item in row).rstrip() for row in rows]

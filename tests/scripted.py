@@ -1,0 +1,94 @@
+"""Doubles that play a script: a TokenModel that answers with given ids, an Engine with given texts."""
+
+from collections.abc import Callable, Generator, Iterable, Sequence
+
+from tanuki_cli.conversation import FinishReason, Message, Usage
+from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, PromptPlan
+from tanuki_cli.errors import TanukiError
+from tanuki_cli.sampling import SamplingOptions
+
+Script = Sequence[str | TanukiError | Callable[[], None]]
+INFO = EngineInfo(model="script", engine="script", device="none")
+
+
+class ScriptedModel:
+    """A TokenModel that yields ``ids``; an exception among them is raised in its turn."""
+
+    info = INFO
+    notes: tuple[str, ...] = ()
+    cached_tokens = 0
+
+    def __init__(self, ids: Iterable[int | Exception], *, context_length: int = 512) -> None:
+        self.context_length = context_length
+        self.prompts: list[list[int]] = []
+        self.closed = False
+        self.generators_closed = 0
+        self._ids = list(ids)
+        self._cancelled = False
+
+    def generate(self, prompt_ids: Sequence[int], options: SamplingOptions) -> Generator[int, None, None]:
+        self.prompts.append(list(prompt_ids))
+        self._cancelled = False
+        try:
+            for id_ in self._ids:
+                if self._cancelled:
+                    raise GenerationCancelled
+                if isinstance(id_, Exception):
+                    raise id_
+                yield id_
+        finally:
+            self.generators_closed += 1
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class ScriptedEngine:
+    """An Engine that answers with the next script: texts, callables run in between, or an error to raise."""
+
+    info = INFO
+    notes: tuple[str, ...] = ()
+
+    def __init__(self, *scripts: Script, context_length: int = 4096) -> None:
+        self.context_length = context_length
+        self.seen: list[list[Message]] = []
+        self.finish_reason: FinishReason = "stop"
+        self._scripts = list(scripts)
+        self._cancelled = False
+
+    def plan(self, messages: Sequence[Message], options: SamplingOptions) -> PromptPlan:
+        return PromptPlan(
+            messages=tuple(messages), dropped=0, prompt_tokens=len(messages), limit=self.context_length
+        )
+
+    def stream(self, messages: Sequence[Message], options: SamplingOptions) -> Generator[Chunk, None, None]:
+        self.seen.append(list(messages))
+        self._cancelled = False
+        yield Chunk(plan=self.plan(messages, options))
+        count = 0
+        finish_reason = self.finish_reason
+        for step in self._scripts.pop(0):
+            if callable(step):
+                step()
+            if self._cancelled:
+                finish_reason = "interrupted"
+                break
+            if isinstance(step, TanukiError):
+                raise step
+            if isinstance(step, str):
+                count += 1
+                yield Chunk(text=step, token_count=1)
+        yield Chunk(
+            finish_reason=finish_reason,
+            usage=Usage(prompt_tokens=len(messages), completion_tokens=count),
+            seed=options.with_seed().seed,
+        )
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,301 @@
+"""``tanuki chat`` on a pseudo-terminal and from a script: the real program, the practice model."""
+
+from pathlib import Path
+
+import pytest
+
+from tanuki_cli.history import HistoryStore
+from tests.conftest import until
+from tests.program import Terminal, run
+
+CHAT = ("chat", "-m", "mame", "--temperature", "0")
+LONG = ("chat", "-m", "mame", "--temperature", "2", "--max-new-tokens", "100000")
+READY = "\n>"
+ENTER = "\r"
+CTRL_C, CTRL_D, CTRL_J, CTRL_R = "\x03", "\x04", "\x0a", "\x12"
+ALT_ENTER = "\x1b\r"
+
+
+def saved(home: Path) -> list[list[str]]:
+    (path,) = home.rglob("history.sqlite3")
+    with HistoryStore(path) as store:
+        return [[node.message.content for node in store.load(one.id).path_nodes()] for one in store.list()]
+
+
+def open_chat(home: Path, *arguments: str, columns: int = 80, lines: int = 24) -> Terminal:
+    terminal = Terminal(home, arguments or CHAT, columns=columns, lines=lines)
+    terminal.wait_for(READY)
+    return terminal
+
+
+def ask(terminal: Terminal, text: str) -> None:
+    """Send ``text`` and wait until the prompt is back."""
+    prompts = terminal.text.count(READY)
+    terminal.type(text + ENTER)
+    until(lambda: terminal.pump(0.05) or terminal.text.count(READY) > prompts)
+    terminal.wait_for(READY)
+    until(lambda: not terminal.pump(0.1) and terminal.text.count(READY) > prompts)
+
+
+def test_first_screen_suggests_questions(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        assert "practice model" in terminal.text
+        assert "/help" in terminal.text
+        terminal.wait_for("mame (practice) · 0/")
+
+
+def test_two_turns_and_leaving(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "あなたは誰?")
+        assert "豆だぬき" in terminal.text
+        ask(terminal, "ありがとう")
+        terminal.type(CTRL_D)
+        assert terminal.wait_for_exit() == 0
+    (conversation,) = saved(tmp_path)
+    assert conversation[0] == "あなたは誰?"
+    assert conversation[2] == "ありがとう"
+    assert len(conversation) == 4
+
+
+def test_enter_sends_and_alt_enter_or_ctrl_j_break_the_line(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        terminal.type("一行目" + ALT_ENTER + "二行目" + CTRL_J + "三行目")
+        terminal.wait_for("三行目")
+        ask(terminal, "")
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+    assert saved(tmp_path)[0][0] == "一行目\n二行目\n三行目"
+
+
+def test_enter_newline_swaps_them(tmp_path: Path) -> None:
+    with open_chat(tmp_path, *CHAT, "--enter", "newline") as terminal:
+        terminal.type("一行目" + ENTER + "二行目")
+        terminal.wait_for("二行目")
+        terminal.type(ALT_ENTER)
+        until(lambda: not terminal.pump(0.3) and terminal.text.count(READY) > 1)
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+    assert saved(tmp_path)[0][0] == "一行目\n二行目"
+
+
+def test_paste_of_many_lines_never_sends(tmp_path: Path) -> None:
+    text = "\n".join(f"{number}行目のとても長い文章です。" for number in range(40))
+    with open_chat(tmp_path) as terminal:
+        terminal.paste(text)
+        terminal.wait_for("39行目")
+        assert not list(tmp_path.rglob("history.sqlite3"))
+        ask(terminal, "")
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+    assert saved(tmp_path)[0][0] == text
+
+
+def test_ctrl_c_in_the_middle_of_an_answer_keeps_it(tmp_path: Path) -> None:
+    with open_chat(tmp_path, *LONG) as terminal:
+        terminal.type("長い話をして" + ENTER)
+        until(lambda: terminal.pump(0.05) and len(saved_or_nothing(tmp_path)) > 0)
+        terminal.interrupt()
+        until(lambda: not terminal.pump(0.2) and terminal.text.count(READY) > 1)
+        terminal.type(CTRL_D)
+        assert terminal.wait_for_exit() == 0
+    (conversation,) = saved(tmp_path)
+    assert conversation[0] == "長い話をして"
+
+
+def saved_or_nothing(home: Path) -> list[str]:
+    paths = list(home.rglob("history.sqlite3"))
+    if not paths:
+        return []
+    with HistoryStore(paths[0]) as store:
+        conversations = store.list()
+        if not conversations:
+            return []
+        return [node.message.content for node in store.load(conversations[0].id).path_nodes()][1:]
+
+
+def test_ctrl_c_at_the_prompt_clears_then_leaves(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        terminal.type("書きかけ")
+        terminal.wait_for("書きかけ")
+        terminal.type(CTRL_C)
+        until(
+            lambda: (
+                terminal.pump(0.05) and "書きかけ" not in terminal.screen.window[terminal.screen.raw.cursor.y]
+            )
+        )
+        terminal.type(CTRL_C)
+        terminal.wait_for("Ctrl-C again")
+        terminal.type(CTRL_C)
+        assert terminal.wait_for_exit() == 0
+
+
+def test_past_input_is_there_in_the_next_chat_and_private(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "こんにちは")
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+    (path,) = tmp_path.rglob("input_history")
+    assert path.stat().st_mode & 0o077 == 0
+    with open_chat(tmp_path) as terminal:
+        terminal.type("\x1b[A")
+        terminal.wait_for("> こんにちは")
+
+
+def test_the_cursor_stands_where_an_input_method_composes(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        terminal.type("たぬき")
+        terminal.wait_for("> たぬき")
+        until(lambda: not terminal.pump(0.1))
+        cursor = terminal.screen.raw.cursor
+        assert terminal.screen.window[cursor.y] == "> たぬき"
+        assert cursor.x == 2 + 6
+        assert not cursor.hidden
+
+
+@pytest.mark.parametrize("word", ["/help", "／help", "／ｈｅｌｐ", "/HELP"])
+def test_help_lists_every_command(tmp_path: Path, word: str) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, word)
+        for name in ("/exit", "/new", "/model", "/system", "/set", "/stats", "Ctrl-X Ctrl-E"):
+            assert name in terminal.text
+
+
+def test_unknown_command_suggests_the_nearest(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "/modle")
+        assert "/model?" in terminal.text
+
+
+def test_set_names_the_range_and_keeps_the_chat(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "/set temperature 9")
+        assert "0 to 2" in terminal.text
+        ask(terminal, "/set temperature 0.7")
+        ask(terminal, "/params")
+        assert "0.7" in terminal.text
+
+
+def test_retry_makes_a_sibling_and_branch_goes_back(tmp_path: Path) -> None:
+    with open_chat(tmp_path, "chat", "-m", "mame", "--temperature", "2", "--max-new-tokens", "8") as terminal:
+        ask(terminal, "話して")
+        ask(terminal, "/retry")
+        ask(terminal, "/branch")
+        ask(terminal, "/branch 2")
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+    (path,) = tmp_path.rglob("history.sqlite3")
+    with HistoryStore(path) as store:
+        conversation = store.load(store.list()[0].id)
+    assert [node.message.role for node in conversation.nodes.values()] == ["user", "assistant", "assistant"]
+    assert conversation.tip == list(conversation.nodes)[1]
+
+
+def test_new_begins_another_conversation(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "こんにちは")
+        ask(terminal, "/new")
+        ask(terminal, "ありがとう")
+        terminal.type("/exit" + ENTER)
+        assert terminal.wait_for_exit() == 0
+    assert sorted(conversation[0] for conversation in saved(tmp_path)) == ["ありがとう", "こんにちは"]
+
+
+def test_system_text_is_noted_and_kept(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "/system あなたは海賊です。")
+        assert "own system text" in terminal.text
+        ask(terminal, "こんにちは")
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+    (path,) = tmp_path.rglob("history.sqlite3")
+    with HistoryStore(path) as store:
+        assert store.load(store.list()[0].id).system == "あなたは海賊です。"
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_old_one(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "/model ./no/such.gguf")
+        assert "such.gguf" in terminal.text
+        ask(terminal, "あなたは誰?")
+        assert "豆だぬき" in terminal.text
+
+
+def test_tab_completes_commands_with_descriptions(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        terminal.type("/re")
+        terminal.wait_for("answer the last question again")
+        terminal.type("\t")
+        terminal.wait_for("> /retry")
+
+
+def test_editor(tmp_path: Path) -> None:
+    editor = tmp_path / "editor"
+    editor.write_text("#!/bin/sh\nprintf 'エディターから' > \"$1\"\n", encoding="utf-8")
+    editor.chmod(0o755)
+    with Terminal(tmp_path, CHAT, env={"EDITOR": str(editor)}) as terminal:
+        terminal.wait_for(READY)
+        terminal.type("\x18\x05")
+        terminal.wait_for("エディターから")
+
+
+def test_narrow_window(tmp_path: Path) -> None:
+    with open_chat(tmp_path, *CHAT, columns=40, lines=15) as terminal:
+        ask(terminal, "あなたは誰?")
+        assert "豆だぬき" in terminal.text
+        assert all(len(row) <= 40 for row in terminal.screen.display)
+
+
+def test_every_line_of_a_script_is_a_turn(tmp_path: Path) -> None:
+    done = run(tmp_path, *CHAT, stdin="あなたは誰?\n\nありがとう\n/exit\nこれは送らない\n".encode())
+    assert done.returncode == 0, done.stderr
+    assert "豆だぬき" in done.stdout
+    assert len(done.stdout.splitlines()) >= 2
+    assert "\x1b" not in done.stdout + done.stderr
+    (conversation,) = saved(tmp_path)
+    assert [conversation[0], conversation[2]] == ["あなたは誰?", "ありがとう"]
+    assert len(conversation) == 4
+
+
+def test_a_script_stops_at_the_first_error(tmp_path: Path) -> None:
+    done = run(tmp_path, *CHAT, stdin="/modle\nこんにちは\n".encode())
+    assert done.returncode == 2
+    assert "/model" in done.stderr
+    assert done.stdout == ""
+
+
+def test_continue_resumes_the_last_chat(tmp_path: Path) -> None:
+    run(tmp_path, *CHAT, stdin="こんにちは\n".encode())
+    run(tmp_path, "chat", "--continue", stdin="ありがとう\n".encode())
+    (conversation,) = saved(tmp_path)
+    assert [conversation[0], conversation[2]] == ["こんにちは", "ありがとう"]
+
+
+def test_resize_while_typing(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        terminal.type("たぬき")
+        terminal.wait_for("> たぬき")
+        terminal.resize(40, 12)
+        terminal.type("の話")
+        terminal.wait_for("たぬきの話")
+        ask(terminal, "")
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+    assert saved(tmp_path)[0][0] == "たぬきの話"
+
+
+def test_unwritable_history_is_told_and_the_chat_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("in the way", encoding="utf-8")
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "あなたは誰?")
+        assert "not being saved" in terminal.text
+        assert "豆だぬき" in terminal.text
+    assert (tmp_path / "data").is_file()
+
+
+def test_the_tour_is_shown_once(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        assert "pasting never sends" in terminal.text
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+    with open_chat(tmp_path) as terminal:
+        assert "pasting never sends" not in terminal.text

@@ -1,0 +1,73 @@
+"""A real SIGINT, in the middle of a long prompt and of an answer."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.make_synthetic_gguf import write_model
+from tests.llama_models import GREEDY, PROMPT, TINY, load
+
+GENEROUS_S = 5.0
+"""Far above the 0.3 s that users are promised: a loaded machine must not fail the test."""
+
+
+@pytest.fixture(scope="module")
+def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Slow enough for a prompt to be interrupted: wider, and made for 8,192 tokens."""
+    path = tmp_path_factory.mktemp("gguf") / "long.gguf"
+    shape = replace(TINY, n_embd=512, n_ff=1536, n_layer=4, n_head=8, n_kv_head=4, n_ctx_train=8192)
+    write_model(path, shape, quantization="F32", seed=5)
+    return path
+
+
+@pytest.fixture(scope="module")
+def answer_of_a_fresh_process(long_model: Path) -> list[int]:
+    model = load(long_model)
+    ids = list(islice(model.generate(PROMPT, GREEDY), 20))
+    model.close()
+    return ids
+
+
+class Events:
+    """The JSON lines of the process under test."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stdout is not None
+        self._lines = iter(process.stdout)
+
+    def until(self, name: str) -> dict[str, Any]:
+        for line in self._lines:
+            event: dict[str, Any] = json.loads(line)
+            if event["event"] == name:
+                return event
+        raise AssertionError(f"the process ended before {name!r}")
+
+
+@pytest.mark.parametrize(("length", "event"), [(8000, "ready"), (30, "id")], ids=["prompt", "answer"])
+def test_sigint_stops_soon_and_the_next_turn_is_as_fresh(
+    long_model: Path, answer_of_a_fresh_process: list[int], length: int, event: str
+) -> None:
+    command = [sys.executable, "-m", "tests.llama_interrupt", str(long_model), str(length)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
+        events = Events(process)
+        events.until(event)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        cancelled = events.until("cancelled")
+        assert cancelled["at"] - sent < GENEROUS_S
+        if event == "ready":
+            assert cancelled["cached"] < length
+        assert events.until("answer")["ids"] == answer_of_a_fresh_process
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait() == 0

@@ -1,0 +1,224 @@
+"""The remote engine against two real servers on loopback, serving the practice model."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from itertools import takewhile
+
+import httpx2
+import llama_cpp
+import pytest
+
+from tanuki_cli.catalog import RemoteModel
+from tanuki_cli.conversation import Message
+from tanuki_cli.engines.base import Chunk
+from tanuki_cli.engines.remote import RemoteEngine
+from tanuki_cli.errors import PromptTooLongError
+from tanuki_cli.practice import practice_model, suggestions
+from tanuki_cli.prompt import SYSTEM_TEXT
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.tokenizer import ChatTokenizer
+from tests.conftest import until
+
+CONTEXT_LENGTH = 1024
+GREEDY = SamplingOptions(temperature=0, max_new_tokens=48, seed=1)
+
+LLAMA_SERVER = f"""
+import sys
+import xllamacpp
+params = xllamacpp.CommonParams()
+params.model.path = sys.argv[1]
+params.n_ctx = {CONTEXT_LENGTH}
+params.n_parallel = 1
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+params.endpoint_slots = True
+params.port = 0
+server = xllamacpp.Server(params)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+"""
+PYTHON_SERVER = f"""
+import socket
+import sys
+import threading
+import uvicorn
+from llama_cpp.server.app import create_app
+from llama_cpp.server.settings import ModelSettings, ServerSettings
+threads = {{"n_threads": 1, "n_threads_batch": 1}}
+model = ModelSettings(model=sys.argv[1], n_ctx={CONTEXT_LENGTH}, verbose=False, **threads)
+app = create_app(server_settings=ServerSettings(), model_settings=[model])
+listener = socket.create_server(("127.0.0.1", 0))
+print(f"http://127.0.0.1:{{listener.getsockname()[1]}}", flush=True)
+server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+threading.Thread(target=lambda: (sys.stdin.read(), setattr(server, "should_exit", True)), daemon=True).start()
+server.run(sockets=[listener])
+"""
+
+
+@contextmanager
+def running(program: str) -> Iterator[str]:
+    """Run a server that prints its address and ends with its stdin."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(practice_model().path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert address.startswith("http://127.0.0.1:"), process.communicate()[1]
+        yield address
+    finally:
+        try:
+            process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(scope="module")
+def llama_server() -> Iterator[str]:
+    with running(LLAMA_SERVER) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def python_server() -> Iterator[str]:
+    with running(PYTHON_SERVER) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> ChatTokenizer:
+    path = practice_model().tokenizer
+    assert path is not None
+    rows = llama_cpp.Llama(str(practice_model().path), vocab_only=True, verbose=False).n_vocab()
+    return ChatTokenizer.from_file(path, bos_id=1, eos_id=2, vocab_size=rows)
+
+
+@pytest.fixture
+def engine(llama_server: str, tokenizer: ChatTokenizer) -> Iterator[RemoteEngine]:
+    model = RemoteModel(name="lab", base_url=f"{llama_server}/v1")
+    with closing(RemoteEngine(model, tokenizers=[tokenizer])) as opened:
+        yield opened
+
+
+def answer(
+    engine: RemoteEngine, messages: list[Message], options: SamplingOptions = GREEDY
+) -> tuple[str, Chunk]:
+    chunks = list(engine.stream(messages, options))
+    return "".join(chunk.text for chunk in chunks), chunks[-1]
+
+
+def interrupt_after_first_text(engine: RemoteEngine, question: str) -> Chunk:
+    last = Chunk()
+    endless = SamplingOptions(temperature=2, max_new_tokens=900, seed=3)
+    for chunk in engine.stream([Message("user", question)], endless):
+        if chunk.text:
+            engine.cancel()
+        last = chunk
+    return last
+
+
+def test_llama_server_takes_the_exact_ids(engine: RemoteEngine, tokenizer: ChatTokenizer) -> None:
+    """Greedy answers are those of llama.cpp itself, given the same ids."""
+    llama = llama_cpp.Llama(
+        str(practice_model().path), n_ctx=CONTEXT_LENGTH, n_threads=1, n_threads_batch=1, verbose=False
+    )
+    assert engine.exact
+    assert engine.notes == []
+    assert engine.info.engine == "llama-server"
+    assert engine.context_length == CONTEXT_LENGTH
+    for question in suggestions("ja")[:3]:
+        messages = [Message("user", question)]
+        prompt_ids = tokenizer.encode_chat(messages)
+        generated = llama.generate(prompt_ids, temp=0, top_k=1, repeat_penalty=1.0)
+        ids = takewhile(lambda id_: id_ != tokenizer.eos_id, generated)
+        expected = [id_ for id_, _index in zip(ids, range(GREEDY.max_new_tokens), strict=False)]
+        text, last = answer(engine, messages)
+        assert text == "".join(tokenizer.detokenize(expected, prompt_ids=prompt_ids))
+        assert last.usage is not None
+        assert last.usage.prompt_tokens == len(prompt_ids)
+
+
+def test_the_same_seed_gives_the_same_answer(engine: RemoteEngine) -> None:
+    options = SamplingOptions(temperature=1.5, max_new_tokens=24, seed=11)
+    messages = [Message("user", "こんにちは")]
+    texts = {answer(engine, messages, options)[0] for _ in range(2)}
+    assert len(texts) == 1
+    assert (
+        answer(engine, messages, SamplingOptions(temperature=1.5, max_new_tokens=24, seed=12))[0] not in texts
+    )
+
+
+def test_the_next_turn_uses_the_cache(engine: RemoteEngine) -> None:
+    first = [Message("user", "こんにちは。自己紹介してください。")]
+    text, last = answer(engine, first)
+    assert last.usage is not None
+    later = answer(engine, [*first, Message("assistant", text), Message("user", "ありがとう")])[1].usage
+    assert later is not None
+    assert later.cached_tokens >= last.usage.prompt_tokens
+    assert later.prompt_tokens > last.usage.prompt_tokens
+
+
+def test_max_new_tokens_and_stop_texts(engine: RemoteEngine) -> None:
+    messages = [Message("user", suggestions("ja")[0])]
+    text, last = answer(engine, messages, SamplingOptions(temperature=0, max_new_tokens=3))
+    assert last.finish_reason == "length"
+    assert last.usage is not None
+    assert last.usage.completion_tokens == 3
+    full = answer(engine, messages)[0]
+    cut, last = answer(engine, messages, SamplingOptions(temperature=0, stop=(full[2:4],)))
+    assert (cut, last.finish_reason) == (full[: full.index(full[2:4])], "stop")
+    assert full.startswith(text)
+
+
+def test_an_interrupt_stops_llama_server(engine: RemoteEngine, llama_server: str) -> None:
+    question = [Message("user", "たぬきとは?")]
+    before = answer(engine, question)[0]
+    last = interrupt_after_first_text(engine, "長い話をしてください。")
+    assert last.finish_reason == "interrupted"
+    until(lambda: not httpx2.get(f"{llama_server}/slots").json()[0]["is_processing"])
+    slot = httpx2.get(f"{llama_server}/slots").json()[0]
+    assert slot["next_token"][0]["n_decoded"] < 900
+    assert answer(engine, question)[0] == before
+
+
+def test_the_context_of_llama_server(llama_server: str) -> None:
+    """Without the tokenizer the server counts; with too many turns some are dropped."""
+    model = RemoteModel(name="lab", base_url=f"{llama_server}/v1")
+    with closing(RemoteEngine(model)) as engine:
+        with pytest.raises(PromptTooLongError) as caught:
+            answer(engine, [Message("user", "たぬき。" * 1000)])
+        assert caught.value.limit == CONTEXT_LENGTH
+        turn = [Message("user", "たぬき。" * 60), Message("assistant", "はい。")]
+        chunks = list(engine.stream([*turn * 8, Message("user", "最後")], GREEDY))
+    plans = [chunk.plan for chunk in chunks if chunk.plan]
+    assert plans[-1].dropped > 0
+    assert chunks[-1].finish_reason is not None
+
+
+def test_a_text_only_server(python_server: str, tokenizer: ChatTokenizer) -> None:
+    model = RemoteModel(name="lab", base_url=f"{python_server}/v1")
+    with closing(RemoteEngine(model, tokenizers=[tokenizer])) as engine:
+        assert not engine.exact
+        assert engine.info.engine == "OpenAI API"
+        messages = [Message("system", SYSTEM_TEXT), Message("user", "こんにちは")]
+        text, last = answer(engine, messages)
+        assert text
+        assert answer(engine, messages)[0] == text
+        again = answer(engine, [*messages, Message("assistant", text), Message("user", "続けて")])[1]
+        assert {last.finish_reason, again.finish_reason} <= {"stop", "length"}
+        assert last.usage is not None
+        assert last.usage.completion_tokens > 0
+
+
+def test_an_interrupt_stops_a_text_only_server(python_server: str) -> None:
+    """It answers one request at a time: a next answer shows that it has stopped the first."""
+    model = RemoteModel(name="lab", base_url=f"{python_server}/v1")
+    with closing(RemoteEngine(model)) as engine:
+        assert interrupt_after_first_text(engine, "長い話をしてください。").finish_reason == "interrupted"
+        assert answer(engine, [Message("user", "こんにちは")])[1].finish_reason in ("stop", "length")
