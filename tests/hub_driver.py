@@ -47,13 +47,15 @@ if seen:
     last = seen[-1]
     result["last"] = [last.files_done, last.files_total, last.bytes_done, last.bytes_total]
     result["received"] = last.bytes_received
+result["network"] = "huggingface_hub" in sys.modules
 print(json.dumps(result))
 """
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a pull ended; ``stderr`` is what anything else than the driver printed."""
+    """How a pull ended; ``network`` tells whether huggingface_hub was imported;
+    ``stderr`` is what anything else than the driver printed."""
 
     exit: int
     path: Path | None = None
@@ -64,6 +66,7 @@ class Outcome:
     details: list[str] = field(default_factory=list)
     last: list[int] = field(default_factory=list)
     received: int = 0
+    network: bool = False
     stderr: str = ""
 
 

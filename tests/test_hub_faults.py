@@ -108,6 +108,7 @@ def test_expired_certificate(tmp_path: Path) -> None:
     [
         (401, {"X-Error-Code": "GatedRepo"}, ("is gated", "/someone/tanuki", "HF_TOKEN")),
         (403, {"X-Error-Code": "GatedRepo"}, ("is gated", "/someone/tanuki", "HF_TOKEN")),
+        (403, {}, ("may not read someone/tanuki", "HF_TOKEN")),
         (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, ("token", "HF_TOKEN")),
         (401, {"X-Error-Code": "RepoNotFound"}, ("no repository someone/tanuki", "HF_TOKEN")),
         (404, {}, ("no repository someone/tanuki",)),

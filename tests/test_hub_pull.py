@@ -98,6 +98,7 @@ def test_second_pull_asks_nothing(hub: Hub, user: Puller) -> None:
     hub.requests.clear()
     result = user.pull(GGUF)
     assert (result.exit, result.phases, hub.requests) == (0, [], [])
+    assert not result.network
 
 
 def test_other_programs_find_the_model_in_the_cache(hub: Hub, user: Puller) -> None:

@@ -90,9 +90,11 @@ def _pull(name: str) -> str:
 def _status_fault(exc: HfHubHTTPError, repository: str, name: str, path: str | None) -> DownloadError:
     status = exc.response.status_code
     page = f"{constants.ENDPOINT}/{repository}"
-    if isinstance(exc, GatedRepoError) or (status == 403):
+    if isinstance(exc, GatedRepoError) or status == 403:
         return MissingError(
-            _("{repository} is gated: its owner must let you in first.").format(repository=repository),
+            _("{repository} is gated: its owner must let you in first.").format(repository=repository)
+            if isinstance(exc, GatedRepoError)
+            else _("You may not read {repository} (403).").format(repository=repository),
             hint=_("Accept the terms at {page} and set HF_TOKEN to your token.").format(page=page),
         )
     if isinstance(exc, RevisionNotFoundError):
