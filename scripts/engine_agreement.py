@@ -23,8 +23,8 @@ from pathlib import Path
 import llama_cpp
 import torch
 from safetensors.torch import load_file, save_file
-from scripts.practice import export, formats, quantize
 
+from scripts.practice import export, formats, quantize
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import TokenModel

@@ -19,9 +19,9 @@ from typing import Any
 
 import psutil
 import torch
+
 from scripts.make_synthetic_checkpoint import Layout, write_checkpoint
 from scripts.make_synthetic_gguf import Shape, write_model
-
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import TokenModel
 from tanuki_cli.engines.transformers import TransformersModel, load_transformers
@@ -50,7 +50,8 @@ class Speed:
         """One row of the table; the limit is reading every weight once a token."""
         first = " | ".join(f"{seconds:.3f}" for seconds in self.first_token_s)
         share = self.tokens_per_s * self.read_bytes / bandwidth
-        return f"| {self.name} | {self.tokens_per_s:.1f} | {share:.0%} | {first} | {self.memory_bytes / 1e9:.1f} |"
+        memory = self.memory_bytes / 1e9
+        return f"| {self.name} | {self.tokens_per_s:.1f} | {share:.0%} | {first} | {memory:.1f} |"
 
 
 HEADER = (

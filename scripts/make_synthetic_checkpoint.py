@@ -15,6 +15,7 @@ from typing import Any, Final, Literal, get_args
 
 import torch
 from safetensors.torch import save_file
+
 from scripts.make_synthetic_gguf import WEIGHT_STD, Shape
 
 Layout = Literal["full", "gptq-4bit", "gptq-8bit", "awq"]

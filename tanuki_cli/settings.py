@@ -1,135 +1,22 @@
 """Settings: option, then environment (``TANUKI_<KEY>``), then config.toml, then default."""
 
 import contextlib
-import difflib
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Final, Literal, cast
+from typing import Final
 
 import platformdirs
 import tomlkit
 import tomlkit.exceptions
 
 from tanuki_cli.errors import SettingsError
-from tanuki_cli.i18n import N_, _
-from tanuki_cli.sampling import MAX_SEED, SamplingOptions
-
-Kind = Literal["text", "integer", "number", "boolean"]
-Value = str | int | float | bool
+from tanuki_cli.i18n import _
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.setting_specs import SPEC_BY_KEY, SPECS, Value, check_value, find_spec, parse_value
 
 DEFAULT_CONTEXT_LENGTH: Final = 4096
-MAX_CONTEXT_LENGTH: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingSpec:
-    """One key of config.toml: its kind, range (both ends included) and what it is for."""
-
-    key: str
-    kind: Kind
-    help: str
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
-
-    @property
-    def environment(self) -> str:
-        """The environment variable that overrides the config file."""
-        return f"TANUKI_{self.key.upper()}"
-
-    def describe_range(self) -> str:
-        """The allowed values in words, e.g. ``0 to 2`` or ``send, newline``; empty if any text does."""
-        if self.choices:
-            return ", ".join(self.choices)
-        if self.kind == "boolean":
-            return "true, false"
-        if self.minimum is None or self.maximum is None:
-            return ""
-        return _("{minimum} to {maximum}").format(minimum=self.minimum, maximum=self.maximum)
-
-
-SPECS: Final[tuple[SettingSpec, ...]] = (
-    SettingSpec(key="model", kind="text", help=N_("model used without -m")),
-    SettingSpec(key="lang", kind="text", choices=("ja", "en"), help=N_("language of the messages")),
-    SettingSpec(key="system", kind="text", help=N_("system text instead of the model's own")),
-    SettingSpec(
-        key="temperature",
-        kind="number",
-        minimum=0,
-        maximum=2,
-        help=N_("0 always takes the likeliest token; higher is more varied"),
-    ),
-    SettingSpec(
-        key="top_p",
-        kind="number",
-        minimum=0,
-        maximum=1,
-        help=N_("choose among the tokens that make up this share of the probability; 1 is off"),
-    ),
-    SettingSpec(
-        key="top_k",
-        kind="integer",
-        minimum=0,
-        maximum=100000,
-        help=N_("choose among this many tokens; 0 is off"),
-    ),
-    SettingSpec(
-        key="min_p",
-        kind="number",
-        minimum=0,
-        maximum=1,
-        help=N_("leave out tokens less likely than this share of the best; 0 is off"),
-    ),
-    SettingSpec(
-        key="repeat_penalty",
-        kind="number",
-        minimum=0.1,
-        maximum=10,
-        help=N_("make recent tokens less likely; 1 is off"),
-    ),
-    SettingSpec(
-        key="max_new_tokens",
-        kind="integer",
-        minimum=1,
-        maximum=MAX_CONTEXT_LENGTH,
-        help=N_("longest answer in tokens"),
-    ),
-    SettingSpec(key="seed", kind="integer", minimum=0, maximum=MAX_SEED, help=N_("makes answers repeatable")),
-    SettingSpec(
-        key="context_length",
-        kind="integer",
-        minimum=128,
-        maximum=MAX_CONTEXT_LENGTH,
-        help=N_("tokens that prompt and answer share"),
-    ),
-    SettingSpec(
-        key="gpu_layers",
-        kind="integer",
-        minimum=0,
-        maximum=1000,
-        help=N_("layers on the GPU; unset means as many as fit"),
-    ),
-    SettingSpec(
-        key="threads",
-        kind="integer",
-        minimum=1,
-        maximum=1024,
-        help=N_("CPU threads; unset means the physical cores"),
-    ),
-    SettingSpec(key="kv_type", kind="text", choices=("f16", "q8_0"), help=N_("precision of the KV cache")),
-    SettingSpec(key="enter", kind="text", choices=("send", "newline"), help=N_("what Enter does in a chat")),
-    SettingSpec(key="editing_mode", kind="text", choices=("emacs", "vi"), help=N_("key bindings")),
-    SettingSpec(
-        key="theme", kind="text", choices=("auto", "dark", "light"), help=N_("colours of the answer")
-    ),
-    SettingSpec(key="plain", kind="boolean", help=N_("print answers without rendering Markdown")),
-    SettingSpec(key="save", kind="boolean", help=N_("keep conversations in the history")),
-    SettingSpec(key="offline", kind="boolean", help=N_("never touch the network for a model")),
-)
-SPEC_BY_KEY: Final = {spec.key: spec for spec in SPECS}
 REMOTES_TABLE: Final = "remotes"
 
 
@@ -202,73 +89,6 @@ class Directories:
     def history_file(self) -> Path:
         """The SQLite database of conversations."""
         return self.data / "history.sqlite3"
-
-
-def find_spec(key: str) -> SettingSpec:
-    """The spec of ``key`` (``-`` and ``_`` are the same). Raises SettingsError with the nearest key."""
-    normal = key.strip().lower().replace("-", "_")
-    if normal in SPEC_BY_KEY:
-        return SPEC_BY_KEY[normal]
-    near = difflib.get_close_matches(normal, SPEC_BY_KEY, n=1)
-    hint = _("Did you mean {key}?").format(key=near[0]) if near else "tanuki config list"
-    raise SettingsError(_("There is no setting {key!r}.").format(key=key), hint=hint)
-
-
-def parse_value(spec: SettingSpec, text: str) -> Value:
-    """Read ``text``, as it stands in the environment or on a command line, as a value of ``spec``.
-
-    Raises ValueError with a sentence that names the range.
-    """
-    value: Value
-    try:
-        if spec.kind == "boolean":
-            value = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
-                text.strip().lower()
-            ]
-        elif spec.kind == "integer":
-            value = int(text)
-        else:
-            value = float(text) if spec.kind == "number" else text
-    except (ValueError, KeyError) as exc:
-        raise ValueError(_range_sentence(spec, text)) from exc
-    return check_value(spec, value)
-
-
-def check_value(spec: SettingSpec, value: object) -> Value:
-    """Return ``value`` if its type and range fit ``spec``; integers pass for numbers.
-
-    Raises ValueError with a sentence that names the range.
-    """
-    types: dict[Kind, tuple[type, ...]] = {
-        "text": (str,),
-        "integer": (int,),
-        "number": (int, float),
-        "boolean": (bool,),
-    }
-    right_type = isinstance(value, types[spec.kind]) and (
-        spec.kind == "boolean" or not isinstance(value, bool)
-    )
-    in_choices = not spec.choices or value in spec.choices
-    if not right_type or not in_choices or not _in_range(spec, value):
-        raise ValueError(_range_sentence(spec, value))
-    if spec.kind == "number":
-        return float(cast("float", value))
-    return cast("Value", value)
-
-
-def _in_range(spec: SettingSpec, value: object) -> bool:
-    if not isinstance(value, (int, float)) or spec.minimum is None or spec.maximum is None:
-        return True
-    return math.isfinite(value) and spec.minimum <= value <= spec.maximum
-
-
-def _range_sentence(spec: SettingSpec, value: object) -> str:
-    allowed = spec.describe_range()
-    if not allowed:
-        return _("{key} cannot be {value!r}: it must be text.").format(key=spec.key, value=value)
-    return _("{key} cannot be {value!r}: allowed is {allowed}.").format(
-        key=spec.key, value=value, allowed=allowed
-    )
 
 
 def load_settings(environ: Mapping[str, str], config_file: Path) -> Settings:

@@ -7,6 +7,7 @@ from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, Prom
 from tanuki_cli.errors import TanukiError
 from tanuki_cli.sampling import SamplingOptions
 
+Script = Sequence[str | TanukiError | Callable[[], None]]
 INFO = EngineInfo(model="script", engine="script", device="none")
 
 
@@ -14,6 +15,7 @@ class ScriptedModel:
     """A TokenModel that yields ``ids``; an exception among them is raised in its turn."""
 
     info = INFO
+    notes: tuple[str, ...] = ()
     cached_tokens = 0
 
     def __init__(self, ids: Iterable[int | Exception], *, context_length: int = 512) -> None:
@@ -48,9 +50,10 @@ class ScriptedEngine:
     """An Engine that answers with the next script: texts, callables run in between, or an error to raise."""
 
     info = INFO
+    notes: tuple[str, ...] = ()
 
     def __init__(
-        self, *scripts: Sequence[str | TanukiError | Callable[[], None]], context_length: int = 4096
+        self, *scripts: Script, context_length: int = 4096
     ) -> None:
         self.context_length = context_length
         self.seen: list[list[Message]] = []

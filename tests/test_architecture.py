@@ -18,9 +18,19 @@ LAYERS = (
     ("prompt",),
     ("hub",),
     ("history",),
+    ("practice",),
     ("catalog",),
     ("conversation",),
-    ("sampling", "hardware", "settings", "interrupts", "text_files", "i18n", "errors"),
+    (
+        "sampling",
+        "hardware",
+        "settings",
+        "setting_specs",
+        "interrupts",
+        "text_files",
+        "i18n",
+        "errors",
+    ),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 HEAVY = (

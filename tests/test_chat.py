@@ -22,8 +22,8 @@ def saved(home: Path) -> list[list[str]]:
         return [[node.message.content for node in store.load(one.id).path_nodes()] for one in store.list()]
 
 
-def open_chat(home: Path, *arguments: str, **options: int) -> Terminal:
-    terminal = Terminal(home, arguments or CHAT, **options)
+def open_chat(home: Path, *arguments: str, columns: int = 80, lines: int = 24) -> Terminal:
+    terminal = Terminal(home, arguments or CHAT, columns=columns, lines=lines)
     terminal.wait_for(READY)
     return terminal
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli.cli import app, run
-from tanuki_cli.settings import SPECS, load_settings
+from tanuki_cli.setting_specs import SPECS
+from tanuki_cli.settings import load_settings
 
 _NO_SCHEME = "The address of a server begins with http:// or https://."
 

@@ -76,6 +76,7 @@ def test_withheld_text_comes_when_the_answer_ends_otherwise(small_tokenizer: Cha
 
 def test_broken_utf8_is_flushed_at_the_end(small_tokenizer: ChatTokenizer) -> None:
     byte_e3 = small_tokenizer.backend.token_to_id("<0xE3>")
+    assert byte_e3 is not None
     text, _chunks = answer(ScriptedModel([byte_e3, 2]), small_tokenizer)
     assert text == "\N{REPLACEMENT CHARACTER}"
 

@@ -21,7 +21,8 @@ from tanuki_cli.engines.remote_http import RemoteConnection, RemoteTimeouts
 from tanuki_cli.engines.remote_sockets import CancelFlag
 from tanuki_cli.errors import RemoteError, SettingsError
 from tanuki_cli.sampling import SamplingOptions
-from tests.chat_server import ChatServer, Status, chat_answer
+from tests.chat_server import ChatServer, Hang, Status, chat, chat_answer
+from tests.conftest import until
 
 SECRET = "sk-tanuki-0123456789abcdef"
 KEY = ApiKey(SECRET, "the test")
@@ -155,6 +156,21 @@ def test_a_host_that_does_not_answer() -> None:
             connection.get(f"{connection.base_url}/models")
 
 
+def test_a_cancel_over_tls(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    certificate = authority.issue_cert("127.0.0.1")
+    with ChatServer([chat("はい"), Hang()], certificate=certificate.configure_cert) as server:
+        engine = RemoteEngine(RemoteModel(name="lab", base_url=server.url))
+        chunks = []
+        for chunk in engine.stream(QUESTION, SamplingOptions()):
+            chunks.append(chunk)
+            if chunk.text:
+                threading.Timer(0.2, engine.cancel).start()
+        until(server.disconnected.is_set)
+    assert chunks[-1].finish_reason == "interrupted"
+
+
 # API keys
 
 
@@ -173,7 +189,7 @@ def test_where_a_key_comes_from(key_file: Path) -> None:
 
     assert find("lab", TANUKI_API_KEY_LAB=" a\n", TANUKI_API_KEY="b") == ("a", "TANUKI_API_KEY_LAB")
     assert find("lab", TANUKI_API_KEY="b") == ("b", "TANUKI_API_KEY")
-    assert find("lab") == (SECRET, str(key_file))
+    assert find("lab") == find("Lab") == (SECRET, str(key_file))
     assert find("http://host:1/v1") == ("other", str(key_file))
     assert find("unknown") is None
     assert find_api_key("lab", environ={}, key_file=key_file.with_name("missing")) is None

@@ -225,6 +225,14 @@ def test_text_only_servers_get_the_messages(kind: Kind, shown: str, small_tokeni
     assert last.usage == Usage(prompt_tokens=9, completion_tokens=3, cached_tokens=4)
 
 
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_an_answer_may_arrive_in_any_pieces(size: int) -> None:
+    whole = b"\xef\xbb\xbf: ping\r\n\r\n" + b"".join(chat_answer("狸は", "😊\u2028", "かわいい"))
+    script = [whole[start : start + size] for start in range(0, len(whole), size)]
+    with ChatServer(script) as server, closing(open_engine(server)) as engine:
+        assert ask(engine)[0] == "狸は😊\u2028かわいい"
+
+
 def test_only_sampling_that_was_asked_for_is_sent_beyond_the_api() -> None:
     with ChatServer(chat_answer("x")) as server, closing(open_engine(server)) as engine:
         ask(engine, SamplingOptions(top_k=40, min_p=0.1, repeat_penalty=1.2))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tanuki_cli.errors import EngineError, HistoryError, InputError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.session import ChatSession
-from tests.scripted import ScriptedEngine
+from tests.scripted import Script, ScriptedEngine
 
 
 @pytest.fixture
@@ -21,9 +22,11 @@ def store(tmp_path: Path) -> Iterator[HistoryStore]:
         yield history
 
 
-def session(engine: ScriptedEngine, store: HistoryStore | None, **extra: Callable[[], float]) -> ChatSession:
+def session(
+    engine: ScriptedEngine, store: HistoryStore | None, *, clock: Callable[[], float] = time.monotonic
+) -> ChatSession:
     return ChatSession(
-        engine, Conversation(), SamplingOptions(seed=3), reference="script", store=store, **extra
+        engine, Conversation(), SamplingOptions(seed=3), reference="script", store=store, clock=clock
     )
 
 
@@ -52,7 +55,8 @@ def test_a_turn_is_saved_and_counted(store: HistoryStore) -> None:
 
 def test_the_question_is_on_disk_before_the_model_runs(store: HistoryStore) -> None:
     seen: list[list[str]] = []
-    chat = session(ScriptedEngine([lambda: seen.append(contents(store, chat.conversation.id)), "a"]), store)
+    engine = ScriptedEngine([lambda: seen.append(contents(store, store.list()[0].id)), "a"])
+    chat = session(engine, store)
     say(chat, "質問")
     assert seen == [["質問"]]
 
@@ -64,7 +68,7 @@ def test_a_growing_answer_is_on_disk_within_a_second(store: HistoryStore) -> Non
     def later() -> None:
         now[0] += 0.6
 
-    script = ["1", later, "2", later, "3", lambda: seen.append(contents(store, chat.conversation.id)), "4"]
+    script: Script = ["1", later, "2", later, "3", lambda: seen.append(contents(store, store.list()[0].id)), "4"]
     chat = session(ScriptedEngine(script), store, clock=lambda: now[0])
     say(chat, "数えて")
     assert seen == [["数えて", "123"]]

@@ -9,20 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tanuki_cli.errors import ExitCode, SettingsError
-from tanuki_cli.settings import (
-    SPEC_BY_KEY,
-    SPECS,
-    Directories,
-    Settings,
-    SettingSpec,
-    check_value,
-    find_spec,
-    load_settings,
-    parse_value,
-    read_config,
-    with_values,
-    write_config,
-)
+from tanuki_cli.setting_specs import SPEC_BY_KEY, SPECS, SettingSpec, check_value, find_spec, parse_value
+from tanuki_cli.settings import Directories, Settings, load_settings, read_config, with_values, write_config
 
 
 @pytest.fixture

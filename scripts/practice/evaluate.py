@@ -1,53 +1,40 @@
 """Asks the finished file every question, greedily, and counts the right answers."""
 
 import random
-from collections.abc import Iterable
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import llama_cpp
-import numpy as np
-from tokenizers import Tokenizer
+from tanuki_cli.catalog import LocalModel
+from tanuki_cli.conversation import Message
+from tanuki_cli.engines import open_engine
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.settings import Settings
 
 from .lessons import Lesson
-from .prompt import EOS, Turn, encode_prompt
+from .prompt import Turn
 
-MAX_NEW = 160
+GREEDY = SamplingOptions(temperature=0.0, seed=1, max_new_tokens=200)
 
 
 class Asker:
-    """The GGUF file behind llama.cpp: ids in, greedy ids out."""
+    """The model behind the program's own engine: text in, greedy text out."""
 
-    def __init__(self, model: Path, tokenizer: Path, *, context_length: int = 2048, threads: int = 2) -> None:
-        self.tokenizer = Tokenizer.from_file(str(tokenizer))
-        self._llama = llama_cpp.Llama(
-            str(model), n_ctx=context_length, n_threads=threads, n_threads_batch=threads, verbose=False
-        )
+    def __init__(self, model: Path, tokenizer: Path, *, threads: int = 2) -> None:
+        target = LocalModel(name="mame", format="gguf", path=model, tokenizer=tokenizer, practice=True)
+        self._engine = open_engine(target, Settings(context_length=2048, threads=threads))
 
     def ask(self, question: str, turns: list[Turn] | None = None) -> str:
-        """The greedy answer to a question after finished turns."""
-        ids = encode_prompt(self.tokenizer, turns or [], question)
-        answer: list[int] = []
-        kept = self._llama.n_tokens and _shared(self._llama.input_ids[: self._llama.n_tokens], ids)
-        self._llama.n_tokens = min(kept, len(ids) - 1)
-        self._llama._ctx.kv_cache_seq_rm(0, self._llama.n_tokens, -1)
-        self._llama.eval(ids[self._llama.n_tokens :])
-        while len(answer) < MAX_NEW:
-            best = int(np.argmax(self._llama._ctx.get_logits_ith(-1)[: self._llama.n_vocab()]))
-            if best == EOS:
-                break
-            answer.append(best)
-            self._llama.eval([best])
-        return str(self.tokenizer.decode(answer))
+        """The answer to a question after finished turns."""
+        messages = []
+        for asked, answered in turns or []:
+            messages += [Message("user", asked), Message("assistant", answered)]
+        chunks = self._engine.stream([*messages, Message("user", question)], GREEDY)
+        return "".join(chunk.text for chunk in chunks)
 
-
-def _shared(old: Iterable[int], new: list[int]) -> int:
-    count = 0
-    for a, b in zip(old, new, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
+    def close(self) -> None:
+        """Free the model."""
+        self._engine.close()
 
 
 @dataclass(slots=True)
@@ -60,6 +47,7 @@ class Score:
 
     def count(self, question: str, expected: str, got: str) -> None:
         """Add one answer; only an equal one is right."""
+        expected = unicodedata.normalize("NFKC", expected)  # as the tokenizer has seen it
         self.asked += 1
         self.right += got == expected
         if got != expected:

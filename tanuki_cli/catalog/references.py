@@ -66,12 +66,17 @@ def reference_names(remotes: Iterable[tuple[str, str]] = ()) -> list[str]:
 
 
 def _remote(url: str, *, name: str) -> RemoteModel:
-    parts = urlsplit(url)
+    wrong = InputError(
+        _("{url} is not the address of a server.").format(url=url),
+        hint=_("Write it as http://host:8000/v1, with #name for one of its models."),
+    )
+    try:
+        parts = urlsplit(url)
+        _port = parts.port
+    except ValueError as exc:
+        raise wrong from exc
     if not parts.hostname or parts.scheme not in ("http", "https"):
-        raise InputError(
-            _("{url} is not the address of a server.").format(url=url),
-            hint=_("Write it as http://host:8000/v1, with #name for one of its models."),
-        )
+        raise wrong
     base_url = parts._replace(fragment="").geturl().rstrip("/")
     return RemoteModel(name=name, base_url=base_url, served_name=parts.fragment or None)
 

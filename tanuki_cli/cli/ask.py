@@ -2,7 +2,7 @@
 
 import json
 from contextlib import closing
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from tanuki_cli.cli.conversations import (
     starting_conversation,
     warn_history_failed,
 )
-from tanuki_cli.cli.options import ChatOptions, takes
+from tanuki_cli.cli.options import OUTPUT, ChatOptions, takes
 from tanuki_cli.cli.question import Question, read_question, truncate_question
 from tanuki_cli.cli.target import open_model
 from tanuki_cli.conversation import Message
@@ -40,43 +40,57 @@ Text piped in follows the question after a blank line; without a question it is 
 )
 
 
-@ask_app.command(help=_HELP)
-@takes(ChatOptions)
-def ask(
-    ctx: typer.Context,
-    options: ChatOptions,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PROMPT]...", help=N_("The question; - reads it from stdin."), show_default=False
-        ),
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class AskOptions(ChatOptions):
+    """What only ``tanuki ask`` takes."""
+
     file: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--file", "-f", metavar="PATH", help=N_("Add a text file (repeatable)."), show_default=False
-        ),
-    ] = None,
+        typer.Option("--file", "-f", metavar="PATH", help=N_("Add a text file (repeatable).")),
+    ] = None
     encoding: Annotated[
         str | None,
         typer.Option(metavar="NAME", help=N_("Encoding of piped text and files; detected by default.")),
-    ] = None,
+    ] = None
     truncate: Annotated[
         bool, typer.Option("--truncate", help=N_("Cut the middle of attached text that is too long."))
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help=N_("Print one JSON object."))] = False,
-    as_jsonl: Annotated[bool, typer.Option("--jsonl", help=N_("Print one JSON object per chunk."))] = False,
+    ] = False
+    as_json: Annotated[
+        bool, typer.Option("--json", help=N_("Print one JSON object."), rich_help_panel=OUTPUT)
+    ] = False
+    as_jsonl: Annotated[
+        bool, typer.Option("--jsonl", help=N_("Print one JSON object per chunk."), rich_help_panel=OUTPUT)
+    ] = False
     statistics: Annotated[
-        bool, typer.Option("--stats", "-v", help=N_("Print speed and token counts on stderr."))
-    ] = False,
+        bool,
+        typer.Option(
+            "--stats", "-v", help=N_("Print speed and token counts on stderr."), rich_help_panel=OUTPUT
+        ),
+    ] = False
+
+    @property
+    def machine_readable(self) -> bool:
+        """Whether a program reads the answer."""
+        return self.as_json or self.as_jsonl
+
+
+@ask_app.command(help=_HELP)
+@takes(AskOptions)
+def ask(
+    ctx: typer.Context,
+    options: AskOptions,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PROMPT]...", help=N_("The question; - reads it from stdin.")),
+    ] = None,
 ) -> None:
     """Ask one question and print the answer."""
     context = prepare(ctx, options)
     question = read_question(
         words or [],
-        file or [],
+        options.file or [],
         stdin=context.environment.streams.stdin,
-        encoding=encoding,
+        encoding=options.encoding,
         note=context.console.note,
     )
     store = open_history(context)
@@ -91,9 +105,9 @@ def ask(
             store=store if context.settings.save else None,
             on_history_error=lambda error: warn_history_failed(context, error),
         )
-        text = _fitted(question, session, context) if truncate else question.text
-        _answer(context, session, model, text, as_json=as_json, as_jsonl=as_jsonl)
-        if statistics and session.last_turn is not None:
+        text = _fitted(question, session, context) if options.truncate else question.text
+        _answer(context, options, session, model, text)
+        if options.statistics and session.last_turn is not None:
             context.console.note(describe_turn(session.last_turn, load_s=model.load_s))
 
 
@@ -105,29 +119,22 @@ def _fitted(question: Question, session: ChatSession, context: CommandContext) -
 
 
 def _answer(
-    context: CommandContext,
-    session: ChatSession,
-    model: OpenedModel,
-    text: str,
-    *,
-    as_json: bool,
-    as_jsonl: bool,
+    context: CommandContext, options: AskOptions, session: ChatSession, model: OpenedModel, text: str
 ) -> None:
     """Stream the answer out. Raises InterruptedByUser after a Ctrl-C, when all is printed and saved."""
-    machine = as_json or as_jsonl
-    writer = NoStream() if machine else open_answer(context.console, context.settings)
+    writer = NoStream() if options.machine_readable else open_answer(context.console, context.settings)
     with closing(session.send(text)) as chunks:
         try:
             for chunk in chunks:
                 writer.feed(chunk.text)
-                if as_jsonl and chunk.text:
+                if options.as_jsonl and chunk.text:
                     _write_json(context, {"delta": chunk.text})
         except TanukiError:
             writer.interrupt()
             raise
         writer.finish()
     _announce(context, session)
-    if machine:
+    if options.machine_readable:
         _write_json(context, _result(session, model))
     if session.last_turn is not None and session.last_turn.finish_reason == "interrupted":
         raise InterruptedByUser(_("Interrupted."))

@@ -24,7 +24,7 @@ def starting_conversation(context: CommandContext, options: ChatOptions, store: 
     if options.continue_last and options.resume:
         raise InputError(_("--continue and --resume cannot be used together."), hint="tanuki chat --continue")
     if options.resume:
-        conversation = store.load(options.resume)
+        conversation = store.find(options.resume)
     elif options.continue_last:
         latest = store.latest()
         if latest is None:

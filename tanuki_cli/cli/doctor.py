@@ -46,7 +46,6 @@ class DoctorOptions(OutputOptions):
     help=N_(
         """Check the machine, the engines and the models.
 
-\b
 Examples:
   tanuki doctor
   tanuki doctor --offline

@@ -47,12 +47,23 @@ def help_page(command: Any, ctx: Any, *, columns: int) -> str:
     if children:
         sections[N_("Commands")] = children
     lines = [*_paragraphs(_(command.help or ""), width), ""]
-    lines.append(_("Usage:") + " " + " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)]))
-    for title, rows in sections.items():
+    lines.append(_("Usage:") + " " + " ".join(_usage(command, ctx, has_commands=bool(children))))
+    first = [title for title in ("Arguments", "Options") if title in sections]
+    for title in [*first, *(title for title in sections if title not in first)]:
+        rows = sections[title]
         lines += ["", f"{_(title)}:", *_table(rows, width)]
     if command.epilog:
         lines += ["", *_wrap(_(command.epilog), width)]
     return "\n".join(lines) + "\n"
+
+
+def _usage(command: Any, ctx: Any, *, has_commands: bool) -> list[str]:
+    arguments = [
+        parameter.metavar or str(parameter.name).upper()
+        for parameter in command.get_params(ctx)
+        if isinstance(parameter, typer.core.TyperArgument)
+    ]
+    return [ctx.command_path, _("[OPTIONS]"), *arguments, *([_("COMMAND …")] if has_commands else [])]
 
 
 def _summary(command: Any) -> str:

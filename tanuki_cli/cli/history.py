@@ -28,7 +28,6 @@ from tanuki_cli.terminal.sanitize import sanitize
 _HELP = N_(
     """List, search, export and remove conversations.
 
-\b
 Examples:
   tanuki history list
   tanuki history search ガソリン

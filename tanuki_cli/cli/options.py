@@ -14,11 +14,12 @@ import typer
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.settings import SPECS, Settings, parse_value, with_values
+from tanuki_cli.setting_specs import SPECS, parse_value
+from tanuki_cli.settings import Settings, with_values
 
-_SAMPLING = N_("Sampling")
-_SESSION = N_("Conversation")
-_OUTPUT = N_("Output")
+SAMPLING = N_("Sampling")
+SESSION = N_("Conversation")
+OUTPUT = N_("Output")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +28,18 @@ class OutputOptions:
 
     lang: Annotated[
         str | None,
-        typer.Option(metavar="ja|en", help=N_("Language of the messages."), rich_help_panel=_OUTPUT),
+        typer.Option(metavar="ja|en", help=N_("Language of the messages."), rich_help_panel=OUTPUT),
     ] = None
-    no_color: Annotated[bool, typer.Option("--no-color", help=N_("No colours."), rich_help_panel=_OUTPUT)] = (
+    no_color: Annotated[bool, typer.Option("--no-color", help=N_("No colours."), rich_help_panel=OUTPUT)] = (
         False
     )
     quiet: Annotated[
         bool,
-        typer.Option("--quiet", "-q", help=N_("No notes on stderr, only errors."), rich_help_panel=_OUTPUT),
+        typer.Option("--quiet", "-q", help=N_("No notes on stderr, only errors."), rich_help_panel=OUTPUT),
     ] = False
     debug: Annotated[
         bool,
-        typer.Option(
-            "--debug", help=N_("Show tracebacks and the engine's own log."), rich_help_panel=_OUTPUT
-        ),
+        typer.Option("--debug", help=N_("Show tracebacks and the engine's own log."), rich_help_panel=OUTPUT),
     ] = False
 
 
@@ -89,74 +88,72 @@ class ChatOptions(ModelOptions):
             "-s",
             metavar="TEXT",
             help=N_("System text instead of the model's own."),
-            rich_help_panel=_SESSION,
+            rich_help_panel=SESSION,
         ),
     ] = None
     continue_last: Annotated[
         bool,
         typer.Option(
-            "--continue", "-c", help=N_("Go on with the last conversation."), rich_help_panel=_SESSION
+            "--continue", "-c", help=N_("Go on with the last conversation."), rich_help_panel=SESSION
         ),
     ] = False
     resume: Annotated[
         str | None,
-        typer.Option(metavar="ID", help=N_("Go on with this conversation."), rich_help_panel=_SESSION),
+        typer.Option(metavar="ID", help=N_("Go on with this conversation."), rich_help_panel=SESSION),
     ] = None
     no_save: Annotated[
-        bool, typer.Option("--no-save", help=N_("Keep nothing in the history."), rich_help_panel=_SESSION)
+        bool, typer.Option("--no-save", help=N_("Keep nothing in the history."), rich_help_panel=SESSION)
     ] = False
     plain: Annotated[
         bool,
         typer.Option(
-            "--plain", help=N_("Print the answer without rendering Markdown."), rich_help_panel=_OUTPUT
+            "--plain", help=N_("Print the answer without rendering Markdown."), rich_help_panel=OUTPUT
         ),
     ] = False
     temperature: Annotated[
         str | None,
-        typer.Option(
-            metavar="0-2", help=N_("0 always takes the likeliest token."), rich_help_panel=_SAMPLING
-        ),
+        typer.Option(metavar="0-2", help=N_("0 always takes the likeliest token."), rich_help_panel=SAMPLING),
     ] = None
     top_p: Annotated[
         str | None,
         typer.Option(
             metavar="0-1",
             help=N_("Choose among the tokens that make up this probability."),
-            rich_help_panel=_SAMPLING,
+            rich_help_panel=SAMPLING,
         ),
     ] = None
     top_k: Annotated[
         str | None,
-        typer.Option(metavar="N", help=N_("Choose among the N likeliest tokens."), rich_help_panel=_SAMPLING),
+        typer.Option(metavar="N", help=N_("Choose among the N likeliest tokens."), rich_help_panel=SAMPLING),
     ] = None
     min_p: Annotated[
         str | None,
         typer.Option(
             metavar="0-1",
             help=N_("Leave out tokens less likely than this share of the best."),
-            rich_help_panel=_SAMPLING,
+            rich_help_panel=SAMPLING,
         ),
     ] = None
     repeat_penalty: Annotated[
         str | None,
         typer.Option(
-            metavar="0.1-10", help=N_("Make recent tokens less likely; 1 is off."), rich_help_panel=_SAMPLING
+            metavar="0.1-10", help=N_("Make recent tokens less likely; 1 is off."), rich_help_panel=SAMPLING
         ),
     ] = None
     max_new_tokens: Annotated[
-        str | None, typer.Option(metavar="N", help=N_("Longest answer in tokens."), rich_help_panel=_SAMPLING)
+        str | None, typer.Option(metavar="N", help=N_("Longest answer in tokens."), rich_help_panel=SAMPLING)
     ] = None
     stop: Annotated[
         list[str] | None,
         typer.Option(
             metavar="TEXT",
             help=N_("End the answer before this text (repeatable)."),
-            rich_help_panel=_SAMPLING,
+            rich_help_panel=SAMPLING,
         ),
     ] = None
     seed: Annotated[
         str | None,
-        typer.Option(metavar="N", help=N_("Makes the answer repeatable."), rich_help_panel=_SAMPLING),
+        typer.Option(metavar="N", help=N_("Makes the answer repeatable."), rich_help_panel=SAMPLING),
     ] = None
 
 

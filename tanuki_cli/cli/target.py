@@ -55,6 +55,8 @@ def open_model(
     else:
         trusted = options.trust_remote_code or _trusts_code_of(target, context)
         engine = open_engine(target, context.settings, trust_remote_code=trusted, debug=context.debug)
+    for note in engine.notes:
+        context.console.note(note)
     return OpenedModel(
         engine=engine,
         reference=target.name if name == "auto" else name,

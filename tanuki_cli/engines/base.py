@@ -75,6 +75,10 @@ class Engine(Protocol):
     def context_length(self) -> int:
         """Tokens that prompt and answer share."""
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences for the user about how the model was opened, e.g. that it runs on fewer layers."""
+
     def plan(self, messages: Sequence[Message], options: SamplingOptions) -> PromptPlan:
         """What of ``messages`` would be sent, without running the model.
 
@@ -108,6 +112,10 @@ class TokenModel(Protocol):
     @property
     def context_length(self) -> int:
         """Tokens that prompt and answer share."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences for the user about how the model was loaded."""
 
     @property
     def cached_tokens(self) -> int:

@@ -35,6 +35,11 @@ class LocalEngine:
         """Tokens that prompt and answer share."""
         return self._model.context_length
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences for the user about how the model was loaded."""
+        return self._model.notes
+
     def plan(self, messages: Sequence[Message], options: SamplingOptions) -> PromptPlan:
         """What of ``messages`` is sent. Raises PromptTooLongError if the newest alone does not fit."""
         return self._plan(messages, options)[0]

@@ -81,7 +81,7 @@ def _from_file(remote_name: str, path: Path) -> str:
                 _("{path} holds API keys, but others can read it.").format(path=path),
                 hint=f"chmod 600 {path}",
             )
-        value = tomlkit.parse(path.read_text(encoding="utf-8-sig")).unwrap().get(remote_name, "")
+        table = tomlkit.parse(path.read_text(encoding="utf-8-sig")).unwrap()
     except FileNotFoundError:
         return ""
     except tomlkit.exceptions.ParseError as exc:
@@ -94,6 +94,8 @@ def _from_file(remote_name: str, path: Path) -> str:
         raise SettingsError(
             _("{path} cannot be read: {reason}").format(path=path, reason=reason), hint=_line_hint()
         ) from None
+    # Names of remotes are the same in any case.
+    value = {name.lower(): key for name, key in table.items()}.get(remote_name.lower(), "")
     if not isinstance(value, str):
         raise SettingsError(
             _("{path}: the key of {name} must be text in quotes.").format(path=path, name=remote_name),

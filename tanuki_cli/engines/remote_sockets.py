@@ -13,6 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import httpcore2
@@ -68,21 +69,14 @@ class _TcpStream(httpcore2.NetworkStream):
         sock.settimeout(POLL_S)
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._wait(
-            lambda: self._sock.recv(max_bytes), timeout, httpcore2.ReadTimeout, httpcore2.ReadError
-        )
+        receive = partial(self._sock.recv, max_bytes)
+        return self._wait(receive, timeout, httpcore2.ReadTimeout, httpcore2.ReadError)
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         view = memoryview(buffer)
         while view:
-            rest = view
-            sent = self._wait(
-                lambda: self._sock.send(rest),  # noqa: B023  # called before the next round
-                timeout,
-                httpcore2.WriteTimeout,
-                httpcore2.WriteError,
-            )
-            view = view[sent:]
+            send = partial(self._sock.send, view)
+            view = view[self._wait(send, timeout, httpcore2.WriteTimeout, httpcore2.WriteError) :]
 
     def close(self) -> None:
         self._sock.close()
@@ -138,7 +132,7 @@ class _TlsStream(httpcore2.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         try:
-            return self._pump(lambda: self._tls.read(max_bytes), timeout)
+            return self._pump(partial(self._tls.read, max_bytes), timeout)
         except ssl.SSLError as exc:
             raise httpcore2.ReadError(exc) from exc
 
@@ -146,8 +140,7 @@ class _TlsStream(httpcore2.NetworkStream):
         view = memoryview(buffer)
         try:
             while view:
-                rest = view
-                view = view[self._pump(lambda: self._tls.write(rest), timeout) :]  # noqa: B023  # called at once
+                view = view[self._pump(partial(self._tls.write, view), timeout) :]
         except ssl.SSLError as exc:
             raise httpcore2.WriteError(exc) from exc
 

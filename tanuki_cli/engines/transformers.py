@@ -94,6 +94,11 @@ class TransformersModel:
         return self._context_length
 
     @property
+    def notes(self) -> Sequence[str]:
+        """Nothing is noted: what does not fit is an error."""
+        return ()
+
+    @property
     def cached_tokens(self) -> int:
         """How many prompt ids of the newest :meth:`generate` were in the KV cache already."""
         return self._cached_tokens

@@ -229,7 +229,7 @@ def _load(connection: sqlite3.Connection, id_prefix: str) -> Conversation | None
 
 
 def _ambiguous(text: str, candidates: list[ConversationSummary]) -> AmbiguousIdError:
-    shown = _(", ").join(f"{one.id[:MIN_ID_DIGITS]} {one.title}".strip() for one in candidates[:3])
+    shown = " / ".join(f"{one.id[:MIN_ID_DIGITS]} {one.title}".strip() for one in candidates[:3])
     return AmbiguousIdError(
         _("{text!r} fits {count} conversations, for example: {candidates}").format(
             text=text, count=len(candidates), candidates=shown

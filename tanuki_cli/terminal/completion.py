@@ -8,7 +8,7 @@ from prompt_toolkit.document import Document
 from tanuki_cli.catalog import FAMILIES, PRACTICE_NAME, VARIANTS
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.i18n import LANGUAGES, _
-from tanuki_cli.settings import SPECS
+from tanuki_cli.setting_specs import SPECS
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.commands import COMMANDS, Completes, is_command
 from tanuki_cli.terminal.program_commands import SAMPLING_KEYS

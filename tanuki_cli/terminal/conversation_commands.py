@@ -130,7 +130,7 @@ def _excerpt(hit: SearchHit) -> str:
 def resume(chat: Chat, argument: str) -> None:
     """List the newest conversations, or go on with one."""
     if argument:
-        chat.start(chat.history.load(argument))
+        chat.start(chat.history.find(argument))
         chat.console.note(
             _("Going on with “{title}”, {count} messages.").format(
                 title=chat.conversation.title, count=len(chat.conversation.path_nodes())

@@ -7,16 +7,16 @@ from types import TracebackType
 from typing import Final
 
 import rich.progress
+import rich.progress_bar
+import rich.text
+from rich.console import RenderableType
 
 from tanuki_cli.hardware import format_bytes
 from tanuki_cli.hub import Progress
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.sanitize import sanitize
 
 _WINDOW_S: Final = 15.0
-_PLAIN_STEP: Final = 0.1
-_REDRAW_S: Final = 0.1
 
 
 class Speedometer:
@@ -47,20 +47,20 @@ class Speedometer:
 
 
 class DownloadProgress:
-    """Shows what a pull reports on stderr. Use as a context manager; pass :meth:`update` to the pull."""
+    """Shows what a pull reports on stderr. Use as a context manager; pass :meth:`update` to the pull.
+
+    On a terminal rich draws the newest state ten times a second, however often it is reported.
+    """
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._console = console
-        self._clock = clock
         self._speedometer = Speedometer(clock)
-        self._phase = ""
+        self._latest: Progress | None = None
         self._detail = ""
-        self._drawn_at = float("-inf")
-        self._told_share = 0.0
-        self._task: rich.progress.TaskID | None = None
-        self._bar = rich.progress.Progress(
-            rich.progress.TextColumn("{task.description}", markup=False),
-            rich.progress.BarColumn(bar_width=None),
+        self._told_tenths = 0
+        self._live = rich.progress.Progress(
+            _Column(self._draw_text),
+            _Column(self._draw_bar),
             console=console.err,
             expand=True,
             transient=True,
@@ -68,64 +68,60 @@ class DownloadProgress:
         )
 
     def __enter__(self) -> "DownloadProgress":
-        self._bar.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._live.stop()
 
     @property
     def shown(self) -> bool:
         """Whether there was anything to do."""
-        return self._phase != ""
+        return self._latest is not None
 
     def update(self, progress: Progress) -> None:
-        """Show ``progress``; called for every block that arrives."""
+        """Show ``progress``; may be called for every block that arrives."""
         if progress.phase == "waiting":
             if progress.detail != self._detail:
                 self._console.note(progress.detail)
             self._detail = progress.detail
             return
         self._detail = ""
-        if progress.phase != self._phase:
+        if self._latest is None or self._latest.phase != progress.phase:
             self._begin(progress)
-        finished = progress.files_done == progress.files_total
-        if self._clock() - self._drawn_at < _REDRAW_S and not finished:
-            return
-        self._drawn_at = self._clock()
-        received = progress.bytes_received if progress.phase == "downloading" else progress.bytes_done
-        self._speedometer.add(received)
-        if self._bar.disable:
+        self._latest = progress
+        if self._live.disable:
             self._tell(progress)
-        elif self._task is not None:
-            self._bar.update(
-                self._task,
-                description=self._describe(progress),
-                completed=progress.bytes_done,
-                total=max(progress.bytes_total, 1),
-            )
 
     def _begin(self, progress: Progress) -> None:
-        self._phase = progress.phase
         self._speedometer.reset()
-        self._drawn_at = float("-inf")
-        self._told_share = 0.0
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = self._bar.add_task("")
+        self._told_tenths = 0
+        if not self._live.tasks:
+            self._live.add_task("")
         sentence = _("Checking {size}.") if progress.phase == "checking" else _("Downloading {size}.")
         self._console.note(sentence.format(size=format_bytes(progress.bytes_total)))
 
     def _tell(self, progress: Progress) -> None:
+        """A plain line for every tenth."""
         share = progress.bytes_done / max(progress.bytes_total, 1)
-        if share >= self._told_share + _PLAIN_STEP:
-            self._told_share = share - share % _PLAIN_STEP
+        if int(share * 10) > self._told_tenths:
+            self._told_tenths = int(share * 10)
             self._console.note(f"{share:.0%}  {self._describe(progress)}")
+
+    def _draw_text(self) -> rich.text.Text:
+        return rich.text.Text(self._describe(self._latest) if self._latest else "", no_wrap=True)
+
+    def _draw_bar(self) -> rich.progress_bar.ProgressBar:
+        total, done = (self._latest.bytes_total, self._latest.bytes_done) if self._latest else (1, 0)
+        return rich.progress_bar.ProgressBar(total=max(total, 1), completed=done)
 
     def _describe(self, progress: Progress) -> str:
         """E.g. ``2/5 · 1.2 GB/4.5 GB · 35.0 MB/s · 1:35``: files, bytes, speed, time left."""
+        self._speedometer.add(
+            progress.bytes_received if progress.phase == "downloading" else progress.bytes_done
+        )
         parts = [
             f"{min(progress.files_done + 1, progress.files_total)}/{progress.files_total}",
             f"{format_bytes(progress.bytes_done)}/{format_bytes(progress.bytes_total)}",
@@ -134,7 +130,19 @@ class DownloadProgress:
         if speed is not None:
             parts.append(f"{format_bytes(speed)}/s")
             parts.append(_format_time((progress.bytes_total - progress.bytes_done) / speed))
-        return sanitize(" · ".join(parts))
+        return " · ".join(parts)
+
+
+class _Column(rich.progress.ProgressColumn):
+    """A column that asks for its content when it is drawn."""
+
+    def __init__(self, draw: Callable[[], RenderableType]) -> None:
+        super().__init__()
+        self._draw = draw
+
+    def render(self, task: rich.progress.Task) -> RenderableType:
+        """The content now."""
+        return self._draw()
 
 
 def _format_time(seconds: float) -> str:

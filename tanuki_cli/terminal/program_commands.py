@@ -14,7 +14,7 @@ from tanuki_cli.i18n import LANGUAGES, _, activate, active_language
 from tanuki_cli.practice import suggestions
 from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers
 from tanuki_cli.sampling import SamplingOptions
-from tanuki_cli.settings import find_spec, parse_value
+from tanuki_cli.setting_specs import find_spec, parse_value
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.clipboard import copy_text, read_clipboard
 from tanuki_cli.terminal.sanitize import sanitize

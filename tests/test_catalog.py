@@ -1,0 +1,215 @@
+"""Model references, the catalog, and which variant is recommended where."""
+
+import re
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tanuki_cli.catalog import (
+    TANUKI_8B,
+    TANUKI_8X8B,
+    VARIANT_BY_NAME,
+    VARIANTS,
+    AutoReference,
+    FamilyReference,
+    HubReference,
+    PathReference,
+    PracticeReference,
+    Reference,
+    RemoteModel,
+    best_installed,
+    estimate_variant,
+    fit,
+    parse_reference,
+    recommend,
+    reference_names,
+)
+from tanuki_cli.errors import InputError, ModelError
+from tanuki_cli.hardware import Engines, Gpu, Machine
+
+GB = 10**9
+ALL = Engines(llama_cpp=True, llama_cpp_gpu=True, transformers=True, quantized=True)
+PLAIN = Engines(llama_cpp=True, llama_cpp_gpu=False, transformers=False, quantized=False)
+
+
+def machine(*, ram_gb: float, vram_gb: float = 0) -> Machine:
+    """All of its memory is free; a GPU holds back the tenth that drivers and screens take."""
+    free = round(vram_gb * GB * 0.98)
+    gpus = (Gpu(name="GPU", total_bytes=round(vram_gb * GB), free_bytes=free),) if vram_gb else ()
+    ram = round(ram_gb * GB)
+    return Machine(ram_bytes=ram, available_ram_bytes=ram, physical_cores=4, gpus=gpus)
+
+
+@pytest.mark.parametrize(
+    ("text", "reference"),
+    [
+        ("auto", AutoReference()),
+        ("", AutoReference()),
+        ("MAME", PracticeReference()),
+        ("tanuki-8b", FamilyReference(TANUKI_8B)),
+        ("Tanuki-8x8B", FamilyReference(TANUKI_8X8B)),
+        ("tanuki-8b:Q4_K_M", VARIANT_BY_NAME["tanuki-8b:q4_k_m"]),
+        (" tanuki-8b:gptq-8bit ", VARIANT_BY_NAME["tanuki-8b:gptq-8bit"]),
+        ("./モデル", PathReference(Path("./モデル"))),
+        ("~/x", PathReference(Path("~/x"))),
+        ("model.gguf", PathReference(Path("model.gguf"))),
+        ("/abs/dir", PathReference(Path("/abs/dir"))),
+        ("hf:Owner/Repo", HubReference("Owner/Repo")),
+        ("hf:owner/repo/sub/File.gguf", HubReference("owner/repo", "sub/File.gguf")),
+        ("http://h:8000/v1", RemoteModel(name="http://h:8000/v1", base_url="http://h:8000/v1")),
+        (
+            "https://h/v1/#served",
+            RemoteModel(name="https://h/v1/#served", base_url="https://h/v1", served_name="served"),
+        ),
+        ("Lab", RemoteModel(name="Lab", base_url="http://lab:1/v1", served_name="big")),
+    ],
+)
+def test_references(text: str, reference: Reference) -> None:
+    assert parse_reference(text, [("lab", "http://lab:1/v1#big")]) == reference
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("tanuki-8b:q4_km", "tanuki-8b:q4_k_m"),
+        ("tanuki8b", "tanuki-8b"),
+        ("mamo", "mame"),
+        ("labb", "lab"),
+        ("tanuki-8b:gptq4bit", "tanuki-8b:gptq-4bit"),
+    ],
+)
+def test_unknown_names_suggest_the_nearest(text: str, near: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        parse_reference(text, [("lab", "http://lab:1/v1")])
+    assert f"mean {near}?" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hf:",
+        "hf:owner",
+        "hf:../etc",
+        "hf:a/..",
+        "hf:a/b/../c.gguf",
+        "hf:a/b//c.gguf",
+        "hf:a/b/c.txt",
+        "hf:a/b\\c",
+    ],
+)
+def test_hub_names_stay_inside_the_hub(text: str) -> None:
+    with pytest.raises(ModelError):
+        parse_reference(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://", "https:///v1", "http://#name", "http://[x/v1", "http://h:99999/v1", "http://h:x/v1"]
+)
+def test_addresses_without_a_host(text: str) -> None:
+    with pytest.raises(InputError):
+        parse_reference(text)
+
+
+@given(st.text())
+def test_any_text_is_a_reference_or_a_told_error(text: str) -> None:
+    with suppress(ModelError, InputError):
+        parse_reference(text)
+
+
+def test_names_are_references() -> None:
+    remotes = [("lab", "http://lab:1/v1")]
+    names = reference_names(remotes)
+    assert len(set(names)) == len(names)
+    for name in names:
+        parse_reference(name, remotes)
+
+
+def test_catalog_has_every_published_row() -> None:
+    assert len(VARIANTS) == len(VARIANT_BY_NAME) == 2 * (4 + 24)
+    for variant in VARIANTS:
+        title = variant.family.title
+        if variant.format == "gguf":
+            assert variant.repository == f"team-hatakeyama-phase2/{title}-GGUF"
+            assert variant.filename == f"{title}-{variant.tag.upper()}.gguf"
+        else:
+            assert re.search("full|awq|gptq", variant.tag)
+        assert variant.refused == (variant.family is TANUKI_8X8B and variant.format == "gguf")
+
+
+@pytest.mark.parametrize(
+    ("name", "gigabytes"), [("q4_k_s", 4.3), ("q6_k", 6.2), ("gptq-8bit", 8.22), ("q4_k_m", 4.51)]
+)
+def test_sizes_are_near_the_known_ones(name: str, gigabytes: float) -> None:
+    size = VARIANT_BY_NAME[f"tanuki-8b:{name}"].approximate_bytes
+    assert size == pytest.approx(gigabytes * GB, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("ram_gb", "vram_gb", "engines", "name"),
+    [
+        (64, 48, ALL, "full"),
+        (64, 24, ALL, "full"),
+        (64, 24, replace(ALL, transformers=False, quantized=False), "q8_0"),
+        (32, 16, ALL, "q8_0"),
+        (32, 8, ALL, "q6_k"),
+        (32, 8, replace(ALL, llama_cpp_gpu=False), "awq"),
+        (32, 12, replace(ALL, llama_cpp_gpu=False), "gptq-8bit"),
+        (32, 24, PLAIN, "q4_k_m"),
+        (16, 4, ALL, "q4_k_m"),
+        (8, 0, PLAIN, "q4_k_m"),
+        (5, 0, PLAIN, "q3_k_m"),
+        (4, 0, PLAIN, "q2_k"),
+        (2, 0, PLAIN, None),
+        (64, 0, replace(PLAIN, llama_cpp=False), None),
+    ],
+)
+def test_recommendation(ram_gb: float, vram_gb: float, engines: Engines, name: str | None) -> None:
+    choice = recommend(machine(ram_gb=ram_gb, vram_gb=vram_gb), engines, context_length=4096)
+    assert (choice.variant.tag if choice.variant else None) == name
+    assert "GB" in choice.reason
+    if choice.fit is not None:
+        assert choice.fit.runs
+        assert choice.fit.need_bytes <= choice.fit.free_bytes
+
+
+def test_a_longer_context_can_change_the_choice() -> None:
+    small = machine(ram_gb=5.5)
+    short = recommend(small, PLAIN, context_length=4096).variant
+    long = recommend(small, PLAIN, context_length=8192).variant
+    assert short is not None
+    assert long is not None
+    assert (short.tag, long.tag) == ("q4_k_m", "q4_k_s") or long.approximate_bytes < short.approximate_bytes
+
+
+def test_refused_variants_run_nowhere() -> None:
+    giant = machine(ram_gb=1000, vram_gb=1000)
+    for variant in VARIANTS:
+        place = fit(variant, giant, ALL, context_length=4096)
+        assert place.runs is not variant.refused
+
+
+def test_best_installed_prefers_what_fits() -> None:
+    q8, q4, q2, full = (VARIANT_BY_NAME[f"tanuki-8b:{tag}"] for tag in ("q8_0", "q4_k_m", "q2_k", "full"))
+
+    def best(*installed: object, ram_gb: float, vram_gb: float = 0) -> object:
+        chosen = [variant for variant in (q8, q4, q2, full) if variant in installed]
+        return best_installed(chosen, machine(ram_gb=ram_gb, vram_gb=vram_gb), ALL, context_length=4096)
+
+    assert best(ram_gb=16) is None
+    assert best(q8, q4, q2, ram_gb=16) is q4
+    assert best(q8, q2, ram_gb=16) is q2
+    assert best(q8, q4, ram_gb=16, vram_gb=16) is q8
+    assert best(q8, q4, q2, ram_gb=4) is q2
+    assert best(q8, q4, ram_gb=1) is q4
+    assert best_installed([full], machine(ram_gb=64), PLAIN, context_length=4096) is None
+
+
+def test_context_beyond_the_model_costs_nothing_more() -> None:
+    variant = VARIANT_BY_NAME["tanuki-8b:q4_k_m"]
+    longest = estimate_variant(variant, context_length=8192)
+    assert longest.kv_cache == 8192 * 128 * 1024
+    assert estimate_variant(variant, context_length=100_000) == longest

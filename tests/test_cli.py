@@ -1,0 +1,159 @@
+"""The command line around the commands: version, help in two languages, its errors, first use."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tanuki_cli import __version__
+from tests.program import Terminal, environment, run
+
+COMMANDS = ("chat", "ask", "pull", "models", "rm", "history", "config", "doctor", "bench")
+JAPANESE = re.compile("[ぁ-んァ-ン一-龠]")
+
+
+def test_version(tmp_path: Path) -> None:
+    done = run(tmp_path, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"tanuki {__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_help_lists_every_command(tmp_path: Path, arguments: list[str]) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} ", done.stdout, re.MULTILINE)
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_begins_with_what_it_does_and_examples(tmp_path: Path, command: str) -> None:
+    english = run(tmp_path, command, "--help")
+    japanese = run(tmp_path, command, "--help", env={"LANG": "ja_JP.UTF-8"})
+    assert english.returncode == japanese.returncode == 0, english.stderr
+    assert f"  tanuki {command}" in english.stdout.split("Usage:")[0]
+    assert not JAPANESE.search(re.sub(r"^  .*$", "", english.stdout, flags=re.MULTILINE))
+    # Every description is translated: outside names and examples nothing is left in English.
+    descriptions = re.findall(r"^  -.*?  (\S.*)$", japanese.stdout, re.MULTILINE)
+    assert descriptions
+    assert all(JAPANESE.search(text) for text in descriptions), descriptions
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "80"])
+def test_help_fits_the_window(tmp_path: Path, columns: str) -> None:
+    from wcwidth import wcswidth
+
+    done = run(tmp_path, "models", "--help", "--lang", "ja", env={"COLUMNS": columns})
+    examples_apart = [
+        line for line in done.stdout.splitlines() if "tanuki " not in line and "  -" not in line
+    ]
+    assert all(wcswidth(line) <= int(columns) for line in examples_apart)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["cat"], "tanuki chat"),
+        (["hstory"], "tanuki history"),
+        (["xyzzy"], "tanuki --help"),
+        (["chat", "--modle", "mame"], "--model"),
+        (["models", "extra"], "extra"),
+        (["rm"], "MODEL"),
+    ],
+)
+def test_misspelled_command_lines_say_what_was_meant(
+    tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("Error: ")
+
+
+def test_every_language_choice(tmp_path: Path) -> None:
+    for env, expected in [
+        ({"LANG": "ja_JP.UTF-8"}, "使い方"),
+        ({"LANG": "ja_JP.UTF-8", "LC_ALL": "C"}, "Usage"),
+        ({"LANG": "C", "LC_MESSAGES": "ja_JP.UTF-8"}, "使い方"),
+        ({"LANG": "ja_JP.UTF-8", "TANUKI_LANG": "en"}, "Usage"),
+        ({"LANG": "fr_FR.UTF-8"}, "Usage"),
+    ]:
+        assert expected in run(tmp_path, "--help", env=env).stdout
+    assert "Usage" in run(tmp_path, "--lang", "en", "--help", env={"LANG": "ja_JP.UTF-8"}).stdout
+    assert "使い方" in run(tmp_path, "ask", "--help", "--lang=ja").stdout
+
+
+def test_broken_config_is_named_with_line_and_column(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "config.toml").write_text("temperature = 0.5\ntop_p = = 1\n", encoding="utf-8")
+    done = run(tmp_path, "ask", "-m", "mame", "x")
+    assert done.returncode == 3
+    assert "config.toml" in done.stderr
+    assert "line 2" in done.stderr
+
+
+def test_precedence_of_settings(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "config.toml").write_text("max_new_tokens = 0\n", encoding="utf-8")
+    assert run(tmp_path, "ask", "-m", "mame", "x").returncode == 3
+    (config / "config.toml").write_text("max_new_tokens = 9999999\n", encoding="utf-8")
+    assert "max_new_tokens" in run(tmp_path, "ask", "-m", "mame", "x").stderr
+    (config / "config.toml").write_text("model = 'mame'\n", encoding="utf-8")
+    assert run(tmp_path, "ask", "こんにちは").returncode == 0
+    assert run(tmp_path, "ask", "こんにちは", env={"TANUKI_MODEL": "no-such"}).returncode == 4
+    assert run(tmp_path, "ask", "-m", "mame", "こんにちは", env={"TANUKI_MODEL": "no-such"}).returncode == 0
+
+
+def test_first_use_asks_before_it_downloads(tmp_path: Path) -> None:
+    with Terminal(tmp_path, ["chat"], env={"HF_ENDPOINT": "http://127.0.0.1:9"}) as terminal:
+        terminal.wait_for("[Y/n]")
+        assert "tanuki-8b:" in terminal.text
+        assert "GB" in terminal.text
+        terminal.type("n\r")
+        assert terminal.wait_for_exit() == 4
+        assert "mame" in terminal.text
+
+
+def test_no_network_at_the_first_download_is_one_sentence(tmp_path: Path) -> None:
+    env = {"HF_ENDPOINT": "http://127.0.0.1:9", "TANUKI_LANG": "ja"}
+    done = run(tmp_path, "ask", "-m", "tanuki-8b:iq1_s", "--yes", "こんにちは", env=env)
+    assert done.returncode == 5
+    assert "エラー: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_colours(tmp_path: Path) -> None:
+    assert "\x1b[" in run(tmp_path, "ask", env={"FORCE_COLOR": "1"}).stderr
+    assert "\x1b[" not in run(tmp_path, "ask", env={"FORCE_COLOR": "1", "NO_COLOR": "1"}).stderr
+    assert "\x1b[" not in run(tmp_path, "ask", "--no-color", env={"CLICOLOR_FORCE": "1"}).stderr
+    with Terminal(tmp_path, ["ask"], env={"TERM": "dumb"}) as terminal:
+        assert terminal.wait_for_exit() == 2
+        assert b"\x1b" not in terminal.raw
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    assert "Traceback" in run(tmp_path, "ask", "-m", "no-such-model", "--debug", "x").stderr
+
+
+def test_completion_script(tmp_path: Path) -> None:
+    done = run(
+        tmp_path, env={"_TANUKI_COMPLETE": "complete_bash", "COMP_WORDS": "tanuki mo", "COMP_CWORD": "1"}
+    )
+    assert done.stdout.split() == ["models"]
+
+
+def test_python_m_is_the_same(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tanuki_cli", "--version"],
+        capture_output=True,
+        text=True,
+        env=environment(tmp_path),
+        check=True,
+    )
+    assert done.stdout == f"tanuki {__version__}\n"
