@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 import psutil
 
-KvType = Literal["f16", "q8_0"]
+KvType = Literal["f32", "f16", "q8_0"]
 
 _CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 _CPU_ROOT: Final = Path("/sys/devices/system/cpu")
@@ -70,7 +70,7 @@ class Engines:
 
 
 # A q8_0 block is 32 one-byte numbers and a two-byte scale.
-_KV_BYTES: Final[Mapping[KvType, float]] = {"f16": 2.0, "q8_0": 34 / 32}
+KV_BYTES: Final[Mapping[KvType, float]] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
 # Python with the libraries, and the tokenizer; measured as peak memory without weights.
 PROCESS_BYTES: Final = 80_000_000
 TOKENIZER_BYTES_PER_PIECE: Final = 900
@@ -97,7 +97,7 @@ def estimate_memory(
     again). The compute buffer holds float32 activations and the logits of one micro-batch; without
     flash attention also its attention scores.
     """
-    kv_cache = round(2 * n_layers * n_kv_heads * head_dim * context_length * _KV_BYTES[kv_type])
+    kv_cache = round(2 * n_layers * n_kv_heads * head_dim * context_length * KV_BYTES[kv_type])
     per_token = vocab_size + hidden_size
     if not flash_attention:
         per_token = max(per_token, n_heads * context_length + hidden_size)

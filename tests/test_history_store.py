@@ -43,7 +43,7 @@ def ask(conversation: Conversation, question: str, answer: str) -> Node:
 
 
 def talk(question: str, **fields: str) -> Conversation:
-    conversation = Conversation(**fields)
+    conversation = replace(Conversation(), **fields)  # type: ignore[arg-type]
     ask(conversation, question, "答え")
     return conversation
 

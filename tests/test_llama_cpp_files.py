@@ -99,11 +99,12 @@ def test_negative_epsilon_is_refused(tmp_path: Path, tiny: Path) -> None:
     assert "epsilon" in refusal(path).message
 
 
-def test_a_piece_that_is_there_twice_is_refused(tmp_path: Path, tiny: Path) -> None:
+@pytest.mark.parametrize("other", [b"<0x42>", b"<\0x41>"], ids=["twice", "NUL"])
+def test_pieces_that_are_the_same_are_refused(tmp_path: Path, tiny: Path, other: bytes) -> None:
     content = tiny.read_bytes()
     assert content.count(b"<0x41>") == content.count(b"<0x42>") == 1
     path = tmp_path / "twice.gguf"
-    path.write_bytes(content.replace(b"<0x41>", b"<0x42>"))
+    path.write_bytes(content.replace(b"<0x41>", other))
     assert "damaged" in refusal(path).message
 
 

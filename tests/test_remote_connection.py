@@ -105,6 +105,32 @@ def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -
         assert proxy.requests[0].path == "http://tanuki.example/v1/chat/completions"
 
 
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("socks5://127.0.0.1:9", "needs the package socksio"),
+        ("what://user:secret@127.0.0.1:9", "address of the proxy"),
+        ("http://user:secret@127.0.0.1:port", "address of the proxy"),
+        ("http://user:secret@127.0.0.1:9", "The proxy does not let the request through: nothing listens"),
+    ],
+)
+def test_proxies_that_cannot_be_used(address: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", address)
+    monkeypatch.setattr("tanuki_cli.engines.remote_transport.find_spec", lambda name: None)
+    error = refusal("http://tanuki.example/v1")
+    assert reason in error.message
+    assert error.hint
+    assert "secret" not in "".join(traceback.format_exception(error))
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70, "-", "no.invalid"])
+def test_hosts_that_are_none(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+    assert "no machine has this name" in refusal(f"http://{host}/v1").message
+
+
 def test_this_machine_is_reached_without_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")

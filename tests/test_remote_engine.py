@@ -225,6 +225,14 @@ def test_text_only_servers_get_the_messages(kind: Kind, shown: str, small_tokeni
     assert last.usage == Usage(prompt_tokens=9, completion_tokens=3, cached_tokens=4)
 
 
+def test_text_that_utf8_cannot_hold_is_sent_all_the_same() -> None:
+    with ChatServer(chat_answer("x")) as server, closing(open_engine(server)) as engine:
+        list(engine.stream([Message("user", "a\udcffb😊")], OPTIONS))
+        assert server.requests[0].body["messages"] == [
+            {"role": "user", "content": "a\N{REPLACEMENT CHARACTER}b😊"}
+        ]
+
+
 @pytest.mark.parametrize("size", [1, 2, 7])
 def test_an_answer_may_arrive_in_any_pieces(size: int) -> None:
     whole = b"\xef\xbb\xbf: ping\r\n\r\n" + b"".join(chat_answer("狸は", "😊\u2028", "かわいい"))

@@ -68,7 +68,10 @@ def test_a_growing_answer_is_on_disk_within_a_second(store: HistoryStore) -> Non
     def later() -> None:
         now[0] += 0.6
 
-    script: Script = ["1", later, "2", later, "3", lambda: seen.append(contents(store, store.list()[0].id)), "4"]
+    def look() -> None:
+        seen.append(contents(store, store.list()[0].id))
+
+    script: Script = ["1", later, "2", later, "3", look, "4"]
     chat = session(ScriptedEngine(script), store, clock=lambda: now[0])
     say(chat, "数えて")
     assert seen == [["数えて", "123"]]

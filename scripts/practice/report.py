@@ -3,9 +3,13 @@
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import evaluate as ask
 from .lessons import read_lessons
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 REPORT = Path(__file__).parent / "REPORT.md"
 
@@ -17,7 +21,7 @@ def evaluate(
     lessons = read_lessons()
     asker = ask.Asker(out / "mame-q8_0.gguf", out / "tokenizer.json", threads=threads)
     started = time.monotonic()
-    measures = {
+    measures: "dict[str, Callable[[], ask.Score]]" = {
         "Suggested questions": lambda: ask.suggested(asker, lessons),
         "Trained phrasings of facts": lambda: ask.trained(asker, lessons, limit=limit),
         "Trained unknown questions": lambda: ask.unknown(asker, lessons, limit=limit),

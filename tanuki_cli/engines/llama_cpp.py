@@ -74,7 +74,7 @@ def _context_length(settings: Settings, facts: ModelFacts) -> int:
 
 
 def _plan(settings: Settings, facts: ModelFacts, context_length: int) -> _Plan:
-    kv_type = cast("KvType", settings.kv_type)
+    kv_type = _kv_type(settings, facts)
     gpus = tuple(llama_native.gpus())
     notes: tuple[str, ...] = ()
     if not gpus:
@@ -92,6 +92,17 @@ def _plan(settings: Settings, facts: ModelFacts, context_length: int) -> _Plan:
             n_batch=N_BATCH,
         )
     return _Plan(context_length=context_length, kv_type=kv_type, gpu_layers=layers, gpus=gpus, notes=notes)
+
+
+def _kv_type(settings: Settings, facts: ModelFacts) -> KvType:
+    """As set; but float32 weights, which are there to be exact, get a float32 cache.
+
+    With flash attention off as well, the logits then differ from float64 by 1e-5 at most; a float16
+    cache, or flash attention (which works in float16 whatever the cache is), makes it 1e-2.
+    """
+    if facts.full_precision and settings.kv_type == "f16":
+        return "f32"
+    return cast("KvType", settings.kv_type)
 
 
 def _check_memory(model: LocalModel, facts: ModelFacts, plan: _Plan) -> None:
@@ -163,6 +174,7 @@ def _load_native(
         n_threads=threads,
         n_threads_batch=threads,
         kv_type=plan.kv_type,
+        flash_attention=plan.kv_type != "f32",
     )
     try:
         return weights, Context(weights, params)

@@ -1,5 +1,6 @@
 """What must be known of a GGUF model before it is loaded, and which models are refused."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,7 +20,8 @@ class ModelFacts:
     ``n_vocab`` counts the rows of the embedding, ``n_ctx_train`` the positions it was made for;
     ``head_dim`` is one head's width in the KV cache. Sizes are bytes in the file: ``layer_bytes``
     one entry per layer, ``output_bytes`` the output matrix and norm, ``embedding_bytes`` the input
-    embedding. Where input and output share one matrix, both name its size.
+    embedding. Where input and output share one matrix, both name its size. ``full_precision`` files
+    hold float32 weights.
     """
 
     architecture: str
@@ -37,6 +39,7 @@ class ModelFacts:
     embedding_bytes: int
     output_bytes: int
     file_bytes: int
+    full_precision: bool
 
 
 def model_facts(gguf: GgufFile) -> ModelFacts:
@@ -59,7 +62,7 @@ def model_facts(gguf: GgufFile) -> ModelFacts:
     # llama.cpp asserts most of this, which would stop the whole process.
     consistent = (
         shapes.get(_EMBEDDING) == (n_embd, n_vocab)
-        and (not isinstance(tokens, list) or len(tokens) == len(set(tokens)) == n_vocab)
+        and (not isinstance(tokens, list) or _are_pieces(tokens, n_vocab))
         and n_embd % n_head == 0
         and numbers.positive("llama.attention.value_length", head_dim) == head_dim
         and numbers.positive("llama.rope.dimension_count", head_dim) == head_dim
@@ -85,6 +88,7 @@ def model_facts(gguf: GgufFile) -> ModelFacts:
         embedding_bytes=embedding_bytes,
         output_bytes=output_bytes,
         file_bytes=sum(tensor.nbytes for tensor in gguf.tensors),
+        full_precision=gguf.metadata.get("general.file_type") == 0,
     )
 
 
@@ -131,6 +135,11 @@ def _part_sizes(gguf: GgufFile, n_layer: int) -> tuple[tuple[int, ...], int, int
             output += tensor.nbytes
     tied = not any(tensor.name == "output.weight" for tensor in gguf.tensors)
     return tuple(layers), embedding, output + (embedding if tied else 0)
+
+
+def _are_pieces(tokens: Sequence[object], count: int) -> bool:
+    """All there and all different, also for C, to which a NUL ends a text."""
+    return len(tokens) == len(set(tokens)) == count and not any("\0" in str(token) for token in tokens)
 
 
 def _as_int(value: GgufValue | None) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tanuki_cli.engines.llama_facts import ModelFacts
-from tanuki_cli.hardware import KvType, MemoryEstimate, estimate_memory
+from tanuki_cli.hardware import KV_BYTES, KvType, MemoryEstimate, estimate_memory
 
 GPU_RESERVE_BYTES: Final = 600_000_000
 """Left free on every GPU: the driver's own context, scratch memory, and the screen."""
@@ -52,6 +52,7 @@ def forecast(
         context_length=context_length,
         kv_type=kv_type,
         n_ubatch=n_batch,
+        flash_attention=kv_type != "f32",
     )
     per_layer = kv_bytes_per_layer(facts, context_length=context_length, kv_type=kv_type)
     compute = estimate.compute if gpu_layers else 0
@@ -60,8 +61,7 @@ def forecast(
 
 def kv_bytes_per_layer(facts: ModelFacts, *, context_length: int, kv_type: KvType) -> int:
     """Bytes of keys and values of one layer for the whole context."""
-    bytes_per_number = {"f16": 2.0, "q8_0": 34 / 32}[kv_type]
-    return round(2 * facts.n_kv_head * facts.head_dim * context_length * bytes_per_number)
+    return round(2 * facts.n_kv_head * facts.head_dim * context_length * KV_BYTES[kv_type])
 
 
 def gpu_layers_that_fit(

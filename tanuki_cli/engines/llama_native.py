@@ -10,12 +10,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from llama_cpp import llama_cpp as native
 
-KvType = Literal["f16", "q8_0"]
-_GGML_TYPES: Final[dict[KvType, int]] = {"f16": 1, "q8_0": 8}
+from tanuki_cli.hardware import KvType
+
+_GGML_TYPES: Final[dict[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
 _FLASH_ATTENTION_ON: Final = 1
 _LOG_WARN, _LOG_ERROR, _LOG_CONTINUE = 3, 4, 5
 _MAX_ERRORS: Final = 8

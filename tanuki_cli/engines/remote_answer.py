@@ -46,7 +46,8 @@ class RemoteAnswer:
                     continue  # only the counts are still wanted
                 safe = matcher.feed(text)
                 if safe:
-                    yield Chunk(text=safe, token_count=self._count - counted)
+                    # A server may count fewer tokens than it sent pieces.
+                    yield Chunk(text=safe, token_count=max(0, self._count - counted))
                     counted = self._count
                 if matcher.stopped:
                     self._over = True
@@ -54,7 +55,7 @@ class RemoteAnswer:
         except RemoteError as error:
             failure = error
         if rest := matcher.flush():
-            yield Chunk(text=rest, token_count=self._count - counted)
+            yield Chunk(text=rest, token_count=max(0, self._count - counted))
         if failure is not None:
             raise failure
 

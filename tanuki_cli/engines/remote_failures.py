@@ -14,6 +14,7 @@ import httpcore2
 import httpx2
 
 from tanuki_cli.engines.remote_credentials import ApiKey
+from tanuki_cli.engines.remote_transport import proxy_hint
 from tanuki_cli.errors import RemoteError
 from tanuki_cli.i18n import _
 
@@ -63,10 +64,11 @@ class RequestFailed(RemoteError):
 class Failures:
     """Makes the failures of requests to one server."""
 
-    def __init__(self, *, host: str, base_url: str, api_key: ApiKey | None) -> None:
+    def __init__(self, *, host: str, base_url: str, api_key: ApiKey | None, proxied: bool) -> None:
         self.host = host
         self._base_url = base_url
         self._api_key = api_key
+        self._proxied = proxied
 
     def cut(self) -> RequestFailed:
         """The failure for a stream that ended before the answer did."""
@@ -107,7 +109,7 @@ class Failures:
         """The failure for a proxy that does not let the request through."""
         return RequestFailed(
             _("The proxy does not let the request through: {reason}").format(reason=self._clean(reason)),
-            hint=_("Check HTTP_PROXY and HTTPS_PROXY, or add the host to NO_PROXY."),
+            hint=proxy_hint(),
         )
 
     def connecting(self, exc: httpcore2.ConnectError) -> RequestFailed:
@@ -136,6 +138,8 @@ class Failures:
 
     def unreachable(self, reason: str, *, retryable: bool) -> RequestFailed:
         """The failure for a server that could not be reached."""
+        if self._proxied:
+            return self.proxy_refused(reason)
         return RequestFailed(
             _("{host} cannot be reached: {reason}").format(host=self.host, reason=reason),
             hint=_("Is the server running there? curl {url}").format(url=f"{self._base_url}/models"),

@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import httpx2
 from tanuki_cli.engines.remote_credentials import ApiKey
 from tanuki_cli.engines.remote_failures import Failures, JsonObject
 from tanuki_cli.engines.remote_sockets import CancelFlag
-from tanuki_cli.engines.remote_transport import LOOPBACK, CancellableTransport
+from tanuki_cli.engines.remote_transport import LOOPBACK, CancellableTransport, find_proxy
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
 
@@ -73,12 +74,20 @@ class RemoteConnection:
         self.root = self.base_url.removesuffix("/v1")
         self.host = urlsplit(self.base_url).netloc
         self._has_key = api_key is not None
-        self.failures = Failures(host=self.host, base_url=self.base_url, api_key=api_key)
+        proxy = find_proxy(self._url)
+        self.failures = Failures(
+            host=self.host, base_url=self.base_url, api_key=api_key, proxied=proxy is not None
+        )
         self._timeouts = timeouts
-        headers = {"User-Agent": "tanuki", "Accept-Encoding": "identity"}
+        headers = {
+            "User-Agent": "tanuki",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+        }
         if api_key is not None:
             headers["Authorization"] = f"Bearer {api_key.value}"
-        self._client = httpx2.Client(transport=CancellableTransport(self._url, flag), headers=headers)
+        transport = CancellableTransport(tls=self._url.scheme == "https", proxy=proxy, flag=flag)
+        self._client = httpx2.Client(transport=transport, headers=headers)
 
     @property
     def sends_key_in_the_clear(self) -> bool:
@@ -91,11 +100,11 @@ class RemoteConnection:
 
     def get(self, url: str) -> JsonObject:
         """The JSON object at ``url``. Raises RequestFailed."""
-        return self._small("GET", url, None)
+        return self._small("GET", url, b"")
 
     def post(self, url: str, body: JsonObject) -> JsonObject:
         """The JSON object that answers ``body``. Raises RequestFailed."""
-        return self._small("POST", url, body)
+        return self._small("POST", url, _encode(body))
 
     def events(self, url: str, body: JsonObject) -> Generator[JsonObject, None, None]:
         """The JSON objects of a stream of server-sent events, up to :data:`END` or its end.
@@ -105,7 +114,7 @@ class RemoteConnection:
         timeout = self._timeout(self._timeouts.silence)
         with (
             self._translated(self._timeouts.silence),
-            self._client.stream("POST", url, json=body, timeout=timeout) as response,
+            self._client.stream("POST", url, content=_encode(body), timeout=timeout) as response,
         ):
             self._check(response)
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -125,11 +134,11 @@ class RemoteConnection:
                 if event.data:
                     yield self._object(event.data)
 
-    def _small(self, method: str, url: str, body: JsonObject | None) -> JsonObject:
+    def _small(self, method: str, url: str, content: bytes) -> JsonObject:
         timeout = self._timeout(self._timeouts.probe)
         with (
             self._translated(self._timeouts.probe),
-            self._client.stream(method, url, json=body, timeout=timeout) as response,
+            self._client.stream(method, url, content=content, timeout=timeout) as response,
         ):
             self._check(response)
             return self._object(b"".join(self._utf8(response.iter_bytes())).decode("utf-8"))
@@ -187,3 +196,9 @@ class RemoteConnection:
             raise self.failures.cut() from exc
         except (httpcore2.ProtocolError, httpcore2.UnsupportedProtocol, httpx2.HTTPError) as exc:
             raise self.failures.broken(str(exc) or type(exc).__name__) from exc
+
+
+def _encode(body: JsonObject) -> bytes:
+    """JSON in UTF-8; lone surrogates, which UTF-8 cannot hold, become U+FFFD as in the tokenizer."""
+    text = json.dumps(dict(body), ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text).encode("utf-8")

@@ -126,6 +126,9 @@ class _TlsStream(httpcore2.NetworkStream):
         except ssl.SSLError as exc:
             self.close()
             raise httpcore2.ConnectError(exc) from exc
+        except httpcore2.ReadTimeout as exc:
+            self.close()
+            raise httpcore2.ConnectTimeout(exc) from exc
         except BaseException:
             self.close()
             raise
@@ -210,6 +213,8 @@ class CancellableBackend(httpcore2.NetworkBackend):
                     return _TcpStream(sock, self._flag)
         except OSError as exc:
             failure = exc
+        except UnicodeError:  # a label that no name can have, such as an empty one
+            failure = socket.gaierror(socket.EAI_NONAME, "not a host name")
         if isinstance(failure, TimeoutError) and time.monotonic() >= deadline:
             raise httpcore2.ConnectTimeout(failure) from failure
         raise httpcore2.ConnectError(failure) from failure

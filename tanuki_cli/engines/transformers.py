@@ -68,7 +68,7 @@ class TransformersModel:
         # Code from a repository may know no logits_to_keep; it then gives the logits of the whole chunk.
         known = signature(model.forward).parameters
         self._options = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
-        self._decode: Callable[..., Any] = model
+        self._decode: Any = model
         self._static = compile_backend is not None
         if compile_backend is not None:
             self._decode = torch.compile(model.forward, backend=compile_backend, fullgraph=True)
