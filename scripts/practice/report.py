@@ -21,7 +21,7 @@ def evaluate(
     lessons = read_lessons()
     asker = ask.Asker(out / "mame-q8_0.gguf", out / "tokenizer.json", threads=threads)
     started = time.monotonic()
-    measures: "dict[str, Callable[[], ask.Score]]" = {
+    measures: dict[str, Callable[[], ask.Score]] = {
         "Suggested questions": lambda: ask.suggested(asker, lessons),
         "Trained phrasings of facts": lambda: ask.trained(asker, lessons, limit=limit),
         "Trained unknown questions": lambda: ask.unknown(asker, lessons, limit=limit),
