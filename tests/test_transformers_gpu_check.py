@@ -49,7 +49,7 @@ def test_every_part_gives_a_row_or_a_sentence(tmp_path: Path) -> None:
         assert re.fullmatch(
             r"\| [^|]+ \| [\d.]+ \| \d+% \| [\d.]+ \| [\d.]+ \| [\d.-]+ \|", speed.row(bandwidth)
         )
-    assert [result for result in results if isinstance(result, str)][0].startswith("transformers full: ")
+    assert next(result for result in results if isinstance(result, str)).startswith("transformers full: ")
 
 
 def test_llama_is_found_or_asked_for(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def learn_batch(
         logits = model(ids[:, :-1], learned[:, 1:])
     wanted = ids[:, 1:][learned[:, 1:]]
     loss = F.cross_entropy(logits.float(), wanted)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in made:
         optimizer.step()
