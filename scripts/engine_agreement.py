@@ -12,6 +12,7 @@ often the likeliest token agrees, both along the reference's own answers.
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -27,10 +28,10 @@ from safetensors.torch import load_file, save_file
 from scripts.practice import export, formats, quantize
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.conversation import Message
+from tanuki_cli.engines import gguf_tokenizer, llama_native
 from tanuki_cli.engines.base import TokenModel
 from tanuki_cli.engines.checkpoint import read_checkpoint
 from tanuki_cli.engines.gguf import read_gguf
-from tanuki_cli.engines.gguf_tokenizer import tokenizer_from_metadata
 from tanuki_cli.engines.llama_cpp import load_llama_cpp
 from tanuki_cli.engines.transformers import load_transformers
 from tanuki_cli.errors import EngineError
@@ -80,13 +81,15 @@ HEADER = (
 
 def write_forms(directory: Path, *, model: Path, tokenizer: Path) -> dict[str, Path]:
     """Write every form of the GGUF file ``model`` under ``directory``, by the name of the form."""
-    weights, config = export.read_gguf(model)
-    formats.write_all(model, tokenizer, directory)
+    source = directory / model.name
+    shutil.copyfile(model, source)
+    weights, config = export.read_gguf(source)
+    formats.write_all(source, tokenizer, directory)
     forms = {
         REFERENCE: directory / "full",
         "gguf-f32": directory / "mame-f32.gguf",
         "gguf-f16": directory / "mame-f16.gguf",
-        "gguf-q8_0": model,
+        "gguf-q8_0": source,
         "gguf-q4_k_m": directory / "mame-q4_k_m.gguf",
         "safetensors-bf16": directory / "bf16",
     }
@@ -99,6 +102,7 @@ def write_forms(directory: Path, *, model: Path, tokenizer: Path) -> dict[str, P
 
 
 def _quantize_gguf(source: Path, target: Path) -> None:
+    llama_native.start(debug=False)
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
     if llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), parameters):
@@ -125,15 +129,9 @@ def open_form(path: Path, settings: Settings) -> tuple[TokenModel, ChatTokenizer
         )
         return model, tokenizer, model.logits
     gguf = read_gguf(path)
-    backend = tokenizer_from_metadata(gguf.metadata)
-    if backend is None:
-        raise EngineError(f"{path} holds no tokenizer")
-    native = load_llama_cpp(
-        LocalModel(name=path.name, format="gguf", path=path), settings, debug=False, gguf=gguf
-    )
-    facts = native.facts
-    chat = ChatTokenizer(backend, bos_id=facts.bos_id, eos_id=facts.eos_id, vocab_size=facts.n_vocab)
-    return native, chat, _llama_logits(path, settings)
+    local = LocalModel(name=path.name, format="gguf", path=path)
+    native = load_llama_cpp(local, settings, debug=False, gguf=gguf)
+    return native, gguf_tokenizer(local, gguf, native.facts), _llama_logits(path, settings)
 
 
 def _llama_logits(path: Path, settings: Settings) -> Logits:
@@ -142,7 +140,7 @@ def _llama_logits(path: Path, settings: Settings) -> Logits:
     llama = llama_cpp.Llama(str(path), n_ctx=2048, n_gpu_layers=layers, logits_all=True, verbose=False)
 
     def logits(ids: Sequence[int]) -> torch.Tensor:
-        llama.reset()
+        llama.reset()  # type: ignore[no-untyped-call]
         llama.eval(list(ids))
         return torch.from_numpy(llama.scores[: len(ids)].copy())
 
@@ -220,7 +218,7 @@ def print_table(
     chats = make_chats(questions)
     with tempfile.TemporaryDirectory() as folder:
         forms = write_forms(Path(folder), model=model, tokenizer=model.parent / "tokenizer.json")
-        on_cpu = Settings(gpu_layers=0)
+        on_cpu = Settings(gpu_layers=0, threads=1)  # a model this small only waits on more
         reference = answers(forms[REFERENCE], chats, settings=on_cpu, tokens=tokens)
         print(HEADER)
         for name in only or [name for name in forms if not name.startswith(skipped)]:
@@ -242,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     lines = options.questions.read_text(encoding="utf-8").splitlines() if options.questions else []
     print_table(
-        settings=Settings(gpu_layers=0),
+        settings=Settings(gpu_layers=0, threads=1),
         model=options.model,
         questions=[line for line in lines if line.strip()],
         tokens=options.tokens,

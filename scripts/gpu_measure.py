@@ -204,7 +204,7 @@ def agreement(settings: Settings, *, with_llama: bool) -> None:
         return
     from scripts import engine_agreement
 
-    skipped = () if with_llama else ("gguf-",)
+    skipped: tuple[str, ...] = () if with_llama else ("gguf-",)
     skipped += () if find_spec("gptqmodel") else ("gptq-", "awq")
     engine_agreement.print_table(settings=settings, skipped=skipped)
 

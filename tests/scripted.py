@@ -52,9 +52,7 @@ class ScriptedEngine:
     info = INFO
     notes: tuple[str, ...] = ()
 
-    def __init__(
-        self, *scripts: Script, context_length: int = 4096
-    ) -> None:
+    def __init__(self, *scripts: Script, context_length: int = 4096) -> None:
         self.context_length = context_length
         self.seen: list[list[Message]] = []
         self.finish_reason: FinishReason = "stop"

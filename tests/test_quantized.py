@@ -1,5 +1,7 @@
 """GPTQ and AWQ checkpoints, laid out like the published ones, on the real gptqmodel."""
 
+import subprocess
+import sys
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from itertools import islice
@@ -37,21 +39,13 @@ def load(path: Path, layout: Layout) -> TransformersModel:
     ],
 )
 def test_the_numbers_are_those_in_the_file(
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    layout: Layout,
-    bits: int,
-    desc_act: bool,
-    device: str,
+    tmp_path: Path, layout: Layout, bits: int, desc_act: bool, device: str
 ) -> None:
     """Against the same numbers unpacked here, in float32; half precision is all that differs."""
     path = write_quantized(tmp_path, layout=layout, bits=bits, desc_act=desc_act)
-    capfd.readouterr()
     model = load(path, layout)
     assert model.info.device == device
     answer = list(islice(model.generate(PROMPT, SamplingOptions(temperature=0.0, seed=0)), 20))
-    captured = capfd.readouterr()
-    assert captured.out == captured.err == ""
     ids = [*PROMPT, *answer]
     reference = transformers.LlamaForCausalLM.from_pretrained(path / "exact")
     with torch.no_grad():
@@ -60,6 +54,19 @@ def test_the_numbers_are_those_in_the_file(
     divergence = (exact.exp() * (exact - got)).sum(-1)
     assert divergence.mean() < 0.05
     assert answer[:5] == got[len(PROMPT) - 1 :].argmax(-1)[:5].tolist()
+
+
+def test_the_terminal_stays_clean(tmp_path: Path) -> None:
+    """In a fresh process: the banner and the warnings come while modules are imported."""
+    code = (
+        "from pathlib import Path\n"
+        "from tests.test_quantized import PROMPT, load\n"
+        "from tanuki_cli.sampling import SamplingOptions\n"
+        f"model = load(Path({str(write_quantized(tmp_path, layout='gptq'))!r}), 'gptq')\n"
+        "print(next(model.generate(PROMPT, SamplingOptions(seed=0))) >= 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == ("True\n", "")
 
 
 @pytest.mark.parametrize(

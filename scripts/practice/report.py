@@ -2,11 +2,13 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from . import evaluate as ask
 from .lessons import read_lessons
 
+Measure = Callable[[], ask.Score]
 REPORT = Path(__file__).parent / "REPORT.md"
 
 
@@ -17,7 +19,7 @@ def evaluate(
     lessons = read_lessons()
     asker = ask.Asker(out / "mame-q8_0.gguf", out / "tokenizer.json", threads=threads)
     started = time.monotonic()
-    measures = {
+    measures: dict[str, Measure] = {
         "Suggested questions": lambda: ask.suggested(asker, lessons),
         "Trained phrasings of facts": lambda: ask.trained(asker, lessons, limit=limit),
         "Trained unknown questions": lambda: ask.unknown(asker, lessons, limit=limit),

@@ -138,7 +138,7 @@ def _custom_code(path: Path, config: Mapping[str, object]) -> str | None:
     if auto_map is None:
         return None
     reference = auto_map.get(_AUTO_CLASS) if isinstance(auto_map, dict) else None
-    if not isinstance(reference, str):
+    if not isinstance(auto_map, dict) or not isinstance(reference, str):
         raise _bad_config(
             path / "config.json", _("{key} is {value!r}").format(key="auto_map", value=auto_map)
         )
@@ -174,11 +174,15 @@ def _quantization(path: Path, config: Mapping[str, object]) -> QuantizationInfo 
         return None
     if not isinstance(settings, dict):
         raise _bad_config(path / "config.json", "quantization_config")
-    method, bits, group_size = (settings.get(key) for key in ("quant_method", "bits", "group_size"))
-    supported = _SUPPORTED.get(method)
+    bits, group_size = settings.get("bits"), settings.get("group_size")
+    method: Quantization | None = next(
+        (name for name in _SUPPORTED if name == settings.get("quant_method")), None
+    )
+    supported = None if method is None else _SUPPORTED[method]
     layout = settings.get(supported.layout_key) or supported.layouts[0] if supported else None
     if (
-        supported is None
+        method is None
+        or supported is None
         or bits not in supported.bits
         or group_size not in supported.group_sizes
         or str(layout).lower() not in supported.layouts
@@ -187,7 +191,13 @@ def _quantization(path: Path, config: Mapping[str, object]) -> QuantizationInfo 
             _(
                 "{path} is quantised in a way that cannot be run: {method}, {bits} bits, group size "
                 "{group_size}, layout {layout}."
-            ).format(path=path, method=method, bits=bits, group_size=group_size, layout=layout),
+            ).format(
+                path=path,
+                method=settings.get("quant_method"),
+                bits=bits,
+                group_size=group_size,
+                layout=layout,
+            ),
             hint=_("Supported are AWQ (4 bits, gemm) and GPTQ (4 or 8 bits), usually in groups of 128."),
         )
     return QuantizationInfo(

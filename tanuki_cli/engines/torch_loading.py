@@ -69,7 +69,7 @@ def load_weights(
     _require_packages(info)
     # Foreign code may raise anything; the libraries raise what the tuple lists.
     errors = (Exception,) if info.custom_code else _LIBRARY_ERRORS
-    with _quiet(debug=debug):
+    with _quiet(quantized=info.quantization is not None, debug=debug):
         try:
             model, report = _from_pretrained(info, placement)
             missing = sorted(report["missing_keys"])
@@ -113,6 +113,7 @@ def _require_packages(info: CheckpointInfo) -> None:
 
 
 def _from_pretrained(info: CheckpointInfo, placement: Placement) -> tuple[Any, Mapping[str, Any]]:
+    options: dict[str, Any]
     if info.custom_code is None:
         config = transformers.LlamaConfig.from_pretrained(info.path)
         loader, options = transformers.LlamaForCausalLM, {"attn_implementation": "sdpa"}
@@ -148,7 +149,8 @@ def _unpack(model: nn.Module, dtype: torch.dtype) -> None:
     for name, module in packed:
         # The class's own method: the instance's is a compiled one.
         weight = type(module).dequantize_weight(module)  # shape (in, out)
-        linear = nn.Linear(*weight.shape, bias=module.bias is not None, dtype=dtype, device="meta")
+        n_in, n_out = weight.shape
+        linear = nn.Linear(n_in, n_out, bias=module.bias is not None, dtype=dtype, device="meta")
         linear.weight = nn.Parameter(weight.T.to(dtype).contiguous(), requires_grad=False)
         if module.bias is not None:
             linear.bias = nn.Parameter(module.bias.to(dtype), requires_grad=False)
@@ -156,20 +158,24 @@ def _unpack(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 @contextmanager
-def _quiet(*, debug: bool) -> Iterator[None]:
+def _quiet(*, quantized: bool, debug: bool) -> Iterator[None]:
     """Keep the libraries off the terminal; with ``debug`` they may write to stderr, never to stdout."""
     with ExitStack() as stack:
         if debug:
             stack.enter_context(redirect_stdout(sys.stderr))
             yield
             return
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        if find_spec("logbar"):
-            import_module("logbar").LogBar.shared().setLevel(logging.ERROR)
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
         sink = io.StringIO()
         stack.enter_context(redirect_stdout(sink))
         stack.enter_context(redirect_stderr(sink))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        transformers_logging.set_verbosity_error()
+        transformers_logging.disable_progress_bar()
+        if quantized:
+            # torchao, which gptqmodel brings, makes torch complain; gptqmodel's own logger writes to
+            # stdout, later too.
+            logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+            if find_spec("logbar"):
+                import_module("logbar").LogBar.shared().setLevel(logging.ERROR)
         yield

@@ -6,7 +6,7 @@ Only safetensors count: opening a pickle runs whatever code is inside it.
 import json
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -108,7 +108,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, int]]:
                 raise ValueError(_("not a safetensors file"))
             header = json.loads(file.read(length))
         header.pop("__metadata__", None)
-        spans = [(str(entry["dtype"]), *map(int, entry["data_offsets"])) for entry in header.values()]
+        spans = [(str(entry["dtype"]), *_offsets(entry["data_offsets"])) for entry in header.values()]
         expected = _LENGTH.size + length + max((end for _dtype, _start, end in spans), default=0)
     except (OSError, ValueError, struct.error, KeyError, AttributeError, TypeError) as exc:
         raise _broken(path, exc) from exc
@@ -120,6 +120,12 @@ def _tensors(path: Path) -> Iterator[tuple[str, int]]:
             hint=_verify_hint(),
         )
     yield from ((dtype, end - start) for dtype, start, end in spans)
+
+
+def _offsets(value: Sequence[object]) -> tuple[int, int]:
+    """Start and end of a tensor's bytes. Raises ValueError or TypeError for anything else."""
+    start, end = (int(str(number)) for number in value)
+    return start, end
 
 
 def _broken(path: Path, reason: object) -> EngineError:

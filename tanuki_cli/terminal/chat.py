@@ -103,8 +103,10 @@ class Chat:
     def _end(self, end: Callable[[], None] | None) -> None:
         if end is None:
             self._show_waiting(False)
-        else:
-            end()
+            return
+        end()
+        if self.console.out_is_terminal:
+            self.console.write("\n")  # air between the turns; a script's output has none
 
     def _show_waiting(self, waiting: bool) -> None:
         """A mark on the answer's line while the prompt is processed; it is gone when text comes."""
@@ -177,6 +179,15 @@ class Chat:
         """Tokens of the conversation so far, as the engine last counted them."""
         turn = self.session.last_turn
         return None if turn is None else turn.usage.prompt_tokens + turn.usage.completion_tokens
+
+    def characters_left(self) -> int | None:
+        """About how many characters still fit the context, by what this conversation's took so far."""
+        used = self.context_tokens()
+        if not used:
+            return None
+        characters = sum(len(message.content) for message in self.conversation.path())
+        left = max(self.model.engine.context_length - used, 0)
+        return left * characters // used // 10 * 10
 
     def _history_failed(self, error: HistoryError) -> None:
         self.console.warn(_("This conversation is not being saved: {reason}").format(reason=error.message))

@@ -187,10 +187,10 @@ def context(chat: Chat, _argument: str) -> None:
     used = "?" if plan.prompt_tokens is None else str(plan.prompt_tokens)
     show(
         chat,
-        _("{used} of {limit} prompt tokens; {dropped} older messages are left out.").format(
-            used=used, limit=plan.limit, dropped=plan.dropped
-        ),
+        _("{used} of {limit} prompt tokens are used.").format(used=used, limit=plan.limit),
     )
+    if plan.dropped:
+        show(chat, _("{count} older messages no longer fit and are left out.").format(count=plan.dropped))
 
 
 def stats(chat: Chat, argument: str) -> None:
