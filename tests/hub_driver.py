@@ -24,6 +24,14 @@ from tanuki_cli.hub.records import Records
 
 wish = json.loads(sys.argv[1])
 seen = []
+
+
+def note(progress):
+    seen.append(progress)
+    if progress.detail:
+        print(progress.detail, flush=True)
+
+
 hub = Hub(
     cache=Cache(cache_directory(os.environ)),
     records=Records(Path(os.environ["TANUKI_HOME"], "state", "downloads.json")),
@@ -35,7 +43,7 @@ try:
         parse_reference(wish["name"]),
         revision=wish["revision"],
         verify=wish["verify"],
-        on_progress=seen.append,
+        on_progress=note,
     )
 except TanukiError as exc:
     result = {"exit": int(exc.exit_code), "message": exc.message, "hint": exc.hint}
