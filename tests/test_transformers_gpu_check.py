@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import sys
 from pathlib import Path
 from typing import get_args
 
@@ -53,11 +54,11 @@ def test_every_part_gives_a_row_or_a_sentence(tmp_path: Path) -> None:
 
 
 def test_llama_is_found_or_asked_for(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": ""}
+    environment = dict(os.environ)
     options = argparse.Namespace(device="cpu", llama_sdist=None)
     assert gpu_check.find_llama(options, tmp_path, environment) is None
     (tmp_path / "llama_cpp.py").write_text("raise ImportError\n", encoding="utf-8")
-    missing = {**environment, "PYTHONPATH": str(tmp_path)}
+    missing = {**environment, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     assert "--llama-sdist" in (gpu_check.find_llama(options, tmp_path, missing) or "")
 
 
