@@ -15,6 +15,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output.defaults import create_output
 from prompt_toolkit.styles import Style
 
 from tanuki_cli.errors import ClosedPipeError, TanukiError
@@ -59,6 +60,8 @@ class Repl:
             style=_STYLE,
             color_depth=None if chat.console.out_has_color else ColorDepth.DEPTH_1_BIT,
             include_default_pygments_style=False,
+            # With the answers in a pipe (tanuki chat | tee log) the prompt goes to stderr.
+            output=create_output(always_prefer_tty=True),
         )
 
     def run(self) -> None:
