@@ -6,7 +6,7 @@ import pytest
 
 from tanuki_cli.history import HistoryStore
 from tests.conftest import until
-from tests.program import Terminal, run
+from tests.program import COMMAND, Terminal, run
 
 CHAT = ("chat", "-m", "mame", "--temperature", "0")
 LONG = ("chat", "-m", "mame", "--temperature", "2", "--max-new-tokens", "100000")
@@ -299,3 +299,17 @@ def test_the_tour_is_shown_once(tmp_path: Path) -> None:
         terminal.wait_for_exit()
     with open_chat(tmp_path) as terminal:
         assert "pasting never sends" not in terminal.text
+
+
+def test_answers_go_into_a_pipe_and_the_prompt_to_the_terminal(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    shell = ["sh", "-c", f'exec "$@" | cat > {log}', "sh", *COMMAND]
+    with Terminal(tmp_path, CHAT, command=shell) as terminal:
+        terminal.wait_for(READY)
+        ask(terminal, "あなたは誰?")
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+        assert "豆だぬき" not in terminal.text.split("> あなたは誰?")[1]
+    written = log.read_text(encoding="utf-8")
+    assert "豆だぬき" in written
+    assert "\x1b" not in written

@@ -76,6 +76,12 @@ def test_list_names_value_and_source(config: Cli, monkeypatch: pytest.MonkeyPatc
     assert set(rows) == {*(spec.key for spec in SPECS), "remotes.lab"}
 
 
+def test_without_a_command_the_help_is_printed(config: Cli) -> None:
+    result = config()
+    assert (result.code, result.err) == (0, "")
+    assert "tanuki config set temperature 0.2" in result.out
+
+
 def test_set_get_unset(config: Cli) -> None:
     result = config("set", "temperature", "0.20")
     assert (result.code, result.out) == (0, "")

@@ -83,9 +83,13 @@ def slips(msgid: str, text: str) -> Iterator[str]:
         yield "decomposed characters"
     if any(character in text for character in "，．；"):
         yield "punctuation of another style"
-    edges = [(edge[: len(edge) - len(edge.lstrip())], edge[len(edge.rstrip()) :]) for edge in (msgid, text)]
-    if edges[0] != edges[1]:
-        yield "other white space at an end"
+    if breaks_at_ends(msgid) != breaks_at_ends(text):
+        yield "other line breaks at an end"
+
+
+def breaks_at_ends(text: str) -> tuple[int, int]:
+    bare = text.strip(" ")
+    return len(bare) - len(bare.lstrip("\n")), len(bare) - len(bare.rstrip("\n"))
 
 
 def test_translations_are_well_formed(translations: dict[str, str]) -> None:
@@ -101,7 +105,7 @@ def test_slips_are_seen() -> None:
         "three full stops for an ellipsis",
         "an ASCII full stop",
     ]
-    assert list(slips("Done. ", "終わりました。")) == ["other white space at an end"]
+    assert list(slips("Done.\n", "終わりました。")) == ["other line breaks at an end"]
     assert list(slips("Done.", "か\u3099，。")) == ["decomposed characters", "punctuation of another style"]
 
 

@@ -23,7 +23,6 @@ from tanuki_cli.terminal.sanitize import sanitize
 
 config_app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     help=N_(
         """Show and change the settings.
 
@@ -56,6 +55,12 @@ class Entry:
     key: str
     value: str
     source: Source
+
+
+@config_app.callback(invoke_without_command=True)
+def _group(ctx: typer.Context) -> None:
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 @config_app.command("list", help=N_("List every setting, its value and where it comes from."))

@@ -1,8 +1,8 @@
 """The two streams: the answer on stdout, everything else on stderr.
 
 Each stream is looked at on its own: off a terminal there is no colour, no animation, no cursor
-movement. Text from outside passes :func:`~tanuki_cli.terminal.sanitize.sanitize` on its way to a
-terminal; a pipe gets it as it is, since the reader there is a program.
+movement. Text from outside passes :func:`~tanuki_cli.terminal.sanitize.sanitize` wherever it goes, for
+a pipe may end in a terminal too; only JSON carries it unchanged.
 """
 
 import sys

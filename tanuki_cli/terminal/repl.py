@@ -15,6 +15,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output.defaults import create_output
 from prompt_toolkit.styles import Style
 
 from tanuki_cli.errors import ClosedPipeError, TanukiError
@@ -59,6 +60,8 @@ class Repl:
             style=_STYLE,
             color_depth=None if chat.console.out_has_color else ColorDepth.DEPTH_1_BIT,
             include_default_pygments_style=False,
+            # With the answers in a pipe (tanuki chat | tee log) the prompt goes to stderr.
+            output=create_output(always_prefer_tty=True),
         )
 
     def run(self) -> None:
@@ -131,7 +134,7 @@ def status_line(chat: Chat, *, width: int) -> str:
     used = chat.context_tokens() or 0
     parts = [sanitize(name), f"{used}/{limit}"]
     if (left := chat.characters_left()) is not None:
-        parts[-1] += _(" (about {count} characters left)").format(count=left)
+        parts[-1] = _("{tokens} (about {count} characters left)").format(tokens=parts[-1], count=left)
     turn = chat.session.last_turn
     if turn is not None and turn.tokens_per_s is not None:
         parts.append(_("{speed:.1f} tokens/s").format(speed=turn.tokens_per_s))
