@@ -25,7 +25,7 @@ import llama_cpp
 import torch
 from safetensors.torch import load_file, save_file
 
-from scripts.practice import export, formats, quantize
+from scripts.practice import formats
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines import gguf_tokenizer, llama_native
@@ -83,7 +83,6 @@ def write_forms(directory: Path, *, model: Path, tokenizer: Path) -> dict[str, P
     """Write every form of the GGUF file ``model`` under ``directory``, by the name of the form."""
     source = directory / model.name
     shutil.copyfile(model, source)
-    weights, config = export.read_gguf(source)
     formats.write_all(source, tokenizer, directory)
     forms = {
         REFERENCE: directory / "full",
@@ -92,12 +91,10 @@ def write_forms(directory: Path, *, model: Path, tokenizer: Path) -> dict[str, P
         "gguf-q8_0": source,
         "gguf-q4_k_m": directory / "mame-q4_k_m.gguf",
         "safetensors-bf16": directory / "bf16",
+        **{layout: directory / layout for layout in ("gptq-8bit", "gptq-4bit", "awq")},
     }
     _quantize_gguf(forms["gguf-f32"], forms["gguf-q4_k_m"])
     _write_bf16(forms[REFERENCE], forms["safetensors-bf16"])
-    for layout in ("gptq-8bit", "gptq-4bit", "awq"):
-        forms[layout] = directory / layout
-        quantize.write_quantized(forms[layout], weights, config, tokenizer, layout)
     return forms
 
 

@@ -244,6 +244,10 @@ def load_transformers(
     info = checkpoint or read_checkpoint(model.path)
     context_length = _context_length(settings, info)
     placement = place(info, settings, name=model.name, context_length=context_length)
+    if compile_backend is not None and placement.device_map == "auto":
+        raise EngineError(
+            _("A model that is spread over several GPUs cannot be compiled."), hint=_("Leave --compile out.")
+        )
     torch.set_num_threads(settings.threads or usable_physical_cores())
     weights = load_weights(info, placement, name=model.name, trust_remote_code=trust_remote_code, debug=debug)
     return TransformersModel(
