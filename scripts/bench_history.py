@@ -1,6 +1,6 @@
 """Measure the history's search on a large file, and show the query plan that explains it.
 
-    python scripts/bench_history.py [--messages 100000] [--directory DIR]
+    python -m scripts.bench_history [--messages 100000] [--directory DIR]
 
 The messages are made of common and rare Japanese words in natural proportions (Zipf), 20 to 400
 characters long. The time is one ``HistoryStore.search`` with 20 hits, highlights and all, after

@@ -12,6 +12,7 @@ often the likeliest token agrees, both along the reference's own answers.
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -80,13 +81,15 @@ HEADER = (
 
 def write_forms(directory: Path, *, model: Path, tokenizer: Path) -> dict[str, Path]:
     """Write every form of the GGUF file ``model`` under ``directory``, by the name of the form."""
-    weights, config = export.read_gguf(model)
-    formats.write_all(model, tokenizer, directory)
+    source = directory / model.name
+    shutil.copyfile(model, source)
+    weights, config = export.read_gguf(source)
+    formats.write_all(source, tokenizer, directory)
     forms = {
         REFERENCE: directory / "full",
         "gguf-f32": directory / "mame-f32.gguf",
         "gguf-f16": directory / "mame-f16.gguf",
-        "gguf-q8_0": model,
+        "gguf-q8_0": source,
         "gguf-q4_k_m": directory / "mame-q4_k_m.gguf",
         "safetensors-bf16": directory / "bf16",
     }

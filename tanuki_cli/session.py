@@ -56,8 +56,8 @@ class OpenedModel:
 class ChatSession:
     """A conversation with an engine behind it; ``reference`` is what the user calls the model.
 
-    ``store`` None keeps nothing on disk. If the history fails, the chat goes on without it and
-    ``on_history_error`` is told once.
+    ``store`` None keeps nothing on disk. If the history fails, the chat goes on and ``on_history_error``
+    is told, once in a row: every turn tries again, and what was missed is saved then.
     """
 
     def __init__(
@@ -80,12 +80,13 @@ class ChatSession:
         self.unanswered: Node | None = None
         self._store = store
         self._on_history_error = on_history_error
+        self._history_failed = False
         self._clock = clock
 
     @property
     def saving(self) -> bool:
         """Whether turns are kept on disk."""
-        return self._store is not None
+        return self._store is not None and not self._history_failed
 
     def send(self, text: str) -> Generator[Chunk, None, None]:
         """Ask ``text`` and stream the answer.
@@ -160,8 +161,11 @@ class ChatSession:
         try:
             action(self._store)
         except HistoryError as error:
-            self._store = None
-            self._on_history_error(error)
+            if not self._history_failed:
+                self._on_history_error(error)
+            self._history_failed = True
+        else:
+            self._history_failed = False
 
 
 class _Turn:

@@ -24,6 +24,14 @@ from tanuki_cli.hub.records import Records
 
 wish = json.loads(sys.argv[1])
 seen = []
+
+
+def note(progress):
+    seen.append(progress)
+    if progress.detail:
+        print(progress.detail, flush=True)
+
+
 hub = Hub(
     cache=Cache(cache_directory(os.environ)),
     records=Records(Path(os.environ["TANUKI_HOME"], "state", "downloads.json")),
@@ -35,7 +43,7 @@ try:
         parse_reference(wish["name"]),
         revision=wish["revision"],
         verify=wish["verify"],
-        on_progress=seen.append,
+        on_progress=note,
     )
 except TanukiError as exc:
     result = {"exit": int(exc.exit_code), "message": exc.message, "hint": exc.hint}
@@ -47,13 +55,15 @@ if seen:
     last = seen[-1]
     result["last"] = [last.files_done, last.files_total, last.bytes_done, last.bytes_total]
     result["received"] = last.bytes_received
+result["network"] = "huggingface_hub" in sys.modules
 print(json.dumps(result))
 """
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a pull ended; ``stderr`` is what anything else than the driver printed."""
+    """How a pull ended; ``network`` tells whether huggingface_hub was imported;
+    ``stderr`` is what anything else than the driver printed."""
 
     exit: int
     path: Path | None = None
@@ -64,6 +74,7 @@ class Outcome:
     details: list[str] = field(default_factory=list)
     last: list[int] = field(default_factory=list)
     received: int = 0
+    network: bool = False
     stderr: str = ""
 
 

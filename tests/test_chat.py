@@ -290,3 +290,12 @@ def test_unwritable_history_is_told_and_the_chat_goes_on(tmp_path: Path) -> None
         assert "not being saved" in terminal.text
         assert "豆だぬき" in terminal.text
     assert (tmp_path / "data").is_file()
+
+
+def test_the_tour_is_shown_once(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        assert "pasting never sends" in terminal.text
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+    with open_chat(tmp_path) as terminal:
+        assert "pasting never sends" not in terminal.text

@@ -4,12 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
+import pynvml
 import pytest
 
 from tanuki_cli import hardware
 from tanuki_cli.hardware import (
+    Gpu,
     KvType,
     MemoryEstimate,
     estimate_memory,
@@ -121,6 +124,33 @@ def test_cpu_quota(tmp_path: Path, files: dict[str, str], groups: dict[str, str]
 )
 def test_visible_devices_as_in_cuda(setting: str | None, expected: list[int]) -> None:
     assert visible_devices(["GPU-aa", "GPU-bb", "GPU-cc"], setting) == expected
+
+
+def test_gpus_as_their_driver_reports_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The driver is the one thing that tests cannot bring along, so its answers are scripted.
+    memory = [SimpleNamespace(total=24 << 30, free=20 << 30), SimpleNamespace(total=8 << 30, free=7 << 30)]
+    answers = {
+        "nvmlInit": lambda: None,
+        "nvmlShutdown": lambda: None,
+        "nvmlDeviceGetCount": lambda: 2,
+        "nvmlDeviceGetHandleByIndex": lambda index: index,
+        "nvmlDeviceGetUUID": lambda index: ("GPU-aa", b"GPU-bb")[index],
+        "nvmlDeviceGetName": lambda index: ("NVIDIA A", b"NVIDIA B")[index],
+        "nvmlDeviceGetMemoryInfo": lambda index: memory[index],
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    both = inspect_machine({})
+    assert [gpu.name for gpu in both.gpus] == ["NVIDIA A", "NVIDIA B"]
+    assert both.free_vram_bytes == 27 << 30
+    second = inspect_machine({"CUDA_VISIBLE_DEVICES": "GPU-bb"})
+    assert second.gpus == (Gpu(name="NVIDIA B", total_bytes=8 << 30, free_bytes=7 << 30),)
+
+    def lost(_index: int) -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMemoryInfo", lost)
+    assert inspect_machine({}).gpus == ()
 
 
 def test_disk_of_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.history.schema import SCHEMA_VERSION
 from tanuki_cli.sampling import SamplingOptions
-from tests.test_history_durability import full_disk
+from tests.history_data import full_disk
 
 # What each released version left on disk, word for word. Never edited; a new schema adds its own.
 FROZEN = {
@@ -27,7 +27,7 @@ FROZEN = {
         updated_at TEXT NOT NULL,
         tip TEXT,
         FOREIGN KEY (id, tip) REFERENCES nodes (conversation_id, id) DEFERRABLE INITIALLY DEFERRED
-    ) STRICT;
+    );
     CREATE TABLE nodes (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         conversation_id TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
@@ -46,7 +46,7 @@ FROZEN = {
         writer TEXT,
         UNIQUE (conversation_id, id),
         FOREIGN KEY (conversation_id, parent_id) REFERENCES nodes (conversation_id, id)
-    ) STRICT;
+    );
     CREATE INDEX nodes_by_parent ON nodes (conversation_id, parent_id);
     CREATE INDEX conversations_by_update ON conversations (updated_at);
     INSERT INTO conversations VALUES (

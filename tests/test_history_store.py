@@ -1,8 +1,6 @@
-"""The store on real files: what goes in comes out, nothing is overwritten, processes share."""
+"""The store on real files: what goes in comes out, nothing is overwritten."""
 
-import multiprocessing
 import os
-import sqlite3
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -12,24 +10,15 @@ import pytest
 from tanuki_cli.conversation import (
     Conversation,
     ConversationSettings,
-    Generation,
     Message,
     Node,
-    Usage,
+    new_id,
 )
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import AmbiguousIdError, HistoryStore, UnknownConversationError
 from tanuki_cli.history.titles import MAX_TITLE_CELLS, title_from
 from tanuki_cli.sampling import SamplingOptions
-
-UNFINISHED = Generation(model="mame", finish_reason=None)
-FINISHED = Generation(
-    model="mame",
-    finish_reason="stop",
-    usage=Usage(prompt_tokens=12, completion_tokens=3, cached_tokens=7),
-    seed=42,
-    tokens_per_s=10.5,
-)
+from tests.history_data import FINISHED, UNFINISHED, ask
 
 
 @pytest.fixture
@@ -37,13 +26,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "new" / "data" / "history.sqlite3"
 
 
-def ask(conversation: Conversation, question: str, answer: str) -> Node:
-    conversation.append(Message("user", question))
-    return conversation.append(Message("assistant", answer), generation=FINISHED)
-
-
-def talk(question: str, **fields: str) -> Conversation:
-    conversation = replace(Conversation(), **fields)  # type: ignore[arg-type]
+def talk(question: str, *, id: str | None = None, title: str = "") -> Conversation:
+    conversation = Conversation(id=id or new_id(), title=title)
     ask(conversation, question, "答え")
     return conversation
 
@@ -280,72 +264,3 @@ def test_the_file_itself_refuses_a_broken_tree(path: Path) -> None:
     conversation.nodes[orphan.id] = orphan
     with HistoryStore(path) as store, pytest.raises(HistoryError):
         store.save(conversation)
-
-
-def test_an_answer_whose_writer_is_gone_is_interrupted(path: Path) -> None:
-    conversation = Conversation()
-    process = multiprocessing.get_context("spawn").Process(target=_begin_answer, args=(path, conversation.id))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
-    with HistoryStore(path) as store:
-        last = store.load(conversation.id).last("assistant")
-        assert last is not None
-        assert last.generation is not None
-        assert last.message.content == "途中"
-        assert last.generation.finish_reason == "interrupted"
-        store.save(store.load(conversation.id))
-    with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT count(*) FROM nodes WHERE finish_reason IS NULL").fetchone() == (2,)
-
-
-def _begin_answer(path: Path, conversation_id: str) -> None:
-    conversation = Conversation(id=conversation_id)
-    conversation.append(Message("user", "質問"))
-    conversation.append(Message("assistant", "途中"), generation=UNFINISHED)
-    HistoryStore(path).save(conversation)
-
-
-CHATS = 2
-TURNS = 40
-
-
-def test_processes_share_one_file(path: Path) -> None:
-    """They start at the same moment on a file that does not exist, and write as fast as they can."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(CHATS)
-    shared = Conversation()
-    chats = [context.Process(target=_chat, args=(path, shared.id, barrier)) for _ in range(CHATS)]
-    for chat in chats:
-        chat.start()
-    for chat in chats:
-        chat.join()
-    assert [chat.exitcode for chat in chats] == [0] * CHATS
-    with HistoryStore(path) as store:
-        assert sorted(one.messages for one in store.list()) == [2 * TURNS] * CHATS + [2 * TURNS * CHATS]
-        for one in store.list():
-            conversation = store.load(one.id)
-            assert {node.message.content for node in conversation.nodes.values()} >= {
-                f"{kind} {turn}" for kind in ("質問", "答え") for turn in range(TURNS)
-            }
-            assert all(
-                node.generation.finish_reason == "stop"
-                for node in conversation.nodes.values()
-                if node.generation is not None
-            )
-
-
-def _chat(path: Path, shared_id: str, barrier: "multiprocessing.synchronize.Barrier") -> None:
-    """One conversation of its own, and one that all processes go on with."""
-    own, shared = Conversation(), Conversation(id=shared_id)
-    barrier.wait()
-    with HistoryStore(path) as store:
-        for turn in range(TURNS):
-            for conversation in (own, shared):
-                conversation.append(Message("user", f"質問 {turn}"))
-                store.save(conversation)
-                node = conversation.append(Message("assistant", ""), generation=UNFINISHED)
-                store.save(conversation)
-                for text in ("答", "答え", f"答え {turn}"):
-                    store.update_node(conversation.id, conversation.update(node.id, text, UNFINISHED))
-                store.update_node(conversation.id, conversation.update(node.id, f"答え {turn}", FINISHED))

@@ -43,6 +43,7 @@ def test_pull_models_rm(hub: Hub, tmp_path: Path) -> None:
 
     listing = json.loads(run(tmp_path, "models", "--json", env=env).stdout)
     rows = {row["name"]: row for row in listing["models"]}
+    assert {frozenset(row) for row in rows.values()} == {frozenset(rows["mame"])}
     assert set(rows) == {"mame", *(variant.name for variant in VARIANTS)}
     assert [name for name, row in rows.items() if row["installed"]] == ["mame", MODEL]
     assert Path(rows[MODEL]["path"]).read_bytes() == WEIGHTS

@@ -59,6 +59,11 @@ def test_unknown_host(tmp_path: Path) -> None:
     assert_told(result, "hub.invalid cannot be reached")
 
 
+def test_unreachable_content_store_is_named(hub: Hub, user: Puller) -> None:
+    hub.content_url = "http://store.invalid"
+    assert_told(user.pull(MODEL), "store.invalid cannot be reached")
+
+
 def test_proxy_that_does_not_answer(user: Puller, closed_port: int) -> None:
     result = user.pull(MODEL, env={"HTTP_PROXY": f"http://me:secret@127.0.0.1:{closed_port}"})
     assert_told(result, f"The proxy 127.0.0.1:{closed_port} does not answer", "NO_PROXY")
@@ -108,6 +113,7 @@ def test_expired_certificate(tmp_path: Path) -> None:
     [
         (401, {"X-Error-Code": "GatedRepo"}, ("is gated", "/someone/tanuki", "HF_TOKEN")),
         (403, {"X-Error-Code": "GatedRepo"}, ("is gated", "/someone/tanuki", "HF_TOKEN")),
+        (403, {}, ("may not read someone/tanuki", "HF_TOKEN")),
         (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, ("token", "HF_TOKEN")),
         (401, {"X-Error-Code": "RepoNotFound"}, ("no repository someone/tanuki", "HF_TOKEN")),
         (404, {}, ("no repository someone/tanuki",)),

@@ -142,18 +142,24 @@ def test_without_a_store_nothing_is_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_history_that_fails_is_told_once_and_the_chat_goes_on(tmp_path: Path) -> None:
-    blocked = tmp_path / "file"
-    blocked.write_text("not a directory", encoding="utf-8")
+def test_a_history_that_fails_is_told_once_and_catches_up(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.write_text("in the way", encoding="utf-8")
     errors: list[HistoryError] = []
+    store = HistoryStore(folder / "history.sqlite3")
     chat = ChatSession(
-        ScriptedEngine(["a"], ["b"]),
+        ScriptedEngine(["a"], ["b"], ["c"]),
         Conversation(),
         SamplingOptions(),
-        store=HistoryStore(blocked / "history.sqlite3"),
+        store=store,
         on_history_error=errors.append,
     )
     assert say(chat, "1") == "a"
     assert say(chat, "2") == "b"
     assert len(errors) == 1
     assert not chat.saving
+    folder.unlink()
+    assert say(chat, "3") == "c"
+    assert chat.saving
+    assert contents(store, chat.conversation.id) == ["1", "a", "2", "b", "3", "c"]
+    store.close()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import unicodedata
@@ -107,6 +108,15 @@ def test_a_stock_model_runs_no_file_beside_it(own_code: tuple[Path, Path]) -> No
     shutil.copy(path / "modeling_own.py", path / "custom_generate" / "generate.py")
     assert len(list(islice(load(path).generate([1, 40], GREEDY), 3))) == 3
     assert not marker.exists()
+
+
+def test_nothing_is_asked_of_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object) -> None:
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert next(load(write_checkpoint(tmp_path)).generate([1, 40], GREEDY)) >= 0
 
 
 def checkpoint_tokenizer(directory: Path, tokenizer: Path) -> Path:

@@ -74,7 +74,7 @@ def test_graphemes_join_to_the_text(text: str) -> None:
     assert "".join(graphemes(text)) == text
 
 
-@given(prose, st.integers(2, 30))
+@given(prose, st.integers(4, 30))
 def test_wrapping_keeps_every_character_within_the_width(text: str, width: int) -> None:
     lines = wrap_text(text, width)
     assert "".join("".join(lines).split()) == "".join(text.split())

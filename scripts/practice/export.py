@@ -41,13 +41,15 @@ def interleave(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """Rows of a query or key weight, from transformers' half-split rotary order to llama.cpp's,
     in which the two values of a rotated pair are neighbours."""
     rows, columns = weight.shape
-    return weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    pairs = weight.reshape(heads, 2, rows // heads // 2, columns).swapaxes(1, 2)
+    return np.asarray(pairs.reshape(rows, columns))
 
 
 def halves(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """The way back from `interleave`."""
     rows, columns = weight.shape
-    return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    pairs = weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2)
+    return np.asarray(pairs.reshape(rows, columns))
 
 
 def write_gguf(

@@ -1,3 +1,4 @@
+# mypy: allow-subclassing-any
 """A small Llama in plain torch, only for training. Names and shapes are those of transformers'
 LlamaForCausalLM, so that the weights can be written out as they are."""
 

@@ -2,15 +2,13 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from . import evaluate as ask
 from .lessons import read_lessons
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
+Measure = Callable[[], ask.Score]
 REPORT = Path(__file__).parent / "REPORT.md"
 
 
@@ -21,7 +19,7 @@ def evaluate(
     lessons = read_lessons()
     asker = ask.Asker(out / "mame-q8_0.gguf", out / "tokenizer.json", threads=threads)
     started = time.monotonic()
-    measures: dict[str, Callable[[], ask.Score]] = {
+    measures: dict[str, Measure] = {
         "Suggested questions": lambda: ask.suggested(asker, lessons),
         "Trained phrasings of facts": lambda: ask.trained(asker, lessons, limit=limit),
         "Trained unknown questions": lambda: ask.unknown(asker, lessons, limit=limit),

@@ -77,8 +77,9 @@ def _talk(chat: Chat, context: CommandContext) -> None:
     # prompt_toolkit is needed only here: a script must not wait for its import.
     from tanuki_cli.terminal.repl import Repl
 
-    greet(chat)
-    Repl(chat, history_file=context.directories.state / "input_history").run()
+    history_file = context.directories.state / "input_history"
+    greet(chat, first_time=not history_file.exists())
+    Repl(chat, history_file=history_file).run()
 
 
 def _run_script(chat: Chat, stdin: BinaryIO) -> None:

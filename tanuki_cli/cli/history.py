@@ -1,7 +1,6 @@
 """``tanuki history``: list, show, search, export, title, rm, import, recover."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -16,7 +15,6 @@ from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import (
     ExportFormat,
     HistoryStore,
-    ImportReport,
     export_text,
     format_of,
     from_json,
@@ -167,9 +165,9 @@ def import_command(
 ) -> None:
     """Add the conversations of a JSON export; what is there stays."""
     context = prepare(ctx, options)
-    conversations = from_json(_read(file), name=str(file))
+    conversations = from_json(_read(context, file), name=str(file))
     with open_history(context) as store:
-        context.console.note(_imported(store.add(conversations)))
+        context.console.note(output.import_sentence(store.add(conversations)))
 
 
 @history_app.command("title", help=N_("Show a conversation's title, or give it a new one."))
@@ -234,7 +232,7 @@ def recover_command(
                 unreadable=found.unreadable, detached=found.detached
             )
         )
-    context.console.note(_imported(report.imported))
+    context.console.note(output.import_sentence(report.imported))
 
 
 def _chosen(store: HistoryStore, ids: list[str]) -> list[Conversation]:
@@ -272,24 +270,10 @@ def _format(name: str) -> ExportFormat:
     return _FORMATS[name.lower()]
 
 
-def _imported(report: ImportReport) -> str:
-    text = _(
-        "Added: {added} conversations; continued: {extended}; already there: {unchanged}; "
-        "copied under a new id: {copied}; messages written: {messages}."
-    )
-    return text.format(
-        added=report.added,
-        extended=report.extended,
-        unchanged=report.unchanged,
-        copied=report.copied,
-        messages=report.messages,
-    )
-
-
-def _read(file: Path) -> str:
+def _read(context: CommandContext, file: Path) -> str:
     """The text of an export. Raises InputError that names the file."""
     try:
-        data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        data = context.environment.streams.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc

@@ -7,7 +7,7 @@ from typing import Final
 import rich.text
 
 from tanuki_cli.conversation import Conversation, Node
-from tanuki_cli.history import ConversationSummary, SearchHit, conversation_to_json, excerpt
+from tanuki_cli.history import ConversationSummary, ImportReport, SearchHit, conversation_to_json, excerpt
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
@@ -59,6 +59,21 @@ def print_hits(console: Console, hits: Iterable[SearchHit], *, digits: int) -> N
         )
         _print(console, head)
         _print(console, rich.text.Text("  ").append_text(_highlighted(hit)))
+
+
+def import_sentence(report: ImportReport) -> str:
+    """What an import did."""
+    text = _(
+        "Added: {added} conversations; continued: {extended}; already there: {unchanged}; "
+        "copied under a new id: {copied}; messages written: {messages}."
+    )
+    return text.format(
+        added=report.added,
+        extended=report.extended,
+        unchanged=report.unchanged,
+        copied=report.copied,
+        messages=report.messages,
+    )
 
 
 def list_as_json(summaries: Iterable[ConversationSummary]) -> dict[str, object]:

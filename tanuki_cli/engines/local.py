@@ -36,6 +36,11 @@ class LocalEngine:
         return self._model.context_length
 
     @property
+    def token_model(self) -> TokenModel:
+        """The backend, for measurements."""
+        return self._model
+
+    @property
     def notes(self) -> Sequence[str]:
         """Sentences for the user about how the model was loaded."""
         return self._model.notes

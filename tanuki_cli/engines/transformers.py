@@ -71,7 +71,9 @@ class TransformersModel:
         self._decode: Any = model
         self._static = compile_backend is not None
         if compile_backend is not None:
-            self._decode = torch.compile(model.forward, backend=compile_backend, fullgraph=True)
+            # CUDA graphs spare the launches, which take longer than the kernels for one token.
+            mode = "reduce-overhead" if self._device.type == "cuda" else None
+            self._decode = torch.compile(model.forward, backend=compile_backend, mode=mode, fullgraph=True)
         self._cache = self._new_cache()
         self._ids: list[int] = []  # what the cache holds
         self._cached_tokens = 0

@@ -55,7 +55,7 @@ class Database:
 
     def read(self, operation: Callable[[sqlite3.Connection], T], *, missing: T) -> T:
         """Run ``operation`` on one snapshot; ``missing`` where there is no file, or only a damaged one."""
-        if not self.path.exists():
+        if _identity(self.path) is None:
             return missing
         try:
             return self._attempt(_READ, operation)
@@ -148,11 +148,16 @@ def set_aside_files(path: Path) -> list[Path]:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file is at ``path``; None if there is none."""
+    """Which file is at ``path``; None if there is none. Raises HistoryError where that is kept secret."""
     try:
         status = path.stat()
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as exc:
+        raise HistoryError(
+            _("The history {path} cannot be used: {reason}").format(path=path, reason=exc.strerror or exc),
+            hint=_permission_hint(path),
+        ) from exc
     return status.st_dev, status.st_ino
 
 
@@ -208,8 +213,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
 
 @contextmanager
 def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[sqlite3.Connection]:
-    connection.execute(begin)
     try:
+        connection.execute(begin)
         yield connection
         connection.execute("COMMIT")
     except BaseException:

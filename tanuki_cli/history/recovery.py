@@ -1,20 +1,22 @@
 """Conversations out of a damaged history file."""
 
-import re
+import json
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final
 
-from tanuki_cli.conversation import Conversation, Node, Role
+from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import rows
 from tanuki_cli.history.database import set_aside_files
+from tanuki_cli.history.json_place import Place
 from tanuki_cli.history.merging import ImportReport
 from tanuki_cli.history.salvage import Pages, Row, salvage
 from tanuki_cli.history.schema import refuse_newer
 from tanuki_cli.history.titles import automatic_title
+from tanuki_cli.history.transfer import read_conversation, read_node
 from tanuki_cli.i18n import _
 
 # The columns as the rows hold them; later schemas only add to the right.
@@ -94,12 +96,16 @@ def _heads(found: Iterable[Row]) -> dict[str, Conversation]:
     """The conversations by id, without their messages; the tip is the one they were saved with."""
     heads: dict[str, Conversation] = {}
     for row in found:
-        if len(row.values) == len(_CONVERSATION) and _is_id(row.values[0]):
-            columns: dict[str, Any] = dict(zip(_CONVERSATION, row.values, strict=True))
-            with suppress(ValueError, TypeError):
-                conversation = rows.conversation_from_row({**columns, "tip": None}, [])
-                conversation.tip = columns["tip"]
-                heads[conversation.id] = conversation
+        if len(row.values) != len(_CONVERSATION):
+            continue
+        columns: dict[str, Any] = dict(zip(_CONVERSATION, row.values, strict=True))
+        # A row that is none of ours, or has lost its sense, is left out.
+        with suppress(ValueError, TypeError):
+            settings = json.loads(columns["settings"])
+            place = Place({**columns, "settings": settings, "tip": None, "nodes": []})
+            conversation = read_conversation(place)
+            conversation.tip = Place(columns["tip"]).optional(Place.id)
+            heads[conversation.id] = conversation
     return heads
 
 
@@ -110,18 +116,22 @@ def _trees(found: Iterable[Row]) -> dict[str, dict[str, Node]]:
     """
     trees: dict[str, dict[str, Node]] = {}
     for row in sorted(found, key=lambda row: row.rowid):
-        if len(row.values) != len(_NODE) or not (_is_id(row.values[1]) and _is_id(row.values[2])):
+        if len(row.values) != len(_NODE):
             continue
         columns: dict[str, Any] = dict(zip(_NODE, row.values, strict=True))
-        with suppress(ValueError, TypeError):
-            node = rows.node_from_row(columns)
-            if node.message.role not in get_args(Role) or not isinstance(node.message.content, str):
-                continue
-            tree = trees.setdefault(columns["conversation_id"], {})
+        with suppress(ValueError):
+            node = read_node(Place({**columns, "generation": _generation(columns)}))
+            tree = trees.setdefault(Place(columns["conversation_id"]).id(), {})
             known = tree.get(node.id)
             if known is None or len(known.message.content) <= len(node.message.content):
                 tree[node.id] = node
     return trees
+
+
+def _generation(columns: dict[str, Any]) -> dict[str, Any] | None:
+    if columns["model"] is None:
+        return None
+    return {**columns, "usage": columns if columns["prompt_tokens"] is not None else None}
 
 
 def _assemble(conversation: Conversation, tree: dict[str, Node]) -> tuple[Conversation, int]:
@@ -134,7 +144,3 @@ def _assemble(conversation: Conversation, tree: dict[str, Node]) -> tuple[Conver
     conversation.restore(nodes.values(), tip=tip)
     conversation.title = conversation.title or automatic_title(conversation)
     return conversation, detached
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None

@@ -2,10 +2,11 @@
 
 import json
 import re
+import sqlite3
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from typing import Any, Final, Protocol
+from typing import Final
 
 from tanuki_cli.conversation import (
     Conversation,
@@ -15,6 +16,7 @@ from tanuki_cli.conversation import (
     Node,
     Usage,
 )
+from tanuki_cli.history.json_place import Place
 from tanuki_cli.history.writer import is_alive, this_writer
 from tanuki_cli.sampling import SamplingOptions
 
@@ -38,13 +40,6 @@ INSERT_OR_UPDATE_CONVERSATION: Final = """
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 Value = str | int | float | None
-
-
-class Row(Protocol):
-    """A row by the names of its columns: sqlite3's, or a salvaged one."""
-
-    def __getitem__(self, column: str, /) -> Any:
-        """The value of ``column``."""
 
 
 def storable(text: str) -> str:
@@ -115,20 +110,23 @@ def _generation_values(generation: Generation | None) -> tuple[Value, ...]:
     )
 
 
-def conversation_from_row(row: Row, nodes: Iterable[Row]) -> Conversation:
-    """The conversation of a row and its nodes' rows, in their order."""
+def conversation_from_row(row: sqlite3.Row, nodes: Iterable[sqlite3.Row]) -> Conversation:
+    """The conversation of a row and its nodes' rows, in their order.
+
+    Raises ValueError for values that this program does not write.
+    """
     conversation = Conversation(
         id=row["id"],
         title=row["title"],
         system=row["system"],
-        settings=settings_from_json(row["settings"]),
+        settings=settings_from_place(Place(json.loads(row["settings"]))),
         created_at=datetime.fromisoformat(row["created_at"]),
     )
     conversation.restore(map(node_from_row, nodes), tip=row["tip"])
     return conversation
 
 
-def node_from_row(row: Row) -> Node:
+def node_from_row(row: sqlite3.Row) -> Node:
     """A node; an answer that nobody is writing any more comes back as interrupted."""
     generation = None
     if row["model"] is not None:
@@ -162,10 +160,21 @@ def settings_to_json(settings: ConversationSettings) -> str:
     return json.dumps(asdict(settings), ensure_ascii=False, sort_keys=True)
 
 
-def settings_from_json(text: str) -> ConversationSettings:
-    """The settings of :func:`settings_to_json`; a field that is not there has its default."""
-    values: dict[str, Any] = json.loads(text)
-    sampling: dict[str, Any] = values.pop("sampling", {})
-    if "stop" in sampling:
-        sampling["stop"] = tuple(sampling["stop"])
-    return ConversationSettings(sampling=SamplingOptions(**sampling), **values)
+def settings_from_place(place: Place) -> ConversationSettings:
+    """The settings of :func:`settings_to_json`, read and checked. Raises ValueError with the place."""
+    sampling = place.get("sampling")
+    return ConversationSettings(
+        model=place.get("model").text(),
+        sampling=SamplingOptions(
+            temperature=sampling.get("temperature").number(),
+            top_p=sampling.get("top_p").number(),
+            top_k=sampling.get("top_k").integer(),
+            min_p=sampling.get("min_p").number(),
+            repeat_penalty=sampling.get("repeat_penalty").number(),
+            max_new_tokens=sampling.get("max_new_tokens").integer(),
+            stop=tuple(stop.text() for stop in sampling.get("stop").items()),
+            seed=sampling.get("seed").optional(Place.integer),
+        ),
+        context_length=place.get("context_length").optional(Place.integer),
+        persona=place.get("persona").optional(Place.text),
+    )

@@ -1,7 +1,8 @@
 """The tables, and how a file of an earlier version becomes one of this version.
 
 ``PRAGMA user_version`` is the number of migrations a file has been through. A migration that was
-released is never edited: its result is on users' disks.
+released is never edited: its result is on users' disks. Nothing here needs more than SQLite 3.34,
+which brought the trigram tokenizer.
 """
 
 import sqlite3
@@ -24,7 +25,7 @@ _CREATE_TABLES: Final = (
         updated_at TEXT NOT NULL,
         tip TEXT,
         FOREIGN KEY (id, tip) REFERENCES nodes (conversation_id, id) DEFERRABLE INITIALLY DEFERRED
-    ) STRICT
+    )
     """,
     # A parent is a node of the same conversation, and one that was there before: the foreign key is
     # checked at once, and numbers only grow.
@@ -47,7 +48,7 @@ _CREATE_TABLES: Final = (
         writer TEXT,
         UNIQUE (conversation_id, id),
         FOREIGN KEY (conversation_id, parent_id) REFERENCES nodes (conversation_id, id)
-    ) STRICT
+    )
     """,
     "CREATE INDEX nodes_by_parent ON nodes (conversation_id, parent_id)",
     "CREATE INDEX conversations_by_update ON conversations (updated_at)",

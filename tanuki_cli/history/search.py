@@ -21,7 +21,7 @@ CREATE_INDEX: Final = (
     CREATE TABLE search_texts (
         number INTEGER PRIMARY KEY REFERENCES nodes (number) ON DELETE CASCADE,
         folded TEXT NOT NULL
-    ) STRICT
+    )
     """,
     """
     CREATE VIRTUAL TABLE trigrams USING fts5(

@@ -113,7 +113,7 @@ class HistoryStore:
         )
 
     def delete(self, conversation_id: str) -> None:
-        """Remove a conversation and all its messages; their bytes are overwritten in the file."""
+        """Remove a conversation and all its messages; their texts are overwritten in the file."""
 
         def operation(connection: sqlite3.Connection) -> None:
             forget_conversation(connection, conversation_id)
@@ -167,7 +167,11 @@ class HistoryStore:
 
     def id_digits(self) -> int:
         """How many digits of an id tell all conversations apart; at least MIN_ID_DIGITS."""
-        ids = {one.id for one in self.list()}
+        none: list[str] = []
+        query = "SELECT id FROM conversations"
+        ids = self._database.read(
+            lambda connection: [row["id"] for row in connection.execute(query)], missing=none
+        )
         digits = MIN_ID_DIGITS
         while len({id_[:digits] for id_ in ids}) < len(ids):
             digits += 1
@@ -225,7 +229,15 @@ def _load(connection: sqlite3.Connection, id_prefix: str) -> Conversation | None
     nodes = connection.execute(
         "SELECT * FROM nodes WHERE conversation_id = ? ORDER BY number", (matches[0]["id"],)
     )
-    return rows.conversation_from_row(matches[0], nodes)
+    try:
+        return rows.conversation_from_row(matches[0], nodes)
+    except ValueError as exc:
+        raise HistoryError(
+            _("The conversation {id!r} holds what tanuki did not write: {reason}").format(
+                id=matches[0]["id"], reason=exc
+            ),
+            hint="tanuki history list",
+        ) from exc
 
 
 def _ambiguous(text: str, candidates: list[ConversationSummary]) -> AmbiguousIdError:

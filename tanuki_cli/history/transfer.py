@@ -9,7 +9,6 @@ from typing import Final, Literal, get_args
 
 from tanuki_cli.conversation import (
     Conversation,
-    ConversationSettings,
     FinishReason,
     Generation,
     Message,
@@ -19,9 +18,8 @@ from tanuki_cli.conversation import (
 )
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history.json_place import Place
-from tanuki_cli.history.rows import timestamp
+from tanuki_cli.history.rows import settings_from_place, timestamp
 from tanuki_cli.i18n import _
-from tanuki_cli.sampling import SamplingOptions
 
 ExportFormat = Literal["markdown", "json", "jsonl"]
 
@@ -133,7 +131,7 @@ def from_json(text: str, *, name: str) -> list[Conversation]:
                 _("{name} was written by a newer version of tanuki.").format(name=name),
                 hint="pip install --upgrade tanuki-cli",
             )
-        return [_conversation(place) for place in document.get("conversations").items()]
+        return [read_conversation(place) for place in document.get("conversations").items()]
     except (ValueError, RecursionError) as exc:
         raise InputError(
             _("{name} cannot be imported: {reason}").format(name=name, reason=exc),
@@ -141,41 +139,24 @@ def from_json(text: str, *, name: str) -> list[Conversation]:
         ) from exc
 
 
-def _conversation(place: Place) -> Conversation:
+def read_conversation(place: Place) -> Conversation:
+    """A conversation of :func:`conversation_to_json`. Raises ValueError with the place."""
     conversation = Conversation(
         id=place.get("id").id(),
         title=place.get("title").text(),
         system=place.get("system").optional(Place.text),
-        settings=_settings(place.get("settings")),
+        settings=settings_from_place(place.get("settings")),
         created_at=place.get("created_at").time(),
     )
-    nodes = [_node(node) for node in place.get("nodes").items()]
+    nodes = [read_node(node) for node in place.get("nodes").items()]
     if len({node.id for node in nodes}) < len(nodes):
         raise ValueError(f"{place.path}.nodes: " + _("an id stands there twice"))
     conversation.restore(nodes, tip=place.get("tip").optional(Place.id))
     return conversation
 
 
-def _settings(place: Place) -> ConversationSettings:
-    sampling = place.get("sampling")
-    return ConversationSettings(
-        model=place.get("model").text(),
-        sampling=SamplingOptions(
-            temperature=sampling.get("temperature").number(),
-            top_p=sampling.get("top_p").number(),
-            top_k=sampling.get("top_k").integer(),
-            min_p=sampling.get("min_p").number(),
-            repeat_penalty=sampling.get("repeat_penalty").number(),
-            max_new_tokens=sampling.get("max_new_tokens").integer(),
-            stop=tuple(stop.text() for stop in sampling.get("stop").items()),
-            seed=sampling.get("seed").optional(Place.integer),
-        ),
-        context_length=place.get("context_length").optional(Place.integer),
-        persona=place.get("persona").optional(Place.text),
-    )
-
-
-def _node(place: Place) -> Node:
+def read_node(place: Place) -> Node:
+    """A message of a conversation in JSON. Raises ValueError with the place."""
     role: Role = place.get("role").choice(get_args(Role))
     return Node(
         id=place.get("id").id(),

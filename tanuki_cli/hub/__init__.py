@@ -16,6 +16,7 @@ from tanuki_cli.hub.local import (
     all_installed,
     find_installed,
     find_tokenizer,
+    find_verified,
     open_path,
 )
 from tanuki_cli.hub.progress import OnProgress, Progress, ignore_progress
@@ -65,7 +66,7 @@ class Hub:
         """
         if isinstance(reference, PathReference):
             return open_path(self.cache, reference)
-        found = find_installed(self.cache, self._records, reference)
+        found = find_installed(self.cache, self._records.pinned(reference.name), reference)
         return None if found is None else found.model
 
     def installed(self) -> list[InstalledModel]:
@@ -101,6 +102,9 @@ class Hub:
         """
         if isinstance(reference, Variant) and reference.refused:
             raise refusal(reference)
+        untouched = find_verified(self.cache, self._records, reference)
+        if untouched is not None and revision is None and not verify:
+            return untouched
         from tanuki_cli.hub.download import Pull
 
         pull = Pull(self.cache, self._records, reference, on_progress=on_progress, waits=self._waits)

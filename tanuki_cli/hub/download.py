@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -52,10 +52,10 @@ class Pull:
         self._client = HubClient(reference.name)
 
     def run(self, *, revision: str | None, verify: bool, offline: bool) -> InstalledModel:
-        """Make the model whole; nothing is asked of the hub if it is. See :meth:`Hub.pull`."""
-        installed = find_installed(self._cache, self._records, self._reference)
-        offline = offline or constants.HF_HUB_OFFLINE
+        """Make the model whole; the hub is asked only if it is not, or a ``revision`` is given."""
         pinned = self._records.pinned(self._reference.name)
+        installed = find_installed(self._cache, pinned, self._reference)
+        offline = offline or constants.HF_HUB_OFFLINE
         if revision is not None or pinned is None or not all(map(self._cache.is_whole, pinned.files)):
             if offline and installed is not None and revision is None and not verify:
                 return installed
@@ -69,7 +69,7 @@ class Pull:
             raise InterruptedByUser(
                 _("Interrupted; what was received is kept."), hint=f"tanuki pull {self._reference.name}"
             ) from exc
-        whole = find_installed(self._cache, self._records, self._reference)
+        whole = find_installed(self._cache, pinned, self._reference)
         if whole is None:
             raise DownloadError(
                 _("{name} is not whole: its repository lacks a file that its index names.").format(
@@ -153,7 +153,10 @@ class Pull:
 
     def _check_disk(self, missing: Sequence[HubFile]) -> None:
         needed = sum(max(file.size - _size(self._cache.partial(file)), 0) for file in missing)
-        free = free_disk_bytes(self._cache.root)
+        try:
+            free = free_disk_bytes(self._cache.root)
+        except OSError as exc:
+            raise disk_fault(exc, self._cache.root) from exc
         if needed > free:
             raise DownloadError(
                 _("{name} needs {needed} more on the disk, but {path} has only {free} free.").format(
@@ -188,22 +191,18 @@ class Pull:
     def _locked(self, file: HubFile) -> Iterator[None]:
         """Hold the lock of the blob, so that two processes do not write the same file."""
         lock = self._cache.lock(file)
-        try:
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            self._cache.blob(file).parent.mkdir(parents=True, exist_ok=True)
-            held = WeakFileLock(lock, timeout=_LOCK_PATIENCE)
+        with ExitStack() as stack:
             try:
-                held.__enter__()
-            except Timeout:
-                self._meter.wait(_("Another process is downloading this file."))
-                held = WeakFileLock(lock)
-                held.__enter__()
-        except OSError as exc:
-            raise disk_fault(exc, lock) from exc
-        try:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                self._cache.blob(file).parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    stack.enter_context(WeakFileLock(lock, timeout=_LOCK_PATIENCE))
+                except Timeout:
+                    self._meter.wait(_("Another process is downloading this file."))
+                    stack.enter_context(WeakFileLock(lock))
+            except OSError as exc:
+                raise disk_fault(exc, lock) from exc
             yield
-        finally:
-            held.__exit__(None, None, None)
 
     def _link(self, file: HubFile, blob: Path) -> None:
         """Show ``blob`` under its name in the snapshot; moved there where links cannot be made."""
@@ -232,7 +231,7 @@ class Pull:
 
 
 def remote_sizes(variants: Iterable[Variant], *, offline: bool, waits: tuple[float, ...]) -> dict[str, int]:
-    """See :meth:`Hub.remote_sizes`; one request per repository."""
+    """Bytes of each variant that the hub has, by name; one request per repository."""
     patience = Patience(waits=waits, notify=lambda fault: None)
     listings: dict[str, list[HubFile]] = {}
     sizes: dict[str, int] = {}

@@ -90,9 +90,11 @@ def _pull(name: str) -> str:
 def _status_fault(exc: HfHubHTTPError, repository: str, name: str, path: str | None) -> DownloadError:
     status = exc.response.status_code
     page = f"{constants.ENDPOINT}/{repository}"
-    if isinstance(exc, GatedRepoError) or (status == 403):
+    if isinstance(exc, GatedRepoError) or status == 403:
         return MissingError(
-            _("{repository} is gated: its owner must let you in first.").format(repository=repository),
+            _("{repository} is gated: its owner must let you in first.").format(repository=repository)
+            if isinstance(exc, GatedRepoError)
+            else _("You may not read {repository} (403).").format(repository=repository),
             hint=_("Accept the terms at {page} and set HF_TOKEN to your token.").format(page=page),
         )
     if isinstance(exc, RevisionNotFoundError):
@@ -148,8 +150,8 @@ def _retry_after(response: httpx2.Response) -> float | None:
 
 
 def _transport_fault(exc: Exception, name: str) -> DownloadError:
-    host = urlsplit(constants.ENDPOINT).hostname or constants.ENDPOINT
-    proxy = _proxy(constants.ENDPOINT)
+    url = _asked(exc)
+    host, proxy = urlsplit(url).hostname or url, _proxy(url)
     if _caused_by(exc, ssl.SSLError):
         return DownloadError(
             _("The secure connection to {host} failed: {reason}").format(host=host, reason=_innermost(exc)),
@@ -193,6 +195,14 @@ def _setup_fault(exc: Exception) -> DownloadError:
         ),
         hint=_("Check HF_ENDPOINT and the proxy variables; a Wi-Fi sign-in page also looks like this."),
     )
+
+
+def _asked(exc: Exception) -> str:
+    """The address that failed: the hub's, or that of the store it sends to for large files."""
+    try:
+        return str(exc.request.url) if isinstance(exc, httpx2.RequestError) else constants.ENDPOINT
+    except RuntimeError:  # the request was never built
+        return constants.ENDPOINT
 
 
 def _proxy_hint() -> str:

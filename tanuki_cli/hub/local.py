@@ -48,9 +48,10 @@ def reference_repository(reference: Downloadable) -> str:
     return family.reference_repository
 
 
-def find_installed(cache: Cache, records: Records, reference: Downloadable) -> InstalledModel | None:
+def find_installed(
+    cache: Cache, pinned: PinnedModel | None, reference: Downloadable
+) -> InstalledModel | None:
     """The whole model for ``reference``, whoever downloaded it: as pinned, else any commit in the cache."""
-    pinned = records.pinned(reference.name)
     if pinned is not None and all(map(cache.is_whole, pinned.files)):
         return _from_pinned(cache, reference, pinned)
     return next(_scan(cache, reference), None)
@@ -58,13 +59,23 @@ def find_installed(cache: Cache, records: Records, reference: Downloadable) -> I
 
 def all_installed(cache: Cache, records: Records) -> list[InstalledModel]:
     """Every whole model: the catalog's variants, and what was pulled by ``hf:``."""
-    pulled = (parse_reference(name) for name in records.all_pinned() if name not in VARIANT_BY_NAME)
+    pinned = records.all_pinned()
+    pulled = (parse_reference(name) for name in pinned if name not in VARIANT_BY_NAME)
     references: Iterable[Downloadable] = (
         *VARIANTS,
         *(reference for reference in pulled if isinstance(reference, HubReference)),
     )
-    found = (find_installed(cache, records, reference) for reference in references)
+    found = (find_installed(cache, pinned.get(reference.name), reference) for reference in references)
     return [model for model in found if model is not None]
+
+
+def find_verified(cache: Cache, records: Records, reference: Downloadable) -> InstalledModel | None:
+    """The pinned model if it is whole and every file has the digest it was verified with."""
+    pinned = records.pinned(reference.name)
+    if pinned is None or not all(map(cache.is_whole, pinned.files)):
+        return None
+    unchanged = all(records.is_verified(cache.path(file), file.digest) for file in pinned.files)
+    return _from_pinned(cache, reference, pinned) if unchanged else None
 
 
 def find_tokenizer(cache: Cache, repository: str) -> Path | None:
@@ -76,7 +87,7 @@ def find_tokenizer(cache: Cache, repository: str) -> Path | None:
     return None
 
 
-def _from_pinned(cache: Cache, reference: Downloadable, pinned: PinnedModel) -> InstalledModel | None:
+def _from_pinned(cache: Cache, reference: Downloadable, pinned: PinnedModel) -> InstalledModel:
     commit = next(file.commit for file in pinned.files if file.repository == reference.repository)
     snapshot = cache.snapshot(reference.repository, commit)
     weights = next((cache.path(file) for file in pinned.files if file.path.endswith(".gguf")), None)

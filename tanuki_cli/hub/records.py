@@ -6,6 +6,7 @@ models stay usable.
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -58,18 +59,17 @@ class Records:
         self._write(data)
 
     def _read(self) -> dict[str, Any]:
-        try:
+        data: Any = None
+        with suppress(OSError, ValueError):
             data = json.loads(self._path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            data = None
-        if not isinstance(data, dict) or not isinstance(data.get("version"), int):
+        if not _is_record(data):
             return {"version": _VERSION, "models": {}, "verified": {}}
         if data["version"] > _VERSION:
             raise SettingsError(
                 _("{path} was written by a newer version of tanuki.").format(path=self._path),
                 hint=_("Update tanuki, or move that file away."),
             )
-        return data
+        return dict(data)
 
     def _write(self, data: dict[str, Any]) -> None:
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
@@ -82,6 +82,15 @@ class Records:
                 _("{path} cannot be written: {reason}").format(path=self._path, reason=exc.strerror or exc),
                 hint=_("Check the permissions and the free space of {path}.").format(path=self._path.parent),
             ) from exc
+
+
+def _is_record(data: object) -> bool:
+    parts = ("models", "verified")
+    return (
+        isinstance(data, dict)
+        and isinstance(data.get("version"), int)
+        and (data["version"] > _VERSION or all(isinstance(data.get(part), dict) for part in parts))
+    )
 
 
 def _model(name: str, entry: dict[str, Any]) -> PinnedModel:

@@ -65,9 +65,11 @@ def _tokenizers(cache: Cache, repository: str) -> list[Path]:
 
 
 def _partials(cache: Cache, records: Records, reference: Downloadable) -> list[Path]:
-    pinned = records.pinned(reference.name)
-    paths = (cache.partial(file) for file in pinned.files) if pinned is not None else ()
-    return [path for path in paths if path.exists()]
+    """Unfinished files in the model's repository that no other pull has begun, old commits' included."""
+    others = (model for name, model in records.all_pinned().items() if name != reference.name)
+    begun = {cache.partial(file) for model in others for file in model.files}
+    folder = cache.repository(reference.repository) / "blobs"
+    return [path for path in folder.glob("*.incomplete") if path not in begun and "." not in path.stem]
 
 
 def _sweep(repository: Path) -> None:

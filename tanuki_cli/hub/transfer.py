@@ -163,6 +163,7 @@ def _receive(client: HubClient, file: HubFile, path: Path, patience: Patience, m
                 if partial.size > before:
                     patience.succeeded()
                 patience.endure(fault)
+        patience.succeeded()
         partial.flush()
         return partial.is_right
     finally:

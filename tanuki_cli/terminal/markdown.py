@@ -28,6 +28,7 @@ _LEAST_WIDTH: Final = 4
 class MarkdownStream:
     """Prints one answer to a terminal. Text comes by :meth:`feed`; :meth:`finish` ends it.
 
+    The cursor must be at the beginning of an empty line, and is again when the answer has ended.
     ``write`` gets one whole frame at a time and shows it at once (it flushes). ``width`` and
     ``height`` tell the window's size in cells whenever a frame is drawn. Output consists of
     printable text, newlines and four kinds of control sequences: SGR, cursor up, erase below,

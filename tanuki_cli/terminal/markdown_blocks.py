@@ -73,7 +73,7 @@ class BlockRenderer:
         elif self._leaf is not None:
             other._leaf = self._leaf.fork()
         if text:
-            other.line(text)
+            other.line(text[-self.width * height :])  # of a huge line no more than its end is seen
         if isinstance(other._leaf, _Fence):
             other._leaf = None  # its closing line would only jump about
         other.finish(cut_off=True)

@@ -14,6 +14,7 @@ _QUOTE: Final = re.compile(r" {0,3}> ?")
 _ITEM: Final = re.compile(r" {0,3}([-+*]|(\d{1,9})([.)]))(?: {1,4}(?! )| (?= )|$)")
 _LEAST_TEXT: Final = 10
 """Cells that are kept for the text however deep it is nested."""
+_DEEPEST: Final = 20
 
 
 @dataclass(slots=True)
@@ -68,6 +69,8 @@ class Containers:
 
     def begin(self, text: str, depth: int, *, in_paragraph: bool) -> tuple[Quote | Item, str] | None:
         """The container that ``text`` opens inside of the first ``depth``, and the text in it."""
+        if depth >= _DEEPEST:
+            return None
         if match := _QUOTE.match(text):
             return Quote(), detab(text[match.end() :])
         if not (match := _ITEM.match(text)):

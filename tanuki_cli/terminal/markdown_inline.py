@@ -38,7 +38,7 @@ _BRACKETS: Final = re.compile(r"\[[^\[\]]*\](?!\()")
 _OPEN_TAIL: Final = re.compile(r"[`\[]|<[^<>\s]*$|&#?[0-9A-Za-z]*$")
 _ESCAPED: Final = re.compile(r"(?:%[89A-F][0-9A-F])+", re.IGNORECASE)
 _CUT_ATTEMPTS: Final = 6
-_MAX_OPEN: Final = 4000
+_MAX_OPEN: Final = 1000
 """Source characters after which markup that never closes is taken literally."""
 
 

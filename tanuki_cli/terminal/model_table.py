@@ -136,7 +136,26 @@ def models_as_json(listing: ModelListing) -> dict[str, object]:
 
 
 def _practice_json() -> dict[str, object]:
-    return {"name": PRACTICE_NAME, "practice": True, "installed": True, "runs": True}
+    return {
+        "name": PRACTICE_NAME,
+        "practice": True,
+        "installed": True,
+        "path": None,
+        "revision": None,
+        "size_bytes": None,
+        "size_exact": False,
+        "repository": None,
+        "file": None,
+        "format": "gguf",
+        "quantization": None,
+        "engine": "llama.cpp",
+        "place": "cpu",
+        "memory_bytes": None,
+        "runs": True,
+        "refused": False,
+        "caveat": None,
+        "recommended": False,
+    }
 
 
 def _row_json(row: ModelRow) -> dict[str, object]:

@@ -131,7 +131,7 @@ def status_line(chat: Chat, *, width: int) -> str:
     used = chat.context_tokens() or 0
     parts = [sanitize(name), f"{used}/{limit}"]
     if (left := chat.characters_left()) is not None:
-        parts[-1] += _(" (about {count} characters left)").format(count=left)
+        parts[-1] = _("{tokens} (about {count} characters left)").format(tokens=parts[-1], count=left)
     turn = chat.session.last_turn
     if turn is not None and turn.tokens_per_s is not None:
         parts.append(_("{speed:.1f} tokens/s").format(speed=turn.tokens_per_s))

@@ -1,13 +1,25 @@
 """The first lines of a chat."""
 
-from tanuki_cli.i18n import _, active_language
+from typing import Final
+
+from tanuki_cli.i18n import N_, _, active_language
 from tanuki_cli.practice import suggestions
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.width import cell_width
 
+_TOUR: Final = (
+    N_("Enter sends, Alt-Enter or Ctrl-J breaks the line; pasting never sends."),
+    N_("Ctrl-C stops an answer and keeps what came; /retry answers again, /edit changes the question."),
+    N_("Conversations are kept: tanuki chat --continue goes on, /search finds."),
+    N_("/file adds a file, /model changes the model, /set changes a setting."),
+)
 
-def greet(chat: Chat) -> None:
-    """Say what answers, where the help is, and for the practice model what it can be asked."""
+
+def greet(chat: Chat, *, first_time: bool) -> None:
+    """Say what answers, where the help is, and for the practice model what it can be asked.
+
+    ``first_time`` adds a tour of a few lines, which nobody needs twice.
+    """
     chat.console.measure_ambiguous_width()
     info = chat.model.engine.info
     note = chat.console.note
@@ -27,6 +39,8 @@ def greet(chat: Chat) -> None:
         note(_("Try for example:"))
         for line in _in_columns(suggestions(active_language()), width=chat.console.err.width):
             note(line)
+    for line in _TOUR if first_time else ():
+        note(_(line))
     note(_("/help shows the commands and keys, Ctrl-D leaves."))
 
 
