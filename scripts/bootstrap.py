@@ -218,13 +218,14 @@ def prepare(kind: str, directory: Path) -> None:
             write_stamp(directory, mark)
             return
         check_prerequisites(os.environ)
-        tell(_("Preparing the environment in {directory}.").format(directory=directory))
-        tell(plan.announcement)
         started = time.monotonic()
         runner = Runner(log=directory / LOG_NAME, lock=lock)
         if old[:1] == [str(ROOT)]:
+            tell(_("The project has changed: bringing {directory} up to date.").format(directory=directory))
             (directory / STAMP_NAME).unlink()
         else:
+            tell(_("Preparing the environment in {directory}.").format(directory=directory))
+            tell(plan.announcement)
             empty(directory)
             runner.run(_("Making a Python environment"), [sys.executable, "-I", "-m", "venv", str(directory)])
         for stage in plan.stages:
