@@ -172,10 +172,9 @@ def _quiet(*, quantized: bool, debug: bool) -> Iterator[None]:
         warnings.simplefilter("ignore")
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
-        if quantized:
-            # torchao, which gptqmodel brings, makes torch complain; gptqmodel's own logger writes to
-            # stdout, later too.
-            logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
-            if find_spec("logbar"):
-                import_module("logbar").LogBar.shared().setLevel(logging.ERROR)
+        # transformers tries torchao, which gptqmodel brings, and torch complains about that.
+        logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+        if quantized and find_spec("logbar"):
+            # gptqmodel's own logger writes to stdout, later too.
+            import_module("logbar").LogBar.shared().setLevel(logging.ERROR)
         yield
