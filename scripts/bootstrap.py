@@ -35,7 +35,7 @@ STAMP_NAME: Final = "complete"
 LOG_NAME: Final = "install.log"
 
 TORCH: Final = "torch==2.13.0"  # the version the tests were written against; its CPU build is enough
-TEST_EXTRAS: Final = "dev,transformers"
+TEST_EXTRAS: Final = "dev,quantized"
 LLAMA_CPP: Final = "llama-cpp-python"
 
 Finder = Callable[[str], "str | None"]
