@@ -35,7 +35,7 @@ STAMP_NAME: Final = "complete"
 LOG_NAME: Final = "install.log"
 
 TORCH: Final = "torch==2.13.0"  # the version the tests were written against; its CPU build is enough
-TEST_EXTRAS: Final = "dev,transformers"
+TEST_EXTRAS: Final = "dev,quantized"
 LLAMA_CPP: Final = "llama-cpp-python"
 
 Finder = Callable[[str], "str | None"]
@@ -218,13 +218,14 @@ def prepare(kind: str, directory: Path) -> None:
             write_stamp(directory, mark)
             return
         check_prerequisites(os.environ)
-        tell(_("Preparing the environment in {directory}.").format(directory=directory))
-        tell(plan.announcement)
         started = time.monotonic()
         runner = Runner(log=directory / LOG_NAME, lock=lock)
         if old[:1] == [str(ROOT)]:
+            tell(_("The project has changed: bringing {directory} up to date.").format(directory=directory))
             (directory / STAMP_NAME).unlink()
         else:
+            tell(_("Preparing the environment in {directory}.").format(directory=directory))
+            tell(plan.announcement)
             empty(directory)
             runner.run(_("Making a Python environment"), [sys.executable, "-I", "-m", "venv", str(directory)])
         for stage in plan.stages:
