@@ -13,6 +13,7 @@ from typing import Final, cast
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines import llama_native
 from tanuki_cli.engines.base import EngineInfo
+from tanuki_cli.engines.drafting import MAX_DRAFT
 from tanuki_cli.engines.gguf import GgufFile, damaged, read_gguf
 from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
 from tanuki_cli.engines.llama_memory import all_layers, forecast, gpu_layers_that_fit
@@ -150,6 +151,7 @@ def _load(model: LocalModel, settings: Settings, facts: ModelFacts, plan: _Plan)
             facts=facts,
             context_length=plan.context_length,
             notes=tuple(notes),
+            gpu=layers > 0,
         )
     raise AssertionError("the attempt without a GPU returns or raises")
 
@@ -174,6 +176,7 @@ def _load_native(
         n_threads=threads,
         n_threads_batch=threads,
         kv_type=plan.kv_type,
+        max_outputs=MAX_DRAFT + 1,
         flash_attention=plan.kv_type != "f32",
     )
     try:

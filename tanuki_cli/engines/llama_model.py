@@ -1,8 +1,9 @@
 """A TokenModel on llama.cpp: ids in, ids out, over the low-level interface.
 
-The KV cache holds exactly the ids in ``_cached_ids``, whatever happened before: an id is yielded
-before it is computed and remembered after. The next prompt keeps the longest common prefix; the rest
-is forgotten. So a conversation is never needed twice, and never trusted to the engine alone.
+The KV cache begins with exactly the ids in ``_cached_ids``, whatever happened before: an id is
+remembered only after it was computed. (After it there may be drafted ids that were never confirmed.)
+The next prompt keeps the longest common prefix and the rest is forgotten, so nothing is computed
+twice, and nothing is known to the engine alone.
 """
 
 import time
@@ -10,6 +11,7 @@ from collections.abc import Generator, Sequence
 from typing import Final
 
 from tanuki_cli.engines.base import EngineInfo, GenerationCancelled
+from tanuki_cli.engines.drafting import DraftPolicy, NgramIndex
 from tanuki_cli.engines.llama_facts import ModelFacts
 from tanuki_cli.engines.llama_native import Context, DecodeAborted, Model, NativeError
 from tanuki_cli.engines.llama_sampling import Sampler
@@ -24,7 +26,8 @@ _SLOW_STEP_S: Final = 0.25
 class LlamaCppModel:
     """A loaded GGUF model with a KV cache for one conversation at a time.
 
-    ``notes`` are sentences for the user about how it was loaded. Not for several threads at once,
+    ``notes`` are sentences for the user about how it was loaded. ``speculative`` lets it check
+    several guessed tokens at once, which changes the speed and nothing else. Not for several threads at once,
     but :meth:`cancel` may come from a signal handler.
     """
 
@@ -37,11 +40,14 @@ class LlamaCppModel:
         facts: ModelFacts,
         context_length: int,
         notes: tuple[str, ...] = (),
+        gpu: bool = False,
+        speculative: bool = True,
     ) -> None:
         self.info = info
         self.facts = facts
         self.context_length = context_length
         self.notes = notes
+        self.speculative = speculative
         self._model = model
         self._context = context
         self._cached_ids: list[int] = []
@@ -49,6 +55,7 @@ class LlamaCppModel:
         self._cancelled = False
         self._closed = False
         self._steps_are_slow = False
+        self._policy = DraftPolicy(gpu=gpu)
         self._running: Generator[int, None, None] | None = None
 
     @property
@@ -86,11 +93,13 @@ class LlamaCppModel:
 
     def _generate(self, prompt_ids: list[int], options: SamplingOptions) -> Generator[int, None, None]:
         self._process_prompt(prompt_ids)
+        text = NgramIndex(prompt_ids)
         with Sampler(options, n_vocab=self.facts.n_vocab, prompt_ids=prompt_ids) as sampler:
-            while len(self._cached_ids) < self.context_length:
-                id_ = sampler.sample(self._context)
-                yield id_
-                self._step(id_)
+            next_id = sampler.sample(self._context) if self._room else None
+            while next_id is not None:
+                yield next_id
+                text.append(next_id)
+                next_id = yield from self._advance(next_id, text, sampler)
 
     def _process_prompt(self, prompt_ids: list[int]) -> None:
         """Bring the cache to ``prompt_ids`` and compute the logits of the last one."""
@@ -117,13 +126,50 @@ class LlamaCppModel:
                 hint=_("Get it again: tanuki pull --verify"),
             )
 
-    def _step(self, id_: int) -> None:
-        """Compute one id that was sampled."""
+    def _advance(self, id_: int, text: NgramIndex, sampler: Sampler) -> Generator[int, None, int | None]:
+        """Compute ``id_`` together with a draft of what may follow, and yield what of that is right.
+
+        Every position is sampled by the same sampler in the same order as without a draft, so the
+        answer is the same; a draft only saves steps. Returns the next id, still to be computed, or
+        None if the context is full.
+        """
         self._stop_if_cancelled()
+        guess = text.guess() if self.speculative else None
+        length = self._policy.choose(guess, room=min(self._room - 1, self._context.max_outputs - 1))
+        draft = text.draft(guess, length) if guess and length else []
+        self._compute([id_, *draft])
+        hits = 0
+        for index, drafted in enumerate(draft):
+            sampled = sampler.sample(self._context, index)
+            if sampled != drafted:
+                break
+            hits += 1
+            self._cached_ids.append(sampled)
+            text.append(sampled)
+            yield sampled
+            self._stop_if_cancelled()
+        if guess and draft:
+            self._policy.record_hits(guess, len(draft), hits)
+        if hits < len(draft):
+            self._forget_from(len(self._cached_ids))
+            return sampled
+        return sampler.sample(self._context, len(draft)) if self._room else None
+
+    def _compute(self, ids: Sequence[int]) -> None:
+        """Compute a sampled id and the draft after it, of which the cache's record knows nothing yet."""
         started = time.perf_counter()
-        self._decode([id_], outputs=1, stoppable=self._steps_are_slow)
-        self._steps_are_slow = time.perf_counter() - started > _SLOW_STEP_S
+        self._decode(ids, outputs=len(ids), stoppable=len(ids) > 1 or self._steps_are_slow)
+        seconds = time.perf_counter() - started
+        self._policy.record_time(len(ids), seconds)
+        if len(ids) == 1:
+            self._steps_are_slow = seconds > _SLOW_STEP_S
+        else:
+            del self._cached_ids[1 - len(ids) :]
         self._stop_if_cancelled()
+
+    @property
+    def _room(self) -> int:
+        return self.context_length - len(self._cached_ids)
 
     def _decode(self, ids: Sequence[int], *, outputs: int, stoppable: bool) -> None:
         """Compute ``ids`` after the cached ones; whatever goes wrong, cache and record stay equal."""

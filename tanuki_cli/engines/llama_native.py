@@ -164,7 +164,7 @@ class Context:
             raise NativeError(_explanation())
         self.handle = handle
         self.n_batch = params.n_batch
-        self._n_vocab = model.n_vocab
+        self.max_outputs = params.max_outputs
         self._memory = native.llama_get_memory(handle)
         self._batch = native.llama_batch_init(params.n_batch, 0, 1)
         for index in range(params.n_batch):

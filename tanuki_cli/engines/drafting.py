@@ -1,0 +1,109 @@
+"""Guessing the next tokens from the text so far, and when a guess is worth checking. Pure.
+
+Answers often repeat their context: a quoted file, a list of names, code with one line changed. Several
+guessed tokens are checked in one batch, which on a CPU costs a good part of computing them one by one:
+so the guess must be long and likely, and both are learnt from the machine and the text.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+KEY_LENGTH: Final = 3
+"""Ids that must agree before a place counts as an earlier occurrence."""
+MAX_MATCH: Final = 64
+LENGTHS: Final = (4, 8, 16, 32)
+MAX_DRAFT: Final = LENGTHS[-1]
+_WORTH_IT: Final = 1.15
+"""A draft must promise this many times the speed of single steps."""
+_LEARNING_RATE: Final = 0.3
+_CPU_COST: Final = {1: 1.0, 5: 3.4, 9: 5.5, 17: 7.0, 33: 12.0}
+"""Time of a batch in single steps, until measured: two cores, 8B, Q4_K_M (FACTS of scripts/bench_peers)."""
+_GPU_COST: Final = {1: 1.0, 5: 1.2, 9: 1.4, 17: 1.8, 33: 2.2}
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """Where the text may go on as it did before: ``start`` is the index of the next id there,
+    ``match`` how many ids before it agree with the end of the text."""
+
+    start: int
+    match: int
+
+
+class NgramIndex:
+    """The text so far, and where each run of three ids last went on."""
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        self.ids: list[int] = []
+        self._next: dict[tuple[int, ...], int] = {}
+        for id_ in ids:
+            self.append(id_)
+
+    def append(self, id_: int) -> None:
+        """Add one id. The run it ends is entered only when the next one comes: it goes on nowhere yet."""
+        if len(self.ids) >= KEY_LENGTH:
+            self._next[tuple(self.ids[-KEY_LENGTH:])] = len(self.ids)
+        self.ids.append(id_)
+
+    def guess(self) -> Guess | None:
+        """The newest earlier occurrence of the end of the text, or None."""
+        start = self._next.get(tuple(self.ids[-KEY_LENGTH:]))
+        if start is None:
+            return None
+        match, limit = KEY_LENGTH, min(start, MAX_MATCH)
+        while match < limit and self.ids[start - 1 - match] == self.ids[-1 - match]:
+            match += 1
+        return Guess(start, match)
+
+    def draft(self, guess: Guess, length: int) -> list[int]:
+        """The ids that followed there; a short period is repeated until ``length`` is reached."""
+        drafted: list[int] = []
+        while len(drafted) < length:
+            drafted += self.ids[guess.start : guess.start + length - len(drafted)]
+        return drafted
+
+
+@dataclass(slots=True)
+class DraftPolicy:
+    """How many tokens to draft: none unless it promises to be faster.
+
+    After a match of m ids the next j agree with probability (m + 1) / (m + 1 + j), by Laplace's rule;
+    ``trust`` scales that by what was really accepted. Costs are learnt from every step.
+    """
+
+    gpu: bool = False
+    trust: float = 1.0
+    seconds: dict[int, float] = field(default_factory=dict)
+
+    def choose(self, guess: Guess | None, *, room: int) -> int:
+        """Tokens to draft after the next one, 0 for none; at most ``room``."""
+        best, best_speed = 0, _WORTH_IT
+        for length in LENGTHS if guess else ():
+            if length > room or guess is None:
+                break
+            speed = (1.0 + self.trust * expected_hits(guess.match, length)) / self.cost(length + 1)
+            if speed > best_speed:
+                best, best_speed = length, speed
+        return best
+
+    def cost(self, batch: int) -> float:
+        """Time of a batch, in single steps."""
+        if batch in self.seconds and 1 in self.seconds:
+            return self.seconds[batch] / self.seconds[1]
+        return (_GPU_COST if self.gpu else _CPU_COST)[batch]
+
+    def record_time(self, batch: int, seconds: float) -> None:
+        """Learn what a batch takes."""
+        known = self.seconds.get(batch, seconds)
+        self.seconds[batch] = known + _LEARNING_RATE * (seconds - known)
+
+    def record_hits(self, guess: Guess, drafted: int, hits: int) -> None:
+        """Learn how much of a draft was right; a draft that was right to its end speaks for more."""
+        share = min(1.0, hits / expected_hits(guess.match, drafted)) if hits < drafted else 1.0
+        self.trust += _LEARNING_RATE * (share - self.trust)
+
+
+def expected_hits(match: int, length: int) -> float:
+    """How many of ``length`` drafted tokens agree after ``match`` that did, before the first miss."""
+    return sum((match + 1) / (match + 1 + index) for index in range(1, length + 1))

@@ -1,0 +1,107 @@
+"""Checking guessed tokens in batches changes the speed and nothing else."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from tanuki_cli.engines.base import GenerationCancelled
+from tanuki_cli.engines.drafting import LENGTHS, DraftPolicy, Guess
+from tanuki_cli.engines.llama_cpp import LlamaCppModel
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.settings import Settings
+from tests.llama_models import GREEDY, PROMPT, load, write_tiny
+
+SAMPLED = SamplingOptions(temperature=0.03, repeat_penalty=1.01, top_p=0.95, seed=3)
+
+
+class Eager(DraftPolicy):
+    """Drafts whenever there is a guess, by turns short and long; counts what happened."""
+
+    drafted = 0
+    accepted = 0
+    turns = 0
+
+    def choose(self, guess: Guess | None, *, room: int) -> int:
+        fitting = [length for length in LENGTHS if length <= room]
+        Eager.turns += 1
+        return fitting[self.turns % len(fitting)] if guess and fitting else 0
+
+    def record_hits(self, guess: Guess, drafted: int, hits: int) -> None:
+        Eager.drafted += drafted
+        Eager.accepted += hits
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
+
+
+@pytest.fixture
+def eager(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LlamaCppModel]:
+    model = load(tiny)
+    Eager.drafted = Eager.accepted = 0
+    monkeypatch.setattr(model, "_policy", Eager())
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="module")
+def plain(tiny: Path) -> Iterator[LlamaCppModel]:
+    model = load(tiny)
+    model.speculative = False
+    yield model
+    model.close()
+
+
+def prompts(count: int) -> Iterator[list[int]]:
+    """Prompts with repetitions in them, so that there is something to guess."""
+    for index in range(count):
+        phrase = [300 + (index * 31 + step * 7) % 600 for step in range(5 + index % 7)]
+        yield [1, *phrase, 8, *phrase[: 3 + index % 4], 9, *phrase]
+
+
+@pytest.mark.parametrize("options", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_same_ids_with_and_without(
+    eager: LlamaCppModel, plain: LlamaCppModel, options: SamplingOptions
+) -> None:
+    for index, prompt in enumerate(prompts(40)):
+        options = replace(options, seed=index)
+        expected = list(islice(plain.generate(prompt, options), 48))
+        assert list(islice(eager.generate(prompt, options), 48)) == expected
+    assert Eager.drafted > Eager.accepted > 0
+
+
+def test_the_second_turn_after_a_stop_inside_a_draft(eager: LlamaCppModel, plain: LlamaCppModel) -> None:
+    for count in range(1, 40, 3):
+        answer = list(islice(eager.generate(PROMPT, GREEDY), count))
+        second = [*PROMPT, *answer, 2, 400, 401]
+        expected = list(islice(plain.generate(second, GREEDY), 10))
+        assert list(islice(eager.generate(second, GREEDY), 10)) == expected
+        assert eager.cached_tokens >= len(PROMPT) + len(answer) - 1
+    assert Eager.accepted > 0
+
+
+def test_cancel_between_accepted_tokens(eager: LlamaCppModel, plain: LlamaCppModel) -> None:
+    expected = list(islice(plain.generate(PROMPT, GREEDY), 60))
+    for count in range(1, 40, 5):
+        generator = eager.generate(PROMPT, GREEDY)
+        assert list(islice(generator, count)) == expected[:count]
+        eager.cancel()
+        with pytest.raises(GenerationCancelled):
+            next(generator)
+    assert list(islice(eager.generate(PROMPT, GREEDY), 60)) == expected
+
+
+def test_full_context_with_drafts(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = []
+    for speculative in (True, False):
+        model = load(tiny, Settings(context_length=128, threads=1))
+        model.speculative = speculative
+        monkeypatch.setattr(model, "_policy", Eager())
+        answers.append(list(model.generate(PROMPT, GREEDY)))
+        model.close()
+    assert answers[0] == answers[1]
+    assert len(answers[0]) == 128 - len(PROMPT)
