@@ -17,7 +17,9 @@ def on_interrupt(callback: Callable[[], None]) -> Iterator[None]:
 
     ``callback`` runs between two bytecodes of the main thread: it should only set a flag.
     """
-    if threading.current_thread() is not threading.main_thread():
+    # A shell starts background jobs with Ctrl-C ignored; that is the user's wish, too.
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    if ignored or threading.current_thread() is not threading.main_thread():
         yield
         return
 

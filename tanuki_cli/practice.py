@@ -4,10 +4,9 @@ import json
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.catalog import LocalModel
+from tanuki_cli.catalog import PRACTICE_NAME, LocalModel
 from tanuki_cli.i18n import Language
 
-PRACTICE_NAME: Final = "mame"
 _FOLDER: Final = Path(__file__).parent / "mame"
 
 

@@ -1,6 +1,7 @@
 """What several test files share: waiting for a condition, and small tokenizers of the right kind."""
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,11 @@ SAMPLE_WORDS = """
 商売 繁盛 縁起物 として 店先に 置かれて います こんにちは は、 同じです ありがとう 教えて 以下は タスクを
 説明する 指示 要求を 適切に 満たす 応答を 書きなさい ### 応答 Tanuki raccoon dog the in er
 """
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the tests and what they start, also where a shell runs them in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:

@@ -122,6 +122,10 @@ def parser_error(error: Exception) -> InputError:
         name = getattr(parameter, "metavar", None) or getattr(parameter, "name", "")
         return InputError(_("{name} is missing.").format(name=name), hint=hint)
     detail = getattr(error, "format_message", lambda: str(error))()
+    if unknown := re.match(r"No such command '(.*?)'\.(?: Did you mean '(.*?)')?", detail):
+        message = _("There is no command {name!r}.").format(name=unknown.group(1))
+        group = context.command_path if context else "tanuki"
+        return InputError(message, hint=f"{group} {unknown.group(2)}" if unknown.group(2) else hint)
     if extra := re.search(r"unexpected extra argument.*\((.*)\)", detail):
         return InputError(_("{name} is one argument too many.").format(name=extra.group(1)), hint=hint)
     return InputError(_("The command line cannot be understood: {detail}").format(detail=detail), hint=hint)

@@ -110,7 +110,8 @@ def pull(
         context.console.note(_("The practice model is part of tanuki; there is nothing to download."))
         return
     if isinstance(reference, (AutoReference, FamilyReference)):
-        reference = _choose(context, hub, reference, ask=model is None)
+        family = reference.family if isinstance(reference, FamilyReference) else TANUKI_8B
+        reference = _choose(context, hub, family, ask=model is None)
     if not isinstance(reference, (Variant, HubReference)):
         raise InputError(
             _("{name} is not something to download.").format(name=text), hint=_("All names: tanuki models")
@@ -137,31 +138,40 @@ def pull_with_progress(
     return installed
 
 
-def _choose(
-    context: CommandContext, hub: Hub, reference: AutoReference | FamilyReference, *, ask: bool
-) -> Variant:
-    """The best installed variant, which a pull then checks, else the recommended one."""
-    family: Family = reference.family if isinstance(reference, FamilyReference) else TANUKI_8B
+def best_or_recommended(
+    context: CommandContext, hub: Hub, family: Family | None
+) -> InstalledModel | tuple[Variant, str]:
+    """The installed variant that suits this machine best, else the recommended one with the reason.
+
+    ``family`` None counts everything that is installed. Raises ModelError if nothing can run here.
+    """
     machine, engines = inspect_machine(context.environ), installed_engines()
     length = context.settings.context_length or DEFAULT_CONTEXT_LENGTH
-    variants = [
-        model.reference
-        for model in hub.installed()
-        if isinstance(model.reference, Variant) and model.reference.family is family
-    ]
-    if best := best_installed(variants, machine, engines, context_length=length):
-        return best
-    choice = recommend(machine, engines, context_length=length, family=family)
+    installed = {
+        entry.reference: entry
+        for entry in hub.installed()
+        if isinstance(entry.reference, Variant) and family in (None, entry.reference.family)
+    }
+    if best := best_installed(list(installed), machine, engines, context_length=length):
+        return installed[best]
+    choice = recommend(machine, engines, context_length=length, family=family or TANUKI_8B)
     if choice.variant is None:
         raise ModelError(choice.reason, hint=f"tanuki chat -m {PRACTICE_NAME}")
+    return choice.variant, choice.reason
+
+
+def _choose(context: CommandContext, hub: Hub, family: Family, *, ask: bool) -> Downloadable:
+    """The best installed variant, which a pull then checks, else the recommended one."""
+    choice = best_or_recommended(context, hub, family)
+    if isinstance(choice, InstalledModel):
+        return choice.reference
+    variant, reason = choice
     console = context.console
-    size = format_bytes(choice.variant.approximate_bytes)
-    console.note(
-        _("{name}, about {size}. {reason}").format(name=choice.variant.name, size=size, reason=choice.reason)
-    )
+    size = format_bytes(variant.approximate_bytes)
+    console.note(_("{name}, about {size}. {reason}").format(name=variant.name, size=size, reason=reason))
     if ask and console.can_ask and not console.confirm(_("Download it now?"), default=True):
         raise ModelError(_("Nothing was downloaded."), hint=_("Choose another one: tanuki models"))
-    return choice.variant
+    return variant
 
 
 @models_app.command(help=_MODELS_HELP)

@@ -1,7 +1,6 @@
 """From a model reference to a loaded engine: find it, offer to download it, open it."""
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from tanuki_cli.catalog import (
@@ -16,23 +15,20 @@ from tanuki_cli.catalog import (
     RemoteModel,
     Target,
     Variant,
-    best_installed,
     parse_reference,
-    recommend,
 )
 from tanuki_cli.cli.context import CommandContext
-from tanuki_cli.cli.models import pull_with_progress
+from tanuki_cli.cli.models import best_or_recommended, pull_with_progress
 from tanuki_cli.cli.options import ModelOptions
 from tanuki_cli.engines import open_engine
 from tanuki_cli.engines.checkpoint import read_checkpoint
 from tanuki_cli.engines.remote_credentials import KEY_FILE_NAME, find_api_key
 from tanuki_cli.errors import ModelError
-from tanuki_cli.hardware import format_bytes, free_disk_bytes, inspect_machine, installed_engines
-from tanuki_cli.hub import Hub
+from tanuki_cli.hardware import format_bytes, free_disk_bytes
+from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.i18n import _
 from tanuki_cli.practice import practice_model
 from tanuki_cli.session import OpenedModel
-from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH
 
 
 def open_model(
@@ -101,7 +97,7 @@ class Finder:
             return self._best_of(reference.family)
         located = self._hub.locate(reference)
         if located is not None:
-            return replace(located, reference_tokenizer=self.family_tokenizer())
+            return located
         if isinstance(reference, PathReference):
             raise ModelError(
                 _("There is no model at {path}.").format(path=reference.path), hint="tanuki models"
@@ -114,20 +110,8 @@ class Finder:
 
     def _best_of(self, family: Family | None) -> LocalModel:
         """The best installed variant for this machine, else the recommended one after asking."""
-        machine = inspect_machine(self._context.environ)
-        engines = installed_engines()
-        context_length = self._context.settings.context_length or DEFAULT_CONTEXT_LENGTH
-        installed = {
-            entry.reference: entry.model
-            for entry in self._hub.installed()
-            if isinstance(entry.reference, Variant) and family in (None, entry.reference.family)
-        }
-        if best := best_installed(list(installed), machine, engines, context_length=context_length):
-            return installed[best]
-        choice = recommend(machine, engines, context_length=context_length, family=family or TANUKI_8B)
-        if choice.variant is None:
-            raise ModelError(choice.reason, hint="tanuki chat -m mame")
-        return self._fetch(choice.variant, choice.reason)
+        choice = best_or_recommended(self._context, self._hub, family)
+        return choice.model if isinstance(choice, InstalledModel) else self._fetch(*choice)
 
     def _fetch(self, reference: Downloadable, reason: str) -> LocalModel:
         console = self._context.console
