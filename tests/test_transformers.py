@@ -229,6 +229,13 @@ def test_context_length(checkpoint: Path) -> None:
     assert error.value.hint == "--context-length 512"
 
 
+def test_a_setting_that_is_only_for_llama_cpp_is_noted(checkpoint: Path, model: TransformersModel) -> None:
+    assert model.notes == ()
+    noted = load(checkpoint, replace(ON_CPU, kv_type="q8_0")).notes
+    assert len(noted) == 1
+    assert "q8_0" in noted[0]
+
+
 def test_weights_that_lack_a_tensor_are_refused(tmp_path: Path) -> None:
     """transformers would fill it with random numbers."""
     path = write_checkpoint(tmp_path) / "model.safetensors"

@@ -8,8 +8,6 @@ another tokenizer from the same file.
 import gc
 from collections.abc import Callable, Generator, Sequence
 from inspect import signature
-from itertools import takewhile
-from operator import eq
 from typing import Any, Final
 
 from tanuki_cli.catalog import LocalModel
@@ -35,7 +33,7 @@ except ImportError as exc:
     ) from exc
 
 from tanuki_cli.engines.torch_loading import load_weights, translated
-from tanuki_cli.engines.torch_placement import place
+from tanuki_cli.engines.torch_placement import Placement, place
 from tanuki_cli.engines.torch_sampling import TokenSampler
 
 ENGINE_NAME: Final = "transformers"
@@ -58,10 +56,12 @@ class TransformersModel:
         *,
         info: EngineInfo,
         context_length: int,
+        notes: tuple[str, ...] = (),
         compile_backend: str | None = None,
         custom_code: bool = False,
     ) -> None:
         self._model = model
+        self._notes = notes
         self._info = info
         self._context_length = context_length
         self._device: torch.device = model.get_input_embeddings().weight.device
@@ -97,8 +97,8 @@ class TransformersModel:
 
     @property
     def notes(self) -> Sequence[str]:
-        """Nothing is noted: what does not fit is an error."""
-        return ()
+        """Sentences for the user about how it was loaded."""
+        return self._notes
 
     @property
     def cached_tokens(self) -> int:
@@ -158,10 +158,7 @@ class TransformersModel:
 
     def _generate(self, prompt_ids: list[int], options: SamplingOptions) -> Generator[int, None, None]:
         # 1. Keep the shared prefix, but process at least one token: its logits are needed.
-        shared = sum(
-            1 for _pair in takewhile(lambda pair: eq(*pair), zip(prompt_ids, self._ids, strict=False))
-        )
-        self._cached_tokens = min(shared, len(prompt_ids) - 1)
+        self._cached_tokens = _shared_prefix(prompt_ids[:-1], self._ids)
         del self._ids[self._cached_tokens :]
         self._settle_cache()
         try:
@@ -183,7 +180,7 @@ class TransformersModel:
                 yield id_
                 if remaining > 1:
                     logits = self._feed([id_], self._decode)
-        except GenerationCancelled:
+        except (GenerationCancelled, EngineError):
             raise
         except self._errors as exc:
             raise translated(exc, self._info.model) from exc
@@ -254,6 +251,7 @@ def load_transformers(
         weights,
         info=EngineInfo(model=model.name, engine=ENGINE_NAME, device=placement.label),
         context_length=context_length,
+        notes=_notes(settings, placement),
         compile_backend=compile_backend,
         custom_code=info.custom_code is not None,
     )
@@ -271,6 +269,22 @@ def _context_length(settings: Settings, info: CheckpointInfo) -> int:
             hint=f"--context-length {limit}",
         )
     return settings.context_length
+
+
+def _notes(settings: Settings, placement: Placement) -> tuple[str, ...]:
+    if settings.kv_type == "f16":  # the default: nobody asked for another
+        return ()
+    return (
+        _("Only llama.cpp has a KV cache in {wanted}; transformers keeps it in {dtype}.").format(
+            wanted=settings.kv_type, dtype=placement.dtype
+        ),
+    )
+
+
+def _shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((index for index, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
 def _decoder_layers(model: nn.Module) -> nn.ModuleList:
