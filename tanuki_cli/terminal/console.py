@@ -16,6 +16,7 @@ import rich.theme
 
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
+from tanuki_cli.terminal.japanese import wrap_text
 from tanuki_cli.terminal.sanitize import sanitize
 from tanuki_cli.terminal.width import default_ambiguous_width, measure_ambiguous_width
 
@@ -131,8 +132,13 @@ class Console:
 
     def note(self, text: str, *, style: str = "note") -> None:
         """Tell the user something on stderr, unless ``--quiet``."""
-        if not self.quiet:
-            self._print_err(text, style)
+        if self.quiet:
+            return
+        rows = text.split("\n")
+        if self.err_is_terminal:
+            rows = [part for row in rows for part in wrap_text(row, self.err.width)]
+        for row in rows:
+            self._print_err(row, style)
 
     def warn(self, text: str) -> None:
         """Tell the user something that should be seen, unless ``--quiet``."""
@@ -140,6 +146,7 @@ class Console:
 
     def error(self, error: TanukiError) -> None:
         """One sentence, and one line that says what to do next."""
+        # Not wrapped here: a command or a path must copy as one line.
         self._print_err(_("Error: {message}").format(message=error.message), "error")
         if error.hint:
             self._print_err(_("  Next: {hint}").format(hint=error.hint), "hint")
