@@ -35,12 +35,18 @@ class KvStore:
     folder: Path
     max_bytes: int = DEFAULT_MAX_BYTES
 
-    def find(self, key: str, prompt_ids: Sequence[int], *, more_than: int) -> Path | None:
-        """The whole state for ``key`` that shares most with ``prompt_ids``, and more than that many ids."""
+    def find(
+        self, key: str, prompt_ids: Sequence[int], *, more_than: int, max_ids: int = 1 << 20
+    ) -> Path | None:
+        """The state for ``key`` that shares most with ``prompt_ids``, and more than that many ids.
+
+        Only states of at most ``max_ids`` ids count. What is returned was checked.
+        """
         found = []
         for path in self._files(key):
-            shared = shared_prefix(_read_ids(path), prompt_ids)
-            if shared > more_than:
+            ids = _read_ids(path)
+            shared = shared_prefix(ids, prompt_ids)
+            if shared > more_than and len(ids) <= max_ids:
                 found.append((shared, path))
         for _shared, path in sorted(found, reverse=True):
             if path.stem.rpartition("-")[2] == _digest(path):

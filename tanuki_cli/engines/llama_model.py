@@ -22,7 +22,7 @@ from tanuki_cli.sampling import SamplingOptions
 
 _SLOW_STEP_S: Final = 0.25
 """Steps longer than this ask for Ctrl-C while they run; asking costs up to a millisecond a step."""
-_MIN_GAIN: Final = 16
+_MIN_GAIN: Final = 8
 """A stored cache must save this many ids more than the one at hand: reading it takes time too."""
 
 
@@ -166,9 +166,10 @@ class LlamaCppModel:
         reusable = prompt_ids[:-1]
         kept = shared_prefix(self._cached_ids, reusable)
         if self._store is not None:
-            path = self._store.find(self._key, reusable, more_than=kept + _MIN_GAIN)
+            limit = self.context_length
+            path = self._store.find(self._key, reusable, more_than=kept + _MIN_GAIN, max_ids=limit)
             if path is not None:
-                self._cached_ids = self._context.load_state(path, max_ids=self.context_length)
+                self._cached_ids = self._context.load_state(path, max_ids=limit)
                 self._stored_ids = list(self._cached_ids)
                 kept = shared_prefix(self._cached_ids, reusable)
         self._forget_from(kept)
