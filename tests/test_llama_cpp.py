@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tanuki_cli.engines.base import GenerationCancelled, TokenModel
+from tanuki_cli.engines.kv_store import shared_prefix
 from tanuki_cli.engines.llama_cpp import LlamaCppModel
-from tanuki_cli.engines.llama_model import shared_prefix
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings import Settings

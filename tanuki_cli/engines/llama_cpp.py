@@ -6,6 +6,7 @@ is on; one thread per physical core.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -15,6 +16,7 @@ from tanuki_cli.engines import llama_native
 from tanuki_cli.engines.base import EngineInfo
 from tanuki_cli.engines.drafting import MAX_DRAFT
 from tanuki_cli.engines.gguf import GgufFile, damaged, read_gguf
+from tanuki_cli.engines.kv_store import KvStore, state_key
 from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
 from tanuki_cli.engines.llama_memory import all_layers, forecast, gpu_layers_that_fit
 from tanuki_cli.engines.llama_model import LlamaCppModel
@@ -45,9 +47,18 @@ class _Plan:
 
 
 def load_llama_cpp(
-    model: LocalModel, settings: Settings, *, debug: bool, gguf: GgufFile | None = None
+    model: LocalModel,
+    settings: Settings,
+    *,
+    debug: bool,
+    gguf: GgufFile | None = None,
+    kv_store: KvStore | None = None,
+    head_ids: Sequence[int] = (),
 ) -> LlamaCppModel:
     """Load the GGUF file of ``model``; pass ``gguf`` if its header was read already.
+
+    With ``kv_store``, KV caches of earlier conversations are taken from there and kept there;
+    ``head_ids`` is what every prompt begins with.
 
     Raises EngineError for a file that is damaged or of another kind, for a context the model was not
     made for, and where memory will not do, before it is taken. ``debug`` sends llama.cpp's log to
@@ -58,7 +69,11 @@ def load_llama_cpp(
     llama_native.start(debug=debug)
     plan = _plan(settings, facts, context_length)
     _check_memory(model, facts, plan)
-    return _load(model, settings, facts, plan)
+    loaded = _load(model, settings, facts, plan)
+    if kv_store is not None:
+        key = state_key(model.path, llama_native.VERSION, plan.kv_type, loaded.info.device)
+        loaded.use_store(kv_store, key, head_ids=head_ids)
+    return loaded
 
 
 def _context_length(settings: Settings, facts: ModelFacts) -> int:

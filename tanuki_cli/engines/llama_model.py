@@ -12,6 +12,7 @@ from typing import Final
 
 from tanuki_cli.engines.base import EngineInfo, GenerationCancelled
 from tanuki_cli.engines.drafting import DraftPolicy, NgramIndex
+from tanuki_cli.engines.kv_store import KvStore, shared_prefix
 from tanuki_cli.engines.llama_facts import ModelFacts
 from tanuki_cli.engines.llama_native import Context, DecodeAborted, Model, NativeError
 from tanuki_cli.engines.llama_sampling import Sampler
@@ -21,6 +22,8 @@ from tanuki_cli.sampling import SamplingOptions
 
 _SLOW_STEP_S: Final = 0.25
 """Steps longer than this ask for Ctrl-C while they run; asking costs up to a millisecond a step."""
+_MIN_GAIN: Final = 8
+"""A stored cache must save this many ids more than the one at hand: reading it takes time too."""
 
 
 class LlamaCppModel:
@@ -55,6 +58,10 @@ class LlamaCppModel:
         self._cancelled = False
         self._closed = False
         self._steps_are_slow = False
+        self._store: KvStore | None = None
+        self._key = ""
+        self._head_ids: list[int] = []
+        self._stored_ids: list[int] = []
         self._policy = DraftPolicy(gpu=gpu)
         self._running: Generator[int, None, None] | None = None
 
@@ -77,6 +84,31 @@ class LlamaCppModel:
         self._running = self._generate(list(prompt_ids), options)
         return self._running
 
+    def use_store(self, store: KvStore, key: str, *, head_ids: Sequence[int] = ()) -> None:
+        """Take caches from ``store``, under ``key``, and keep them there at :meth:`close`.
+
+        ``head_ids`` is what every new conversation begins with; its cache is stored at the first use.
+        """
+        self._store, self._key, self._head_ids = store, key, list(head_ids)
+
+    def save_state(self) -> bool:
+        """Keep the cache of the conversation in the store; False where there is nothing new to keep.
+
+        Takes about half a second per 2,000 tokens of an 8B model: call it when nobody waits.
+        """
+        ids = self._cached_ids
+        if self._store is None or not ids or ids == self._stored_ids[: len(ids)]:
+            return False
+        self._forget_from(len(ids))
+        self._stored_ids = list(ids)
+        return self._store.save(
+            self._key,
+            ids,
+            lambda path: self._context.save_state(path, ids),
+            nbytes=self._context.state_bytes(ids),
+            head=len(self._head_ids),
+        )
+
     def cancel(self) -> None:
         """Make the running :meth:`generate` raise GenerationCancelled soon; only sets a flag."""
         self._cancelled = True
@@ -88,6 +120,7 @@ class LlamaCppModel:
         self._closed = True
         if self._running is not None:
             self._running.close()
+        self.save_state()
         self._context.close()
         self._model.close()
 
@@ -110,12 +143,13 @@ class LlamaCppModel:
                 ),
                 hint=_("Use --context-length, or start a new chat."),
             )
-        # The last id is always computed: its logits are not kept.
-        kept = shared_prefix(self._cached_ids, prompt_ids[:-1])
-        self._forget_from(kept)
-        self._cached_tokens = kept = len(self._cached_ids)
+        self._reuse(prompt_ids)
+        head = self._head_ids
+        if head and not self._cached_ids and shared_prefix(head, prompt_ids[:-1]) == len(head):
+            self._decode(head, outputs=0, stoppable=True)
+            self.save_state()
         size = self._context.n_batch
-        for start in range(kept, len(prompt_ids), size):
+        for start in range(len(self._cached_ids), len(prompt_ids), size):
             batch = prompt_ids[start : start + size]
             is_last = start + size >= len(prompt_ids)
             self._decode(batch, outputs=1 if is_last else 0, stoppable=True)
@@ -125,6 +159,21 @@ class LlamaCppModel:
                 _("The model computes no numbers: its file is damaged."),
                 hint=_("Get it again: tanuki pull --verify"),
             )
+
+    def _reuse(self, prompt_ids: list[int]) -> None:
+        """Keep of the cache what ``prompt_ids`` begin with; take a stored one if that has much more."""
+        # The last id is always computed: its logits are not kept.
+        reusable = prompt_ids[:-1]
+        kept = shared_prefix(self._cached_ids, reusable)
+        if self._store is not None:
+            limit = self.context_length
+            path = self._store.find(self._key, reusable, more_than=kept + _MIN_GAIN, max_ids=limit)
+            if path is not None:
+                self._cached_ids = self._context.load_state(path, max_ids=limit)
+                self._stored_ids = list(self._cached_ids)
+                kept = shared_prefix(self._cached_ids, reusable)
+        self._forget_from(kept)
+        self._cached_tokens = len(self._cached_ids)
 
     def _advance(self, id_: int, text: NgramIndex, sampler: Sampler) -> Generator[int, None, int | None]:
         """Compute ``id_`` together with a draft of what may follow, and yield what of that is right.
@@ -204,10 +253,3 @@ class LlamaCppModel:
         if not self._context.trim(length):
             length = 0
         del self._cached_ids[length:]
-
-
-def shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids both begin with."""
-    pairs = zip(first, second, strict=False)
-    shorter = min(len(first), len(second))
-    return next((index for index, (one, other) in enumerate(pairs) if one != other), shorter)

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import llama_cpp
 from llama_cpp import llama_cpp as native
 
 from tanuki_cli.hardware import KvType
 
+VERSION: Final[str] = llama_cpp.__version__
 _GGML_TYPES: Final[dict[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
 _FLASH_ATTENTION_ON: Final = 1
 _LOG_WARN, _LOG_ERROR, _LOG_CONTINUE = 3, 4, 5
@@ -231,6 +233,31 @@ class Context:
             return True
         native.llama_memory_clear(self._memory, True)
         return False
+
+    def state_bytes(self, ids: Sequence[int]) -> int:
+        """At most so much is written by :meth:`save_state`."""
+        return 4 * (3 + len(ids)) + int(native.llama_state_seq_get_size(self.handle, _SEQUENCE))
+
+    def save_state(self, path: Path, ids: Sequence[int]) -> int:
+        """Write the cache, which holds ``ids``, to ``path``; the bytes written, 0 if that failed."""
+        tokens = (native.llama_token * len(ids))(*ids)
+        return int(
+            native.llama_state_seq_save_file(self.handle, os.fsencode(path), _SEQUENCE, tokens, len(ids))
+        )
+
+    def load_state(self, path: Path, *, max_ids: int) -> list[int]:
+        """Replace the cache by the one in ``path``; its ids, or none, and an empty cache, if it does
+        not fit."""
+        tokens = (native.llama_token * max_ids)()
+        count = ctypes.c_size_t(0)
+        loaded = native.llama_state_seq_load_file(
+            self.handle, os.fsencode(path), _SEQUENCE, tokens, max_ids, ctypes.byref(count)
+        )
+        length = native.llama_memory_seq_pos_max(self._memory, _SEQUENCE) + 1
+        if not loaded or length != count.value:
+            native.llama_memory_clear(self._memory, True)
+            return []
+        return list(tokens[: count.value])
 
     def close(self) -> None:
         """Free the cache."""
