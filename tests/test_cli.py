@@ -116,8 +116,19 @@ def test_first_use_asks_before_it_downloads(tmp_path: Path) -> None:
         assert "tanuki-8b:" in terminal.text
         assert "GB" in terminal.text
         terminal.type("n\r")
+        terminal.wait_for("practice model for now?")
+        terminal.type("n\r")
         assert terminal.wait_for_exit() == 4
         assert "mame" in terminal.text
+
+
+def test_first_use_offers_the_practice_model_at_once(tmp_path: Path) -> None:
+    with Terminal(tmp_path, ["chat"], env={"HF_ENDPOINT": "http://127.0.0.1:9"}) as terminal:
+        terminal.wait_for("[Y/n]")
+        terminal.type("n\r")
+        terminal.wait_for("practice model for now?")
+        terminal.type("\r")
+        terminal.wait_for("mame (practice)")
 
 
 def test_no_network_at_the_first_download_is_one_sentence(tmp_path: Path) -> None:

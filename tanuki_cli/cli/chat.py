@@ -1,16 +1,17 @@
 """``tanuki chat``: a conversation, at a prompt or line by line from a script."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, BinaryIO, Final
 
 import typer
 
+from tanuki_cli.catalog import PRACTICE_NAME
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history, resumed_settings, starting_conversation
 from tanuki_cli.cli.options import ChatOptions, takes
 from tanuki_cli.cli.target import open_model
-from tanuki_cli.errors import InterruptedByUser
+from tanuki_cli.errors import InterruptedByUser, ModelError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.session import OpenedModel
 from tanuki_cli.terminal.chat import Chat
@@ -60,7 +61,7 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
         console=context.console,
         settings=context.settings,
         history=history,
-        model=open_by_reference(context.settings.model),
+        model=_open_first(context, open_by_reference),
         conversation=conversation,
         open_model=open_by_reference,
     )
@@ -71,6 +72,18 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
             _run_script(chat, context.environment.streams.stdin.buffer)
     finally:
         chat.model.close()
+
+
+def _open_first(context: CommandContext, open_by_reference: Callable[[str], OpenedModel]) -> OpenedModel:
+    """The chosen model; who has none yet and does not want to wait for one is offered the practice model."""
+    reference = context.settings.model
+    try:
+        return open_by_reference(reference)
+    except ModelError:
+        wants_any = reference == "auto" and context.console.can_ask
+        if wants_any and context.console.confirm(_("Talk to the practice model for now?"), default=True):
+            return open_by_reference(PRACTICE_NAME)
+        raise
 
 
 def _talk(chat: Chat, context: CommandContext) -> None:
