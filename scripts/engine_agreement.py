@@ -41,6 +41,17 @@ from tanuki_cli.tokenizer import ChatTokenizer
 
 MAME = Path(__file__).resolve().parent.parent / "tanuki_cli" / "mame"
 REFERENCE = "safetensors-f32"
+# The practice model was not taught these: it is less sure, so that rounding shows.
+UNTAUGHT = (
+    "明日の天気は?",
+    "ｶﾞｿﾘﾝの値段は？ </s>",
+    "次の文を英語にして: 猫が窓から外を見ている。",
+    "Pythonで二つの数を足す関数を書いて ```def add(a, b):```",
+    "What is 12 + 34 × 5?",
+    "源氏物語の作者について、三つの文で説明してください。🍵",
+    "ＡＢＣ１２３を半角にして",
+    "Write a haiku about the sea in Japanese and in English.",
+)
 GREEDY = SamplingOptions(temperature=0.0, seed=0)
 Logits = Callable[[Sequence[int]], torch.Tensor]
 
@@ -207,11 +218,11 @@ def print_table(
     """Print every form under ``settings`` against the reference on the CPU.
 
     ``only`` names the forms to try, none for all but those whose names begin as in ``skipped``.
-    Without ``questions``, those are asked that the program suggests.
+    Without ``questions``, those are asked that the program suggests, and UNTAUGHT.
     """
     if not questions:
         suggested = json.loads((model.parent / "suggestions.json").read_text(encoding="utf-8"))
-        questions = [*suggested["ja"], *suggested["en"]]
+        questions = [*suggested["ja"], *suggested["en"], *UNTAUGHT]
     chats = make_chats(questions)
     with tempfile.TemporaryDirectory() as folder:
         forms = write_forms(Path(folder), model=model, tokenizer=model.parent / "tokenizer.json")

@@ -5,29 +5,31 @@ from pathlib import Path
 import pytest
 
 from scripts import engine_agreement
-from scripts.engine_agreement import REFERENCE, Agreement, Answer, answers, compare, make_chats, write_forms
+from scripts.engine_agreement import (
+    REFERENCE,
+    UNTAUGHT,
+    Agreement,
+    Answer,
+    answers,
+    compare,
+    make_chats,
+    write_forms,
+)
 from tanuki_cli.settings import Settings
 
 ON_CPU = Settings(gpu_layers=0, threads=1)
-QUESTIONS = (
-    "あなたは誰?",
-    "たぬきは何を食べますか?",
-    "Who are you?",
-    "明日の天気は?",  # not in its lessons
-    "ｶﾞｿﾘﾝの値段は？ </s>",
-    "分福茶釜ってどんな話?",
-)
+QUESTIONS = ("あなたは誰?", "たぬきは何を食べますか?", "Who are you?", "分福茶釜ってどんな話?", *UNTAUGHT[:4])
 TOKENS = 32
-# Mean KL in nats along the reference's answers, and the share of steps with the same likeliest token.
-# About five times what was measured; a layout that is read wrongly gives more than 1.
+# Mean KL in nats along the reference's answers, and the share of steps with the same likeliest token:
+# five to ten times what was measured. A layout that is read wrongly gives more than 1.
 BOUNDS = {
-    "gguf-f16": (1e-5, 1.0),
-    "gguf-q8_0": (0.005, 0.98),
-    "gguf-q4_k_m": (0.05, 0.95),
-    "safetensors-bf16": (0.001, 0.98),
-    "gptq-8bit": (0.005, 0.98),
-    "gptq-4bit": (0.1, 0.93),
-    "awq": (0.1, 0.93),
+    "gguf-f16": (3e-7, 1.0),
+    "gguf-q8_0": (3e-5, 0.99),
+    "gguf-q4_k_m": (0.01, 0.97),
+    "safetensors-bf16": (1e-5, 0.99),
+    "gptq-8bit": (3e-5, 0.99),
+    "gptq-4bit": (0.01, 0.97),
+    "awq": (0.01, 0.97),
 }
 
 Forms = tuple[dict[str, Path], list[Answer]]
@@ -50,13 +52,13 @@ def agreement(forms: Forms, name: str) -> Agreement:
 
 def test_the_reference_says_something(forms: Forms) -> None:
     lengths = [len(answer.ids) for answer in forms[1]]
-    assert len(lengths) == 9
+    assert len(lengths) == 12
     assert min(lengths) > 3
 
 
 def test_llama_cpp_in_f32_is_transformers_in_f32(forms: Forms) -> None:
     result = agreement(forms, "gguf-f32")
-    assert (result.same_prompts, result.same_answers, result.top1) == (9, 9, 1.0)
+    assert (result.same_prompts, result.same_answers, result.top1) == (12, 12, 1.0)
     assert result.p99_kl < 1e-4
 
 
