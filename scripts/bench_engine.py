@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
+from unittest.mock import patch
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.drafting import MAX_DRAFT, Guess, NgramIndex
@@ -54,14 +55,9 @@ def repeat_speed(model: LlamaCppModel, prompt: list[int]) -> float:
         def draft(self, guess: Guess, length: int) -> list[int]:
             return answer[guess.start : guess.start + length]
 
-    from tanuki_cli.engines import llama_model
-
-    original, llama_model.NgramIndex = llama_model.NgramIndex, Known  # type: ignore[misc]
-    try:
+    with patch("tanuki_cli.engines.llama_model.NgramIndex", Known):
         times(model, prompt, MAX_DRAFT)  # learns the cost of a batch
         seconds, repeated = times(model, prompt, REPEATED - MAX_DRAFT)
-    finally:
-        llama_model.NgramIndex = original  # type: ignore[misc]
     if repeated != answer[: len(repeated)]:
         sys.stderr.write("note: rounding made the repeated answer differ; its speed is too low\n")
     return (len(seconds) - 1) / sum(seconds[1:])
