@@ -111,6 +111,13 @@ SPECS: Final[tuple[SettingSpec, ...]] = (
         help=N_("CPU threads; unset means the physical cores"),
     ),
     SettingSpec(key="kv_type", kind="text", choices=("f16", "q8_0"), help=N_("precision of the KV cache")),
+    SettingSpec(
+        key="kv_cache_gib",
+        kind="integer",
+        minimum=0,
+        maximum=10000,
+        help=N_("GiB of disk that let a chat go on without reading its past again; 0 is off"),
+    ),
     SettingSpec(key="enter", kind="text", choices=("send", "newline"), help=N_("what Enter does in a chat")),
     SettingSpec(key="editing_mode", kind="text", choices=("emacs", "vi"), help=N_("key bindings")),
     SettingSpec(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import until
-from tests.program import COMMAND, Terminal, environment, run
+from tests.program import COMMAND, ROOT, Terminal, environment, run
 
 ESCAPE = "\x1b"
 
@@ -247,3 +247,26 @@ def test_history_file_is_private(tmp_path: Path) -> None:
     until(lambda: list(tmp_path.rglob("history.sqlite3")), timeout_s=1)
     (path,) = tmp_path.rglob("history.sqlite3")
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_later_process_goes_on_without_computing_the_past(tmp_path: Path) -> None:
+    """With a model that is not the practice model by name; --no-save keeps nothing."""
+    source = ROOT / "tanuki_cli" / "mame"
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("mame-q8_0.gguf", "tokenizer.json"):
+        (model / name).write_bytes((source / name).read_bytes())
+    options = ("ask", "-m", str(model), "--temperature", "0", "--json")
+    run(tmp_path, *options, "--no-save", "たぬきは何を食べますか?")
+    assert not list(tmp_path.rglob("*.kv"))
+    first = json.loads(run(tmp_path, *options, "たぬきは何を食べますか?").stdout)
+    assert list(tmp_path.rglob("*.kv"))
+    assert all(path.stat().st_mode & 0o077 == 0 for path in tmp_path.rglob("*.kv"))
+    question = "もっと教えて"
+    resume = ("--resume", first["conversation_id"])
+    computed = json.loads(run(tmp_path, *options, *resume, "--no-save", question).stdout)
+    assert computed["usage"]["cached_tokens"] == 0
+    resumed = json.loads(run(tmp_path, *options, *resume, question).stdout)
+    used = first["usage"]["prompt_tokens"] + first["usage"]["completion_tokens"]
+    assert resumed["usage"]["cached_tokens"] >= used - 2
+    assert resumed["answer"] == computed["answer"]

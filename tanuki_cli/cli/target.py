@@ -50,7 +50,13 @@ def open_model(
         engine = open_engine(target, context.settings, api_key=api_key, served_tokenizers=tokenizers)
     else:
         trusted = options.trust_remote_code or _trusts_code_of(target, context)
-        engine = open_engine(target, context.settings, trust_remote_code=trusted, debug=context.debug)
+        engine = open_engine(
+            target,
+            context.settings,
+            trust_remote_code=trusted,
+            kv_folder=context.directories.cache / "kv",
+            debug=context.debug,
+        )
     for note in engine.notes:
         context.console.note(note)
     return OpenedModel(

@@ -8,6 +8,7 @@ from tanuki_cli.engines.base import Engine
 from tanuki_cli.engines.checkpoint import read_checkpoint
 from tanuki_cli.engines.gguf import GgufFile, read_gguf
 from tanuki_cli.engines.gguf_tokenizer import tokenizer_from_metadata
+from tanuki_cli.engines.kv_store import KvStore
 from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.remote_credentials import ApiKey
@@ -26,29 +27,47 @@ def open_engine(
     api_key: ApiKey | None = None,
     served_tokenizers: Sequence[Path] = (),
     trust_remote_code: bool = False,
+    kv_folder: Path | None = None,
     debug: bool = False,
 ) -> Engine:
     """Load ``target`` on the engine for its format. Backends are imported only here, when used.
 
-    ``api_key`` and ``served_tokenizers`` (each a tokenizer.json that the served model may have, to send
-    exact ids to a server that takes them) are for remote models. ``trust_remote_code`` is the user's
-    yes to running code that came with a checkpoint. ``debug`` lets the backend's own log through.
+    ``api_key`` and ``served_tokenizers`` (tokenizer.json files, tried in turn, to send exact ids to a
+    server that takes them) are for remote models. ``trust_remote_code`` is the user's yes to running
+    code that came with a checkpoint. ``kv_folder`` keeps KV caches between processes, unless the
+    settings say to keep nothing. ``debug`` lets the backend's own log through.
+
     Raises EngineError or RemoteError.
     """
     if isinstance(target, RemoteModel):
         return _open_remote(target, settings, api_key, served_tokenizers)
     if target.format == "gguf":
-        return _open_gguf(target, settings, debug=debug)
+        return _open_gguf(target, settings, kv_folder=kv_folder, debug=debug)
     return _open_checkpoint(target, settings, debug=debug, trust_remote_code=trust_remote_code)
 
 
-def _open_gguf(target: LocalModel, settings: Settings, *, debug: bool) -> Engine:
+def _open_gguf(target: LocalModel, settings: Settings, *, kv_folder: Path | None, debug: bool) -> Engine:
     from tanuki_cli.engines.llama_cpp import load_llama_cpp
 
     gguf = read_gguf(target.path)
     tokenizer = gguf_tokenizer(target, gguf, model_facts(gguf))
     verify_tokenizer(tokenizer)
-    return LocalEngine(load_llama_cpp(target, settings, debug=debug, gguf=gguf), tokenizer)
+    model = load_llama_cpp(
+        target,
+        settings,
+        debug=debug,
+        gguf=gguf,
+        kv_store=_kv_store(target, settings, kv_folder),
+        head_ids=tokenizer.encode_chat([]),
+    )
+    return LocalEngine(model, tokenizer)
+
+
+def _kv_store(target: LocalModel, settings: Settings, folder: Path | None) -> KvStore | None:
+    """None where nothing may be kept, and for the practice model, which reads faster than a disk."""
+    if folder is None or target.practice or not settings.save or settings.kv_cache_gib == 0:
+        return None
+    return KvStore(folder, max_bytes=settings.kv_cache_gib << 30)
 
 
 def gguf_tokenizer(target: LocalModel, gguf: GgufFile, facts: ModelFacts) -> ChatTokenizer:
