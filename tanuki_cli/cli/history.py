@@ -21,6 +21,7 @@ from tanuki_cli.history import (
     write_export,
 )
 from tanuki_cli.i18n import N_, _
+from tanuki_cli.os_reasons import os_reason
 from tanuki_cli.terminal.sanitize import sanitize
 
 _HELP = N_(
@@ -276,7 +277,7 @@ def _read(context: CommandContext, file: Path) -> str:
         data = context.environment.streams.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
+        reason = os_reason(exc) if isinstance(exc, OSError) else _("it is not UTF-8")
         raise InputError(
             _("{path} cannot be read: {reason}").format(path=file, reason=reason), hint=f"ls -l {file}"
         ) from exc
