@@ -37,6 +37,5 @@ def os_reason(exc: OSError) -> str:
     """What ``exc`` says as part of a sentence; in the system's own words where they are rare."""
     if isinstance(exc, socket.gaierror):
         return _("no machine has this name")
-    if exc.errno in _REASONS:
-        return _(_REASONS[exc.errno])
-    return exc.strerror or (os.strerror(exc.errno) if exc.errno else str(exc))
+    known = _REASONS.get(exc.errno or 0)
+    return _(known) if known else exc.strerror or (os.strerror(exc.errno) if exc.errno else str(exc))

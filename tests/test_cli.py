@@ -63,6 +63,11 @@ def test_help_fits_the_window(tmp_path: Path, columns: str) -> None:
         (["chat", "--modle", "mame"], "--model"),
         (["models", "extra"], "extra"),
         (["rm"], "MODEL"),
+        (["ask", "--top-k", "-3", "x"], "--top-k cannot be '-3': allowed is 0 to 100000."),
+        (["ask", "--top-k", "many", "x"], "Next: --top-k 40"),
+        (["ask", "--kv-type", "foo", "x"], "--kv-type cannot be 'foo': allowed is f16, q8_0."),
+        (["ask", "--lang", "fr", "x"], "--lang cannot be 'fr': allowed is ja, en."),
+        (["--lang", "fr", "ask", "x"], "--lang cannot be 'fr': allowed is ja, en."),
     ],
 )
 def test_misspelled_command_lines_say_what_was_meant(
