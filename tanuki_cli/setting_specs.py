@@ -17,7 +17,7 @@ MAX_CONTEXT_LENGTH: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettingSpec:
-    """One key of config.toml: its kind, range (both ends included) and what it is for."""
+    """One key of config.toml: its kind, range (both ends included), a ``usual`` number, what it is for."""
 
     key: str
     kind: Kind
@@ -25,6 +25,16 @@ class SettingSpec:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    usual: float | None = None
+
+    @property
+    def example(self) -> str:
+        """A value that is allowed, as it is typed."""
+        if self.choices:
+            return self.choices[0]
+        if self.kind == "boolean":
+            return "true"
+        return "TEXT" if self.usual is None else f"{self.usual:g}"
 
     @property
     def environment(self) -> str:
@@ -51,6 +61,7 @@ SPECS: Final[tuple[SettingSpec, ...]] = (
         kind="number",
         minimum=0,
         maximum=2,
+        usual=0.5,
         help=N_("0 always takes the likeliest token; higher is more varied"),
     ),
     SettingSpec(
@@ -58,6 +69,7 @@ SPECS: Final[tuple[SettingSpec, ...]] = (
         kind="number",
         minimum=0,
         maximum=1,
+        usual=0.9,
         help=N_("choose among the tokens that make up this share of the probability; 1 is off"),
     ),
     SettingSpec(
@@ -65,6 +77,7 @@ SPECS: Final[tuple[SettingSpec, ...]] = (
         kind="integer",
         minimum=0,
         maximum=100000,
+        usual=40,
         help=N_("choose among this many tokens; 0 is off"),
     ),
     SettingSpec(
@@ -72,6 +85,7 @@ SPECS: Final[tuple[SettingSpec, ...]] = (
         kind="number",
         minimum=0,
         maximum=1,
+        usual=0.05,
         help=N_("leave out tokens less likely than this share of the best; 0 is off"),
     ),
     SettingSpec(
@@ -79,6 +93,7 @@ SPECS: Final[tuple[SettingSpec, ...]] = (
         kind="number",
         minimum=0.1,
         maximum=10,
+        usual=1.1,
         help=N_("make recent tokens less likely; 1 is off"),
     ),
     SettingSpec(
@@ -86,14 +101,18 @@ SPECS: Final[tuple[SettingSpec, ...]] = (
         kind="integer",
         minimum=1,
         maximum=MAX_CONTEXT_LENGTH,
+        usual=1024,
         help=N_("longest answer in tokens"),
     ),
-    SettingSpec(key="seed", kind="integer", minimum=0, maximum=MAX_SEED, help=N_("makes answers repeatable")),
+    SettingSpec(
+        key="seed", kind="integer", minimum=0, maximum=MAX_SEED, usual=1, help=N_("makes answers repeatable")
+    ),
     SettingSpec(
         key="context_length",
         kind="integer",
         minimum=128,
         maximum=MAX_CONTEXT_LENGTH,
+        usual=4096,
         help=N_("tokens that prompt and answer share"),
     ),
     SettingSpec(
@@ -101,6 +120,7 @@ SPECS: Final[tuple[SettingSpec, ...]] = (
         kind="integer",
         minimum=0,
         maximum=1000,
+        usual=32,
         help=N_("layers on the GPU; unset means as many as fit"),
     ),
     SettingSpec(
@@ -108,6 +128,7 @@ SPECS: Final[tuple[SettingSpec, ...]] = (
         kind="integer",
         minimum=1,
         maximum=1024,
+        usual=4,
         help=N_("CPU threads; unset means the physical cores"),
     ),
     SettingSpec(key="kv_type", kind="text", choices=("f16", "q8_0"), help=N_("precision of the KV cache")),
@@ -116,6 +137,7 @@ SPECS: Final[tuple[SettingSpec, ...]] = (
         kind="integer",
         minimum=0,
         maximum=10000,
+        usual=2,
         help=N_("GiB of disk that let a chat go on without reading its past again; 0 is off"),
     ),
     SettingSpec(key="enter", kind="text", choices=("send", "newline"), help=N_("what Enter does in a chat")),
@@ -156,7 +178,7 @@ def parse_value(spec: SettingSpec, text: str) -> Value:
         else:
             value = float(text) if spec.kind == "number" else text
     except (ValueError, KeyError) as exc:
-        raise ValueError(_range_sentence(spec, text)) from exc
+        raise ValueError(range_sentence(spec, text)) from exc
     return check_value(spec, value)
 
 
@@ -176,7 +198,7 @@ def check_value(spec: SettingSpec, value: object) -> Value:
     )
     in_choices = not spec.choices or value in spec.choices
     if not right_type or not in_choices or not _in_range(spec, value):
-        raise ValueError(_range_sentence(spec, value))
+        raise ValueError(range_sentence(spec, value))
     if spec.kind == "number":
         return float(cast("float", value))
     return cast("Value", value)
@@ -188,10 +210,10 @@ def _in_range(spec: SettingSpec, value: object) -> bool:
     return math.isfinite(value) and spec.minimum <= value <= spec.maximum
 
 
-def _range_sentence(spec: SettingSpec, value: object) -> str:
+def range_sentence(spec: SettingSpec, value: object, *, name: str | None = None) -> str:
+    """That ``value`` is not allowed, and what is; ``name`` is how the user wrote the key."""
+    key = name or spec.key
     allowed = spec.describe_range()
     if not allowed:
-        return _("{key} cannot be {value!r}: it must be text.").format(key=spec.key, value=value)
-    return _("{key} cannot be {value!r}: allowed is {allowed}.").format(
-        key=spec.key, value=value, allowed=allowed
-    )
+        return _("{key} cannot be {value!r}: it must be text.").format(key=key, value=value)
+    return _("{key} cannot be {value!r}: allowed is {allowed}.").format(key=key, value=value, allowed=allowed)

@@ -1,6 +1,7 @@
 """Settings: option, then environment (``TANUKI_<KEY>``), then config.toml, then default."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -13,6 +14,7 @@ import tomlkit.exceptions
 
 from tanuki_cli.errors import SettingsError
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.setting_specs import SPEC_BY_KEY, SPECS, Value, check_value, find_spec, parse_value
 
@@ -133,9 +135,15 @@ def read_config(path: Path) -> tomlkit.TOMLDocument:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         return tomlkit.document()
-    except (OSError, UnicodeDecodeError) as exc:
+    except OSError as exc:
         raise SettingsError(
-            _("{path} cannot be read: {reason}").format(path=path, reason=exc), hint=_edit_hint()
+            _("{path} cannot be read: {reason}").format(path=path, reason=os_reason(exc)),
+            hint=_path_hint(path, exc),
+        ) from exc
+    except UnicodeDecodeError as exc:
+        raise SettingsError(
+            _("{path} cannot be read: {reason}").format(path=path, reason=_("it is not UTF-8")),
+            hint=_edit_hint(),
         ) from exc
     try:
         return tomlkit.parse(text)
@@ -159,13 +167,21 @@ def write_config(path: Path, document: tomlkit.TOMLDocument) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise SettingsError(
-            _("{path} cannot be written: {reason}").format(path=path, reason=exc.strerror or exc),
+            _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
             hint=_("Check the permissions and the free space of {path}.").format(path=path.parent),
         ) from exc
 
 
 def _edit_hint() -> str:
     return "tanuki config edit"
+
+
+def _path_hint(path: Path, exc: OSError) -> str:
+    """What to look at where ``path`` cannot be reached: the part of it that is no folder, else itself."""
+    if exc.errno == errno.ENOTDIR:
+        wrong = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), path)
+        return _("{path} is not a folder; choose another one: export TANUKI_HOME=~/tanuki").format(path=wrong)
+    return f"ls -ld {path}"
 
 
 def _from_table(document: tomlkit.TOMLDocument, path: Path) -> Settings:

@@ -10,6 +10,7 @@ import charset_normalizer
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -40,7 +41,7 @@ def read_text_file(path: Path, *, encoding: str | None = None) -> str:
         data = path.read_bytes()
     except OSError as exc:
         raise InputError(
-            _("{name} cannot be read: {reason}.").format(name=path, reason=exc.strerror or exc),
+            _("{name} cannot be read: {reason}.").format(name=path, reason=os_reason(exc)),
             hint=_("Check the name and the permissions."),
         ) from exc
     return decode_text(data, name=str(path), encoding=encoding)
@@ -68,7 +69,9 @@ def decode_text(data: bytes, *, name: str, encoding: str | None = None) -> str:
         _("{name} is not text in {encoding}.").format(name=name, encoding=encoding)
         if encoding
         else _("{name} is not text that can be read.").format(name=name),
-        hint=_("If it is text, name its encoding: --encoding cp932"),
+        hint=_("It holds zero bytes, so it is a binary file (an image, a program …); only text can be read.")
+        if b"\0" in data
+        else _("If it is text, name its encoding: --encoding cp932"),
     )
 
 

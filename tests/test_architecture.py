@@ -28,6 +28,7 @@ LAYERS = (
         "setting_specs",
         "interrupts",
         "text_files",
+        "os_reasons",
         "i18n",
         "errors",
     ),

@@ -88,6 +88,13 @@ def test_unknown_names_suggest_the_nearest(text: str, near: str) -> None:
     assert f"mean {near}?" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize("text", ["tanuki-8b:nanka", "tanuki-8b:xyz", "tanuki-8b:", "gpt-4"])
+def test_unknown_names_far_from_all_suggest_none(text: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        parse_reference(text)
+    assert "mean" not in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -1,5 +1,6 @@
 """The command line around the commands: version, help in two languages, its errors, first use."""
 
+import json
 import re
 import subprocess
 import sys
@@ -62,6 +63,11 @@ def test_help_fits_the_window(tmp_path: Path, columns: str) -> None:
         (["chat", "--modle", "mame"], "--model"),
         (["models", "extra"], "extra"),
         (["rm"], "MODEL"),
+        (["ask", "--top-k", "-3", "x"], "--top-k cannot be '-3': allowed is 0 to 100000."),
+        (["ask", "--top-k", "many", "x"], "Next: --top-k 40"),
+        (["ask", "--kv-type", "foo", "x"], "--kv-type cannot be 'foo': allowed is f16, q8_0."),
+        (["ask", "--lang", "fr", "x"], "--lang cannot be 'fr': allowed is ja, en."),
+        (["--lang", "fr", "ask", "x"], "--lang cannot be 'fr': allowed is ja, en."),
     ],
 )
 def test_misspelled_command_lines_say_what_was_meant(
@@ -95,6 +101,35 @@ def test_broken_config_is_named_with_line_and_column(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "config.toml" in done.stderr
     assert "line 2" in done.stderr
+
+
+def test_a_home_that_is_no_folder_is_named(tmp_path: Path) -> None:
+    block = tmp_path / "block"
+    block.touch()
+    for home in (block, block / "below"):
+        done = run(home, "ask", "-m", "mame", "x")
+        assert done.returncode == 3
+        sentence, hint = done.stderr.splitlines()
+        assert "[Errno" not in sentence
+        assert f"{block} is not a folder" in hint
+        assert "export TANUKI_HOME=" in hint
+    checks = json.loads(run(block, "doctor", "--offline", "--json").stdout)["checks"]
+    statuses = {check["name"]: check["status"] for check in checks}
+    assert (statuses["settings"], statuses["history"]) == ("fail", "fail")
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_reasons_of_the_system_are_in_the_language_of_the_messages(tmp_path: Path, language: str) -> None:
+    env = {"TANUKI_LANG": language, "HF_ENDPOINT": "http://127.0.0.1:9"}
+    for arguments in (
+        ["ask", "-f", "missing.txt", "x"],
+        ["pull", "tanuki-8b:q4_k_m"],
+        ["history", "import", "."],
+    ):
+        done = run(tmp_path, *arguments, env=env)
+        sentence = done.stderr.splitlines()[0].rpartition(": ")[2]
+        assert bool(JAPANESE.search(sentence)) == (language == "ja"), done.stderr
+        assert "Errno" not in done.stderr
 
 
 def test_precedence_of_settings(tmp_path: Path) -> None:

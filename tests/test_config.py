@@ -87,7 +87,9 @@ def test_set_get_unset(config: Cli) -> None:
     assert (result.code, result.out) == (0, "")
     assert result.err == f"temperature = 0.2  ({config.file})\n"
     assert config("get", "temperature") == Result(0, "0.2\n", "")
-    assert config("unset", "temperature").code == 0
+    assert config("unset", "temperature") == Result(
+        0, "", f"temperature was removed from {config.file}; the default holds.\n"
+    )
     assert config.text == ""
     assert config("get", "temperature").out == "0.5\n"
     result = config("unset", "temperature")
@@ -129,9 +131,17 @@ def test_comments_and_places_are_kept(config: Cli) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (("set", "temperature", "3"), "temperature cannot be 3.0: allowed is 0 to 2.", "tanuki config list"),
-        (("set", "seed", "-1"), "seed cannot be -1: allowed is 0 to 4294967294.", "tanuki config list"),
-        (("set", "plain", "maybe"), "plain cannot be 'maybe': allowed is true, false.", "tanuki config list"),
+        (
+            ("set", "temperature", "3"),
+            "temperature cannot be 3.0: allowed is 0 to 2.",
+            "tanuki config set temperature 0.5",
+        ),
+        (("set", "seed", "-1"), "seed cannot be -1: allowed is 0 to 4294967294.", "tanuki config set seed 1"),
+        (
+            ("set", "plain", "maybe"),
+            "plain cannot be 'maybe': allowed is true, false.",
+            "tanuki config set plain true",
+        ),
         (("set", "temprature", "1"), "There is no setting 'temprature'.", "Did you mean temperature?"),
         (("get", "temprature"), "There is no setting 'temprature'.", "Did you mean temperature?"),
         (("unset", "temprature"), "There is no setting 'temprature'.", "Did you mean temperature?"),

@@ -69,12 +69,17 @@ def test_list(tanuki: Tanuki, store: HistoryStore) -> None:
     lines = out.splitlines()
     time = r"\d{4}-\d\d-\d\d \d\d:\d\d"
     assert re.fullmatch(
-        rf"{second.id[:6]}  {time}  3  ガソリン\[31mの値段", lines[0].replace(" [31m", "[31m")
+        rf"{second.id[:6]}  {time}  3 messages  ガソリン\[31mの値段", lines[0].replace(" [31m", "[31m")
     )
-    assert re.fullmatch(rf"{first.id[:6]}  {time}  2  東京の天気は？", lines[1])
+    assert re.fullmatch(rf"{first.id[:6]}  {time}  2 messages  東京の天気は？", lines[1])
     assert len(lines) == 2
     code, out, err = tanuki("list", "--limit", "1")
     assert (len(out.splitlines()), "--limit" in err) == (1, True)
+    for limit in ("0", "-1", "many"):
+        code, out, err = tanuki("list", "--limit", limit)
+        assert (code, out) == (2, "")
+        assert f"--limit cannot be '{limit}': allowed is 1 to 1000000." in err
+        assert err.endswith("--limit 20\n")
     listed = json.loads(tanuki("list", "--json")[1])["conversations"]
     assert [one["id"] for one in listed] == [second.id, first.id]
     assert (listed[0]["messages"], listed[0]["model"]) == (3, "mame")

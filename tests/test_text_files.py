@@ -34,8 +34,9 @@ def test_utf16_without_bom_is_told_by_its_zero_bytes(encoding: str) -> None:
     "data", [b"\x00\x01\x02\x03", bytes(range(256)), b"\x7fELF\x02\x01\x01\x00\x00", b"\xff" * 9]
 )
 def test_binary_is_refused_by_name(data: bytes) -> None:
-    with pytest.raises(InputError, match=r"photo\.png"):
+    with pytest.raises(InputError, match=r"photo\.png") as caught:
         decode_text(data, name="photo.png")
+    assert ("binary" in (caught.value.hint or "")) == (b"\0" in data)
 
 
 def test_named_encoding_wins() -> None:
@@ -62,7 +63,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_directory_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="it is a folder"):
         read_text_file(tmp_path)
 
 

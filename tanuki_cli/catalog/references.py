@@ -22,6 +22,7 @@ from tanuki_cli.i18n import _
 
 # The hub's own rule for names, which also keeps a name from leaving the cache directory.
 _NAME_PART: Final = r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
+_NEAR: Final = 0.6
 _REPOSITORY: Final = re.compile(rf"{_NAME_PART}/{_NAME_PART}")
 
 
@@ -51,13 +52,27 @@ def parse_reference(text: str, remotes: Iterable[tuple[str, str]] = ()) -> Refer
     if name.endswith(".gguf") or text.startswith((".", "~")) or "/" in text or "\\" in text:
         return PathReference(Path(text))
     known = [known.lower() for known in reference_names(servers.items())]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    near = _nearest(name, known)
     raise ModelError(
         _("There is no model named {name}.").format(name=text),
-        hint=_("Did you mean {name}? All names: tanuki models").format(name=near[0])
+        hint=_("Did you mean {name}? All names: tanuki models").format(name=near)
         if near
         else _("All names: tanuki models"),
     )
+
+
+def _nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that ``name`` was meant to be, if one is near.
+
+    Within a family only what follows the colon is compared: what is before it is alike in all names.
+    """
+    family, colon, variant = name.partition(":")
+    prefix = family + colon if colon and family in FAMILY_BY_NAME else ""
+    wanted = variant if prefix else name
+    choices = [other.removeprefix(prefix) for other in known if other.startswith(prefix)]
+    begun = [choice for choice in choices if wanted and choice.startswith(wanted)]
+    near = begun or difflib.get_close_matches(wanted, choices, n=1, cutoff=_NEAR)
+    return prefix + near[0] if near else None
 
 
 def reference_names(remotes: Iterable[tuple[str, str]] = ()) -> list[str]:

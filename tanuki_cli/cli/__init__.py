@@ -18,7 +18,8 @@ import typer.main
 
 from tanuki_cli import __version__
 from tanuki_cli.errors import InputError
-from tanuki_cli.i18n import N_, _, activate, detect_language
+from tanuki_cli.i18n import LANGUAGES, N_, _, activate, detect_language
+from tanuki_cli.setting_specs import find_spec, range_sentence
 
 _COMMANDS: Final = {
     "chat": N_("Talk with the model, with history."),
@@ -124,6 +125,9 @@ def _root(
     ] = False,
     lang: Annotated[str | None, typer.Option(metavar="ja|en", help=N_("Language of the messages."))] = None,
 ) -> None:
+    if lang is not None and lang not in LANGUAGES:
+        spec = find_spec("lang")
+        raise InputError(range_sentence(spec, lang, name="--lang"), hint=f"--lang {spec.example}")
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 

@@ -31,6 +31,7 @@ from tanuki_cli.hardware import (
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 from tanuki_cli.practice import practice_model
 from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, Settings, load_settings
 from tanuki_cli.terminal.console import Console
@@ -107,7 +108,7 @@ def check_disk(findings: Findings) -> Check:
     try:
         free = free_disk_bytes(root)
     except OSError as exc:
-        return Check(name="disk", status="fail", detail=f"{root}: {exc.strerror}", fix=f"ls -ld {root}")
+        return Check(name="disk", status="fail", detail=f"{root}: {os_reason(exc)}", fix=f"ls -ld {root}")
     detail = _("{free} free for models in {path}.").format(free=format_bytes(free), path=root)
     installed = {entry.reference for entry in findings.hub.installed()}
     if variant is not None and variant not in installed and free < variant.approximate_bytes:

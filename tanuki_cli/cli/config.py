@@ -143,6 +143,9 @@ def unset(ctx: typer.Context, options: OutputOptions, key: Annotated[str, _KEY])
         removed = spelling is not None and document.pop(spelling) is not None
     if removed:
         write_config(path, document)
+        context.console.note(
+            _("{key} was removed from {path}; the default holds.").format(key=key, path=path)
+        )
     else:
         context.console.note(_("{key} is not set in {path}.").format(key=key, path=path))
 
@@ -211,7 +214,7 @@ def _checked(spec: SettingSpec, text: str, settings: Settings) -> Value:
     try:
         value = parse_value(spec, text)
     except ValueError as exc:
-        raise InputError(str(exc), hint="tanuki config list") from exc
+        raise InputError(str(exc), hint=f"tanuki config set {spec.key} {spec.example}") from exc
     if spec.key == "model":
         try:
             parse_reference(text, settings.remotes)
@@ -276,7 +279,7 @@ def _template() -> str:
     lines = [_("# Settings of tanuki. Take away the # at the start of a line to use it."), ""]
     for spec in SPECS:
         default = getattr(Settings(), spec.key)
-        example = default if default is not None else _EXAMPLES.get(spec.key, spec.minimum)
+        example = default if default is not None else _EXAMPLES.get(spec.key, spec.usual)
         allowed = spec.describe_range()
         lines.append(f"# {_(spec.help)}" + (f" ({allowed})" if allowed else ""))
         lines += [f"# {spec.key} = {tomlkit.item(cast('Value', example)).as_string()}", ""]
@@ -287,8 +290,4 @@ def _template() -> str:
 _EXAMPLES: Final[Mapping[str, Value]] = {
     "lang": "ja",
     "system": "…",
-    "seed": 1,
-    "context_length": 4096,
-    "gpu_layers": 32,
-    "threads": 2,
 }

@@ -9,7 +9,7 @@ import typer
 from tanuki_cli.cli import history_output as output
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history
-from tanuki_cli.cli.options import OutputOptions, takes
+from tanuki_cli.cli.options import OutputOptions, read_option, takes
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import (
@@ -21,6 +21,8 @@ from tanuki_cli.history import (
     write_export,
 )
 from tanuki_cli.i18n import N_, _
+from tanuki_cli.os_reasons import os_reason
+from tanuki_cli.setting_specs import SettingSpec
 from tanuki_cli.terminal.sanitize import sanitize
 
 _HELP = N_(
@@ -40,10 +42,14 @@ _FORMATS: Final[dict[str, ExportFormat]] = {
     "jsonl": "jsonl",
 }
 
+_LIMIT: Final = SettingSpec(
+    key="limit", kind="integer", minimum=1, maximum=1_000_000, usual=20, help=N_("At most this many.")
+)
+
 history_app = typer.Typer(add_completion=False, help=_HELP)
 
 Json = Annotated[bool, typer.Option("--json", help=N_("Print one JSON object."))]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help=N_("At most this many."))]
+Limit = Annotated[str, typer.Option("--limit", "-n", metavar="N", help=N_("At most this many."))]
 Id = Annotated[str, typer.Argument(metavar="ID", help=N_("The first digits of a conversation's id."))]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help=N_("Do not ask."))]
 
@@ -57,20 +63,21 @@ def _group(ctx: typer.Context) -> None:
 @history_app.command("list", help=N_("List the conversations, last talked in first."))
 @takes(OutputOptions)
 def list_command(
-    ctx: typer.Context, options: OutputOptions, limit: Limit = 20, as_json: Json = False
+    ctx: typer.Context, options: OutputOptions, limit: Limit = "20", as_json: Json = False
 ) -> None:
     """List the conversations, last talked in first."""
     context = prepare(ctx, options)
+    count = int(read_option(_LIMIT, limit))
     with open_history(context) as store:
-        found, digits = store.list(limit=limit + 1), store.id_digits()
+        found, digits = store.list(limit=count + 1), store.id_digits()
     if as_json:
-        _print_json(context, output.list_as_json(found[:limit]))
+        _print_json(context, output.list_as_json(found[:count]))
         return
     if not found:
         context.console.note(_("There are no conversations yet."))
-    output.print_list(context.console, found[:limit], digits=digits)
-    if len(found) > limit:
-        context.console.note(_("Only the newest {count}; more with --limit.").format(count=limit))
+    output.print_list(context.console, found[:count], digits=digits)
+    if len(found) > count:
+        context.console.note(_("Only the newest {count}; more with --limit.").format(count=count))
 
 
 @history_app.command("show", help=N_("Print a conversation; without an id, the last one."))
@@ -100,24 +107,24 @@ def search_command(
     ctx: typer.Context,
     options: OutputOptions,
     text: Annotated[list[str], typer.Argument(metavar="TEXT", help=N_("Words of one character or more."))],
-    limit: Limit = 20,
+    limit: Limit = "20",
     as_json: Json = False,
 ) -> None:
     """Find messages that contain all the words, on any branch."""
     context = prepare(ctx, options)
-    words = " ".join(text)
+    count, words = int(read_option(_LIMIT, limit)), " ".join(text)
     if not words.strip():
         raise InputError(_("There is nothing to search for."), hint="tanuki history search たぬき")
     with open_history(context) as store:
-        hits, digits = store.search(words, limit=limit + 1), store.id_digits()
+        hits, digits = store.search(words, limit=count + 1), store.id_digits()
     if as_json:
-        _print_json(context, output.hits_as_json(hits[:limit]))
+        _print_json(context, output.hits_as_json(hits[:count]))
         return
     if not hits:
         context.console.note(_("Nothing was found for {text!r}.").format(text=words))
-    output.print_hits(context.console, hits[:limit], digits=digits)
-    if len(hits) > limit:
-        context.console.note(_("Only the newest {count}; more with --limit.").format(count=limit))
+    output.print_hits(context.console, hits[:count], digits=digits)
+    if len(hits) > count:
+        context.console.note(_("Only the newest {count}; more with --limit.").format(count=count))
 
 
 @history_app.command(
@@ -204,6 +211,8 @@ def rm_command(
             if yes or _confirmed(context, conversation):
                 store.delete(conversation.id)
                 context.console.note(_("Removed: {title}").format(title=_name(conversation)))
+            else:
+                context.console.note(_("Nothing was removed."))
 
 
 @history_app.command("recover", help=N_("Save what can be read of a damaged history; the file is kept."))
@@ -276,7 +285,7 @@ def _read(context: CommandContext, file: Path) -> str:
         data = context.environment.streams.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
         return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
+        reason = os_reason(exc) if isinstance(exc, OSError) else _("it is not UTF-8")
         raise InputError(
             _("{path} cannot be read: {reason}").format(path=file, reason=reason), hint=f"ls -l {file}"
         ) from exc

@@ -24,11 +24,11 @@ def local_time(time: datetime) -> str:
 
 def print_list(console: Console, summaries: Sequence[ConversationSummary], *, digits: int) -> None:
     """One line each: id, time, number of messages, title. Cut to the width of a terminal only."""
-    counts = [str(one.messages) for one in summaries]
-    count_cells = max(map(len, counts), default=0)
+    widest = max((len(str(one.messages)) for one in summaries), default=0)
+    counts = [_("{count} messages").format(count=str(one.messages).rjust(widest)) for one in summaries]
     for one, count in zip(summaries, counts, strict=True):
         line = rich.text.Text().append(one.id[:digits], style="hint")
-        line.append(f"  {local_time(one.updated_at)}  {count.rjust(count_cells)}  ", style="note")
+        line.append(f"  {local_time(one.updated_at)}  {count}  ", style="note")
         line.append(_fitted(console, _title(one.title), used=cell_width(line.plain)))
         _print(console, line)
 

@@ -80,7 +80,7 @@ class ListOptions(NetworkOptions):
     """For which conversations the memory must suffice."""
 
     context_length: Annotated[
-        str | None, typer.Option(metavar="TOKENS", help=N_("Tokens that prompt and answer share."))
+        str | None, typer.Option(metavar="128-1048576", help=N_("Tokens that prompt and answer share."))
     ] = None
 
 

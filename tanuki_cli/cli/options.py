@@ -13,8 +13,8 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 import typer
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.i18n import N_, _
-from tanuki_cli.setting_specs import SPECS, parse_value
+from tanuki_cli.i18n import N_
+from tanuki_cli.setting_specs import SPECS, SettingSpec, Value, parse_value, range_sentence
 from tanuki_cli.settings import Settings, with_values
 
 SAMPLING = N_("Sampling")
@@ -64,10 +64,10 @@ class ModelOptions(OutputOptions):
         False
     )
     context_length: Annotated[
-        str | None, typer.Option(metavar="TOKENS", help=N_("Tokens that prompt and answer share."))
+        str | None, typer.Option(metavar="128-1048576", help=N_("Tokens that prompt and answer share."))
     ] = None
     gpu_layers: Annotated[
-        str | None, typer.Option(metavar="LAYERS", help=N_("Layers on the GPU; as many as fit by default."))
+        str | None, typer.Option(metavar="0-1000", help=N_("Layers on the GPU; as many as fit by default."))
     ] = None
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help=N_("Run the code that came with the model (8x8B)."))
@@ -124,7 +124,11 @@ class ChatOptions(ModelOptions):
     ] = None
     top_k: Annotated[
         str | None,
-        typer.Option(metavar="N", help=N_("Choose among the N likeliest tokens."), rich_help_panel=SAMPLING),
+        typer.Option(
+            metavar="0-100000",
+            help=N_("Choose among this many of the likeliest tokens."),
+            rich_help_panel=SAMPLING,
+        ),
     ] = None
     min_p: Annotated[
         str | None,
@@ -141,7 +145,8 @@ class ChatOptions(ModelOptions):
         ),
     ] = None
     max_new_tokens: Annotated[
-        str | None, typer.Option(metavar="N", help=N_("Longest answer in tokens."), rich_help_panel=SAMPLING)
+        str | None,
+        typer.Option(metavar="1-1048576", help=N_("Longest answer in tokens."), rich_help_panel=SAMPLING),
     ] = None
     stop: Annotated[
         list[str] | None,
@@ -153,7 +158,9 @@ class ChatOptions(ModelOptions):
     ] = None
     seed: Annotated[
         str | None,
-        typer.Option(metavar="N", help=N_("Makes the answer repeatable."), rich_help_panel=SAMPLING),
+        typer.Option(
+            metavar="0-4294967294", help=N_("Makes the answer repeatable."), rich_help_panel=SAMPLING
+        ),
     ] = None
 
 
@@ -190,6 +197,15 @@ def takes(options_class: type[OptionsT]) -> Callable[[Callable[..., None]], Call
     return decorate
 
 
+def read_option(spec: SettingSpec, text: str) -> Value:
+    """The value of the option that ``spec`` describes. Raises InputError that names it and its range."""
+    try:
+        return parse_value(spec, text)
+    except ValueError as exc:
+        option = f"--{spec.key.replace('_', '-')}"
+        raise InputError(range_sentence(spec, text, name=option), hint=f"{option} {spec.example}") from exc
+
+
 def apply_options(settings: Settings, options: OutputOptions) -> Settings:
     """``settings`` with what was given on the command line over it.
 
@@ -201,10 +217,7 @@ def apply_options(settings: Settings, options: OutputOptions) -> Settings:
         if given is None or given is False:
             continue
         if isinstance(given, str):
-            try:
-                given = parse_value(spec, given)
-            except ValueError as exc:
-                raise InputError(str(exc), hint=_("tanuki ask --help lists the ranges")) from exc
+            given = read_option(spec, given)
         changes[spec.key] = given
     if getattr(options, "no_save", False):
         changes["save"] = False

@@ -129,7 +129,7 @@ class Finder:
             raise missing
         if not self._assume_yes:
             size = (
-                _("about {size}").format(size=format_bytes(reference.approximate_bytes))
+                _("of about {size}").format(size=format_bytes(reference.approximate_bytes))
                 if isinstance(reference, Variant)
                 else _("of unknown size")
             )

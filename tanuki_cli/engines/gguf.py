@@ -15,6 +15,7 @@ from typing import Final, cast
 
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 
 GgufValue = bool | int | float | str | list[str] | list[float]
 """A metadata value; whole numbers in arrays count as floats for the type checker."""
@@ -65,7 +66,7 @@ def read_gguf(path: Path) -> GgufFile:
                 return _Reader(data).file(path)
     except OSError as exc:
         raise EngineError(
-            _("{path} cannot be read: {reason}").format(path=path, reason=exc.strerror or exc),
+            _("{path} cannot be read: {reason}").format(path=path, reason=os_reason(exc)),
             hint=_another_file_hint(),
         ) from exc
     except _Broken as exc:

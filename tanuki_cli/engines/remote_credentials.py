@@ -15,6 +15,7 @@ import tomlkit.exceptions
 
 from tanuki_cli.errors import SettingsError
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 
 ENVIRONMENT_VARIABLE: Final = "TANUKI_API_KEY"
 KEY_FILE_NAME: Final = "keys.toml"
@@ -90,7 +91,7 @@ def _from_file(remote_name: str, path: Path) -> str:
             _("{path} is not valid TOML at line {line}.").format(path=path, line=exc.line), hint=_line_hint()
         ) from None
     except (OSError, UnicodeDecodeError) as exc:
-        reason = exc.strerror if isinstance(exc, OSError) else _("it is not UTF-8")
+        reason = os_reason(exc) if isinstance(exc, OSError) else _("it is not UTF-8")
         raise SettingsError(
             _("{path} cannot be read: {reason}").format(path=path, reason=reason), hint=_line_hint()
         ) from None

@@ -5,7 +5,6 @@ No message contains the API key, even where the server quotes it.
 
 import json
 import re
-import socket
 import ssl
 from collections.abc import Mapping
 from typing import Final
@@ -17,6 +16,7 @@ from tanuki_cli.engines.remote_credentials import ApiKey
 from tanuki_cli.engines.remote_transport import proxy_hint
 from tanuki_cli.errors import RemoteError
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 
 _RETRYABLE_STATUS: Final = frozenset((408, 425, 429, 502, 503, 504))
 _MAX_DETAIL: Final = 300
@@ -129,12 +129,8 @@ class Failures:
                 ),
                 hint=_("If the server does not use TLS, write http:// instead of https://."),
             )
-        if isinstance(cause, ConnectionRefusedError):
-            return self.unreachable(_("nothing listens there"), retryable=True)
-        if isinstance(cause, socket.gaierror):
-            return self.unreachable(_("no machine has this name"), retryable=False)
-        reason = cause.strerror if isinstance(cause, OSError) else None
-        return self.unreachable(reason or str(exc), retryable=isinstance(cause, ConnectionError))
+        reason = os_reason(cause) if isinstance(cause, OSError) else str(exc)
+        return self.unreachable(reason, retryable=isinstance(cause, ConnectionError))
 
     def unreachable(self, reason: str, *, retryable: bool) -> RequestFailed:
         """The failure for a server that could not be reached."""

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history.schema import SCHEMA_VERSION, migrate, refuse_newer, schema_version
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 
 T = TypeVar("T")
 
@@ -129,7 +130,7 @@ class Database:
         except OSError as exc:
             raise HistoryError(
                 _("The history {path} is damaged and cannot be moved aside: {reason}").format(
-                    path=self.path, reason=exc.strerror or exc
+                    path=self.path, reason=os_reason(exc)
                 ),
                 hint=_("Check the permissions of {path}.").format(path=self.path.parent),
             ) from exc
@@ -151,11 +152,11 @@ def _identity(path: Path) -> tuple[int, int] | None:
     """Which file is at ``path``; None if there is none. Raises HistoryError where that is kept secret."""
     try:
         status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         return None
     except OSError as exc:
         raise HistoryError(
-            _("The history {path} cannot be used: {reason}").format(path=path, reason=exc.strerror or exc),
+            _("The history {path} cannot be used: {reason}").format(path=path, reason=os_reason(exc)),
             hint=_permission_hint(path),
         ) from exc
     return status.st_dev, status.st_ino
@@ -174,7 +175,7 @@ def _make_private(path: Path) -> None:
                 path.chmod(0o600)
     except OSError as exc:
         raise HistoryError(
-            _("The history {path} cannot be written: {reason}").format(path=path, reason=exc.strerror or exc),
+            _("The history {path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
             hint=_permission_hint(path),
         ) from exc
 

@@ -18,6 +18,7 @@ from tanuki_cli.history.schema import refuse_newer
 from tanuki_cli.history.titles import automatic_title
 from tanuki_cli.history.transfer import read_conversation, read_node
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 
 # The columns as the rows hold them; later schemas only add to the right.
 _CONVERSATION: Final = ("id", "title", "system", "settings", "created_at", "updated_at", "tip")
@@ -71,7 +72,7 @@ def read_damaged(path: Path) -> Recovered:
         pages = Pages(path)
     except OSError as exc:
         raise HistoryError(
-            _("{path} cannot be read: {reason}").format(path=path, reason=exc.strerror or exc),
+            _("{path} cannot be read: {reason}").format(path=path, reason=os_reason(exc)),
             hint=f"ls -l {path}",
         ) from exc
     refuse_newer(pages.user_version, path)

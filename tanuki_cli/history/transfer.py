@@ -20,6 +20,7 @@ from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history.json_place import Place
 from tanuki_cli.history.rows import settings_from_place, timestamp
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 
 ExportFormat = Literal["markdown", "json", "jsonl"]
 
@@ -58,7 +59,7 @@ def write_export(path: Path, text: str) -> None:
         ) from exc
     except OSError as exc:
         raise InputError(
-            _("{path} cannot be written: {reason}").format(path=path, reason=exc.strerror or exc),
+            _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
             hint=f"ls -ld {path.parent}",
         ) from exc
 

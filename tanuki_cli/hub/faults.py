@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 
 from tanuki_cli.errors import DownloadError
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 
 
 class TransientFault(DownloadError):
@@ -232,4 +233,9 @@ def _caused_by(exc: BaseException, kind: type[BaseException]) -> bool:
 
 def _innermost(exc: BaseException) -> str:
     """The system's own words, which are further down the chain than the library's."""
-    return next((str(link) for link in reversed(list(_chain(exc))) if str(link)), type(exc).__name__)
+    links = [link for link in reversed(list(_chain(exc))) if str(link)]
+    for link in links:
+        # The library below wraps the system's error into one that has its text only.
+        if isinstance(link, OSError) and link.errno is not None and not isinstance(link, ssl.SSLError):
+            return os_reason(link)
+    return str(links[0]) if links else type(exc).__name__

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tanuki_cli.errors import DownloadError
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +118,6 @@ def disk_fault(exc: OSError, path: Path) -> DownloadError:
             hint=_("Set HF_HOME to another disk."),
         )
     return DownloadError(
-        _("{path} cannot be written: {reason}").format(path=path, reason=exc.strerror or exc),
+        _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
         hint=_("Set HF_HOME to a folder that you may write to."),
     )

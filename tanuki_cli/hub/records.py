@@ -14,6 +14,7 @@ from typing import Any, Final
 from tanuki_cli.errors import SettingsError
 from tanuki_cli.hub.files import HubFile, PinnedModel
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 
 _VERSION: Final = 1
 
@@ -79,7 +80,7 @@ class Records:
             temporary.replace(self._path)
         except OSError as exc:
             raise SettingsError(
-                _("{path} cannot be written: {reason}").format(path=self._path, reason=exc.strerror or exc),
+                _("{path} cannot be written: {reason}").format(path=self._path, reason=os_reason(exc)),
                 hint=_("Check the permissions and the free space of {path}.").format(path=self._path.parent),
             ) from exc
 

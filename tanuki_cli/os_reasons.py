@@ -1,0 +1,41 @@
+"""Why the system refused, in the user's language: ``strerror`` speaks English only."""
+
+import errno
+import os
+import socket
+from collections.abc import Mapping
+from typing import Final
+
+from tanuki_cli.i18n import N_, _
+
+_REASONS: Final[Mapping[int, str]] = {
+    errno.ENOENT: N_("there is no such file or folder"),
+    errno.EISDIR: N_("it is a folder"),
+    errno.ENOTDIR: N_("a part of the path is not a folder"),
+    errno.EACCES: N_("permission denied"),
+    errno.EPERM: N_("the system does not allow it"),
+    errno.EROFS: N_("the disk is read-only"),
+    errno.EEXIST: N_("it is there already"),
+    errno.ENOSPC: N_("the disk is full"),
+    errno.EDQUOT: N_("your share of the disk is full"),
+    errno.EFBIG: N_("the file would be too large"),
+    errno.EIO: N_("the disk reports an error"),
+    errno.ENAMETOOLONG: N_("the name is too long"),
+    errno.ELOOP: N_("its links lead in a circle"),
+    errno.EMFILE: N_("too many files are open"),
+    errno.ECONNREFUSED: N_("nothing listens there"),
+    errno.ECONNRESET: N_("the connection was cut"),
+    errno.ECONNABORTED: N_("the connection was cut"),
+    errno.EPIPE: N_("the connection was cut"),
+    errno.ETIMEDOUT: N_("there was no answer in time"),
+    errno.EHOSTUNREACH: N_("there is no way to that machine"),
+    errno.ENETUNREACH: N_("the network cannot be reached"),
+}
+
+
+def os_reason(exc: OSError) -> str:
+    """What ``exc`` says as part of a sentence; in the system's own words where they are rare."""
+    if isinstance(exc, socket.gaierror):
+        return _("no machine has this name")
+    known = _REASONS.get(exc.errno or 0)
+    return _(known) if known else exc.strerror or (os.strerror(exc.errno) if exc.errno else str(exc))
