@@ -88,7 +88,7 @@ def test_a_command_line_in_the_readme_parses(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("line", ["tanuki chat --no-such-option", "git diff | tanuki ask --modle x"])
 def test_a_wrong_command_line_is_found(line: str) -> None:
     (words,) = tanuki_arguments(line)
-    with pytest.raises(Exception, match="[Nn]o such option"):
+    with pytest.raises(Exception, match=r"[Nn]o such option"):
         parse(words)
 
 
