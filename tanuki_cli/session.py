@@ -110,7 +110,7 @@ class ChatSession:
         """
         question = self.unanswered or self.conversation.last("user")
         if question is None:
-            raise InputError(_("There is no question to answer again."))
+            raise InputError(_("There is no question to answer again."), hint="/help retry")
         self.conversation.branch(question.id)
         yield from self._answer(question, question.parent_id)
 

@@ -150,7 +150,7 @@ def copy(chat: Chat, argument: str) -> None:
     """Copy the last answer, or with ``code`` its last code block."""
     answer = chat.conversation.last("assistant")
     if answer is None:
-        raise InputError(_("There is no answer to copy yet."))
+        raise InputError(_("There is no answer to copy yet."), hint="/help copy")
     text = answer.message.content
     if argument == "code":
         blocks = [match.group(2) for match in _CODE_BLOCK.finditer(text)]
