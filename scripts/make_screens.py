@@ -27,7 +27,7 @@ from tests.program import Terminal
 
 FOLDER: Final = Path(__file__).resolve().parent / "screens"
 _COLUMNS: Final = 80
-_LINES: Final = 34
+_LINES: Final = 38
 _TIMEOUT_S: Final = 120.0
 _QUIET_S: Final = 0.4
 _PROMPT: Final = "> "
