@@ -16,6 +16,7 @@ from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import on_interrupt
+from tanuki_cli.prompt import with_persona
 from tanuki_cli.sampling import SamplingOptions
 
 _SAVE_EVERY_S: Final = 0.5
@@ -113,13 +114,22 @@ class ChatSession:
         self.conversation.branch(question.id)
         yield from self._answer(question, question.parent_id)
 
+    def prompt_messages(self, *more: Message) -> list[Message]:
+        """The path, and ``more`` after it, as the engine is given them: with the persona."""
+        return with_persona([*self.conversation.path(), *more], self.conversation.settings.persona)
+
+    def set_persona(self, persona: str | None) -> None:
+        """Put ``persona`` before every question of this conversation from now on; None for nothing."""
+        self.conversation.settings = replace(self.conversation.settings, persona=persona)
+        self.save_conversation()
+
     def switch_conversation(self, conversation: Conversation) -> None:
         """Go on in another conversation."""
         self.conversation = conversation
         self.unanswered = self.last_turn = self.last_plan = None
 
     def save_conversation(self) -> None:
-        """Keep a changed title or system text."""
+        """Keep a changed title, system text or persona."""
         self._save(lambda store: store.save(self.conversation))
 
     def set_title(self, title: str) -> None:
@@ -143,7 +153,7 @@ class ChatSession:
         turn = _Turn(self, self._clock)
         try:
             # A retry must not repeat itself: only a seed that was asked for is used again.
-            stream = self.engine.stream(self.conversation.path(), self.options)
+            stream = self.engine.stream(self.prompt_messages(), self.options)
             with on_interrupt(self.engine.cancel), closing(stream):
                 for chunk in stream:
                     turn.take(chunk)

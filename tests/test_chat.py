@@ -1,5 +1,6 @@
 """``tanuki chat`` on a pseudo-terminal and from a script: the real program, the practice model."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,23 @@ def test_system_text_is_noted_and_kept(tmp_path: Path) -> None:
     (path,) = tmp_path.rglob("history.sqlite3")
     with HistoryStore(path) as store:
         assert store.load(store.list()[0].id).system == "あなたは海賊です。"
+
+
+def test_a_persona_is_shown_restored_and_removed(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "/persona 海賊として答えて。")
+        ask(terminal, "こんにちは")
+        ask(terminal, "/context")
+        assert "you: 海賊として答えて。 こんにちは" in terminal.text
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+    assert saved(tmp_path)[0][0] == "こんにちは"
+    with open_chat(tmp_path, *CHAT, "--continue") as terminal:
+        ask(terminal, "/params")
+        assert re.search(r"persona +海賊として答えて。", terminal.text)
+        ask(terminal, "/persona -")
+        ask(terminal, "/context")
+        assert "you: こんにちは" in terminal.text
 
 
 def test_a_model_that_cannot_be_loaded_leaves_the_old_one(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ def ask(
 
 def _fitted(question: Question, session: ChatSession, context: CommandContext) -> str:
     def check(text: str) -> None:
-        session.engine.plan([*session.conversation.path(), Message("user", text)], session.options)
+        session.engine.plan(session.prompt_messages(Message("user", text)), session.options)
 
     return truncate_question(question, check, context.console.note).text
 

@@ -220,7 +220,7 @@ class Chat:
         used = self.context_tokens()
         if not used:
             return None
-        characters = sum(len(message.content) for message in self.conversation.path())
+        characters = sum(len(message.content) for message in self.session.prompt_messages())
         left = max(self.model.engine.context_length - used, 0)
         return left * characters // used // 10 * 10
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.conversation import Conversation, Node
+from tanuki_cli.conversation import Conversation, ConversationSettings, Node
 from tanuki_cli.errors import InputError
 from tanuki_cli.history import SearchHit, export_text, format_of, write_export
 from tanuki_cli.i18n import _
@@ -18,7 +18,8 @@ _EXPORT_SUFFIXES: Final = (".md", ".json", ".jsonl")
 
 def new(chat: Chat, _argument: str) -> None:
     """Begin a new conversation with the same model and settings."""
-    chat.start(Conversation(system=chat.conversation.system))
+    persona = chat.conversation.settings.persona
+    chat.start(Conversation(system=chat.conversation.system, settings=ConversationSettings(persona=persona)))
     chat.console.note(_("New conversation."))
 
 
