@@ -95,6 +95,10 @@ class ChatSession:
         Raises the errors of :meth:`Engine.stream`; what was received by then is saved. A question
         that got no text at all stays in the tree, but the tip goes back before it.
         """
+        last = self.conversation.nodes.get(self.conversation.tip or "")
+        if last is not None and last.message.role == "user":
+            # Its answer never began, whatever broke off in between: the new question is its sibling.
+            self.conversation.branch(last.parent_id)
         parent = self.conversation.tip
         node = self.conversation.append(Message("user", text))
         self.conversation.settings = replace(

@@ -203,3 +203,15 @@ def test_no_persona_changes_nothing(persona: str | None) -> None:
 def test_a_persona_leaves_system_and_answers_as_they_are() -> None:
     messages = [Message("system", "s"), Message("user", "u"), Message("assistant", "a")]
     assert with_persona(messages, "p") == [messages[0], Message("user", "p\n\nu"), messages[2]]
+
+
+def test_a_question_whose_answer_never_began_becomes_a_sibling(store: HistoryStore) -> None:
+    engine = ScriptedEngine(["a"], ["b"])
+    chat = session(engine, store)
+    say(chat, "1")
+    chat.conversation.append(Message("user", "lost in between"))
+    assert say(chat, "2") == "b"
+    assert [message.content for message in engine.seen[1]] == ["1", "a", "2"]
+    assert "lost in between" in {
+        node.message.content for node in store.load(chat.conversation.id).nodes.values()
+    }

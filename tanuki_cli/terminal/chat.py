@@ -51,6 +51,7 @@ class Chat:
         self.leaving = False
         self._open_model = open_model
         self._announced_dropped = 0
+        self._interrupted = False
         self._counted_state: object = None
         self._counted_tokens: int | None = None
         self.session = ChatSession(
@@ -83,6 +84,14 @@ class Chat:
             ) from error
         self.attachments.clear()
 
+    def interrupt(self) -> None:
+        """Note a Ctrl-C that came before the answer began; it is stopped as soon as it does."""
+        self._interrupted = True
+
+    def await_input(self) -> None:
+        """Forget an earlier Ctrl-C: the prompt is shown."""
+        self._interrupted = False
+
     def retry(self) -> None:
         """Answer the last question again. Raises InputError if there is none."""
         self._show(self.session.regenerate())
@@ -95,6 +104,8 @@ class Chat:
             with hold_typing(self.console.streams.stdin), closing(chunks):
                 for chunk in chunks:
                     if chunk.plan is not None:
+                        if self._interrupted:  # between the prompt and the answer
+                            self.session.engine.cancel()
                         self._announce(chunk.plan)
                         self._show_waiting(True)
                     if chunk.text:
@@ -152,7 +163,7 @@ class Chat:
         old.close()
         try:
             self.model = self._open_model(reference)
-        except TanukiError:
+        except BaseException:  # Ctrl-C while it loads, too
             self.model = self._open_model(old.reference)
             raise
         finally:

@@ -28,6 +28,7 @@ from prompt_toolkit.styles import Style
 
 from tanuki_cli.errors import ClosedPipeError, TanukiError
 from tanuki_cli.i18n import _
+from tanuki_cli.interrupts import interruptible, on_interrupt
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.commands import is_command, run_command
 from tanuki_cli.terminal.completion import ChatCompleter
@@ -76,8 +77,14 @@ class Repl:
 
     def run(self) -> None:
         """Until /exit, Ctrl-D or Ctrl-C twice."""
+        # Between the prompt and an answer, too, Ctrl-C must not end the chat.
+        with on_interrupt(self._chat.interrupt):
+            self._loop()
+
+    def _loop(self) -> None:
         while not self._chat.leaving:
             try:
+                self._chat.await_input()
                 text = self._read()
             except KeyboardInterrupt:
                 if time.monotonic() < self._leaves_until:
@@ -175,11 +182,14 @@ def handle_input(chat: Chat, text: str) -> None:
     """Run a command or send a message. Errors are shown; only a closed output ends the chat."""
     try:
         if is_command(text):
-            run_command(chat, text)
+            with interruptible():
+                run_command(chat, text)
         else:
             chat.ask(text.removeprefix("/") if text.startswith("//") else text)
     except ClosedPipeError:
         raise
+    except KeyboardInterrupt:
+        chat.console.note(_("Interrupted."))
     except TanukiError as error:
         chat.console.error(error)
         # A long text is back in the input and may have pushed the error off the screen.
