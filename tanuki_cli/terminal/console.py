@@ -20,6 +20,7 @@ from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.japanese import wrap_text
 from tanuki_cli.terminal.sanitize import sanitize
+from tanuki_cli.terminal.typing_ahead import usual_typing
 from tanuki_cli.terminal.width import default_ambiguous_width, measure_ambiguous_width
 
 _THEME = rich.theme.Theme(
@@ -172,7 +173,8 @@ class Console:
             self.err.print(f"{sanitize(question)} {choices} ", end="", soft_wrap=True)
             self.streams.stderr.flush()
             try:
-                line = self.streams.stdin.readline()
+                with usual_typing(self.streams.stdin):
+                    line = self.streams.stdin.readline()
             except KeyboardInterrupt as exc:
                 self.err.print()
                 raise InterruptedByUser(_("Interrupted.")) from exc

@@ -3,11 +3,13 @@
 import os
 import shlex
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
+from tanuki_cli.terminal.typing_ahead import usual_typing
 
 
 def edit_text(text: str) -> str | None:
@@ -32,7 +34,8 @@ def edit_file(path: Path) -> bool:
     """
     command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
     try:
-        return subprocess.run([*command, str(path)], check=False).returncode == 0
+        with usual_typing(sys.stdin):
+            return subprocess.run([*command, str(path)], check=False).returncode == 0
     except (FileNotFoundError, PermissionError) as exc:
         raise InputError(
             _("The editor {command!r} was not found.").format(command=command[0]), hint="export EDITOR=nano"

@@ -33,6 +33,7 @@ from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.commands import is_command, run_command
 from tanuki_cli.terminal.completion import ChatCompleter
 from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
+from tanuki_cli.terminal.typing_ahead import hold_typing, typing_waits
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 
 _TWICE_WITHIN_S: Final = 2.0
@@ -54,6 +55,7 @@ class Repl:
     def __init__(self, chat: Chat, *, history_file: Path) -> None:
         self._chat = chat
         self._leaves_until = 0.0
+        self._accepted = ""
         vi = chat.settings.editing_mode == "vi"
         self._prompt: PromptSession[str] = PromptSession(
             message=[("class:prompt", "> ")],
@@ -78,7 +80,7 @@ class Repl:
     def run(self) -> None:
         """Until /exit, Ctrl-D or Ctrl-C twice."""
         # Between the prompt and an answer, too, Ctrl-C must not end the chat.
-        with on_interrupt(self._chat.interrupt):
+        with on_interrupt(self._chat.interrupt), hold_typing(self._chat.console.streams.stdin):
             self._loop()
 
     def _loop(self) -> None:
@@ -87,7 +89,9 @@ class Repl:
                 self._chat.await_input()
                 text = self._read()
             except KeyboardInterrupt:
-                if time.monotonic() < self._leaves_until:
+                if time.monotonic() < self._leaves_until and not typing_waits(
+                    self._chat.console.streams.stdin
+                ):
                     return
                 self._leaves_until = time.monotonic() + _TWICE_WITHIN_S
                 self._chat.console.note(_("Press Ctrl-C again to leave."))
@@ -101,8 +105,15 @@ class Repl:
     def _read(self) -> str:
         default, self._chat.next_input = self._chat.next_input, ""
         self._prompt.default_buffer.on_text_changed += self._disarm
+        self._accepted = ""
         try:
             return self._prompt.prompt(default=default)
+        except KeyboardInterrupt:
+            if not self._accepted:
+                raise
+            # It came after Enter: the message was sent, and its answer is stopped.
+            self._chat.interrupt()
+            return self._accepted
         finally:
             self._prompt.default_buffer.on_text_changed -= self._disarm
 
@@ -119,6 +130,7 @@ class Repl:
         sends = self._chat.settings.enter == "send"
 
         def send(event: KeyPressEvent) -> None:
+            self._accepted = event.current_buffer.text
             event.current_buffer.validate_and_handle()
 
         def break_line(event: KeyPressEvent) -> None:
