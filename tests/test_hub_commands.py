@@ -81,6 +81,8 @@ def test_quiet_pull_says_nothing(hub: Hub, tmp_path: Path) -> None:
         (("pull", "tanuki-8b:q4"), 4, "Did you mean tanuki-8b:"),
         (("pull", "tanuki-8x8b:q4_k_m"), 4, "router"),
         (("pull", MODEL, "--offline"), 5, "not installed"),
+        (("rm", MODEL), 4, "not installed"),
+        (("models", "--remote", "--offline"), 5, "Next: tanuki models\n"),
         (("rm", "mame"), 4, "not a downloaded model"),
         (("models", "--remote", "--offline"), 5, "network is not to be used"),
     ],
@@ -90,6 +92,15 @@ def test_other_references(hub: Hub, tmp_path: Path, arguments: tuple[str, ...], 
     assert done.returncode == code, done.stderr
     assert part in done.stderr
     assert hub.requests == []
+
+
+def test_a_cache_that_is_no_folder_is_named(hub: Hub, tmp_path: Path) -> None:
+    block = tmp_path / "block"
+    block.touch()
+    done = run(tmp_path, "pull", MODEL, env={"HF_ENDPOINT": hub.url, "HF_HOME": str(block)})
+    assert done.returncode == 5, done.stderr
+    assert str(block) in done.stderr
+    assert "HF_HOME" in done.stderr.splitlines()[-1]
 
 
 def test_remote_sizes(hub: Hub, tmp_path: Path) -> None:

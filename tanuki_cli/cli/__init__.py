@@ -135,15 +135,11 @@ def _root(
 def main() -> None:
     """Run the command line of this process and exit with its code."""
     activate(detect_language(option_value(sys.argv, "--lang"), os.environ))
-    if sys.argv[1:] == ["--version"]:
-        typer.echo(f"tanuki {__version__}")
-        code = 0
-    else:
-        code = importlib.import_module("tanuki_cli.cli.run").run(app, sys.argv[1:])
+    code = importlib.import_module("tanuki_cli.cli.run").run(app, sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (BrokenPipeError, ValueError):  # the reader went away: nothing is left to tell it
+        except (OSError, ValueError):  # the reader went away or the disk is full: what is left is lost
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
 
