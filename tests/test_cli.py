@@ -118,7 +118,7 @@ def test_a_home_that_is_no_folder_is_named(tmp_path: Path) -> None:
     assert (statuses["settings"], statuses["history"]) == ("fail", "fail")
 
 
-@pytest.mark.parametrize("arguments", [("config", "list"), ("--help",), ("--version",)])
+@pytest.mark.parametrize("arguments", [("config", "list"), ("--help",)])
 def test_output_that_cannot_be_written_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(

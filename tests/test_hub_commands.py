@@ -111,11 +111,26 @@ def test_remote_sizes(hub: Hub, tmp_path: Path) -> None:
     assert rows["tanuki-8b:q8_0"]["size_exact"] is False
 
 
+def test_japanese_list_wraps_on_a_terminal_only(tmp_path: Path) -> None:
+    piped = run(tmp_path, "models", env={"TANUKI_LANG": "ja", "COLUMNS": "40"}).stdout.splitlines()
+    assert [line for line in piped if line != line.rstrip()] == []
+    notes = [line for line in piped if line.startswith(("1) ", "★ "))]
+    assert len(notes) == 2
+    with Terminal(tmp_path, ["models"], columns=40, env={"TANUKI_LANG": "ja"}) as terminal:
+        assert terminal.wait_for_exit() == 0
+        rows = [line.rstrip() for line in terminal.text.splitlines()]
+    assert not any(row.startswith(("。", "、", "）")) for row in rows)
+    for note in notes:
+        assert note.replace(" ", "") in "".join(rows).replace(" ", "")
+        assert note not in rows
+
+
 def test_table_fits_a_narrow_window(tmp_path: Path) -> None:
     for columns in (40, 80):
         done = run(tmp_path, "models", env={"COLUMNS": str(columns)})
         assert done.returncode == 0, done.stderr
-        assert max(map(len, done.stdout.splitlines())) <= columns
+        table, _notes = done.stdout.split("\n\n", 1)
+        assert max(map(len, table.splitlines())) <= columns
         assert "tanuki-8x8b:gptq-4bit" in done.stdout
         assert "\x1b" not in done.stdout
 

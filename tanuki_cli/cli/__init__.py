@@ -17,7 +17,7 @@ import typer.core
 import typer.main
 
 from tanuki_cli import __version__
-from tanuki_cli.errors import InputError
+from tanuki_cli.errors import ExitCode, InputError
 from tanuki_cli.i18n import LANGUAGES, N_, _, activate, detect_language
 from tanuki_cli.setting_specs import find_spec, range_sentence
 
@@ -135,11 +135,17 @@ def _root(
 def main() -> None:
     """Run the command line of this process and exit with its code."""
     activate(detect_language(option_value(sys.argv, "--lang"), os.environ))
-    code = importlib.import_module("tanuki_cli.cli.run").run(app, sys.argv[1:])
+    if sys.argv[1:] == ["--version"]:
+        sys.stdout.write(f"tanuki {__version__}\n")
+        code = 0
+    else:
+        code = importlib.import_module("tanuki_cli.cli.run").run(app, sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except (OSError, ValueError):  # the reader went away or the disk is full: what is left is lost
+        except (OSError, ValueError) as exc:  # the reader went away, or the disk is full
+            if not isinstance(exc, BrokenPipeError):
+                code = code or ExitCode.UNEXPECTED
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
 
