@@ -221,7 +221,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit("gpu_measure: torch sees no CUDA device here")
     options.work.mkdir(parents=True, exist_ok=True)
     shape = SMALL if options.small else Shape()
-    settings = Settings(gpu_layers=None if options.device == "cuda" else 0, context_length=4096)
+    settings = Settings(
+        gpu_layers=None if options.device == "cuda" else 0,
+        threads=1 if options.small else None,  # narrow layers only wait on more
+        context_length=4096,
+    )
     bandwidth = memory_bandwidth(options.device)
     where = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     print(f"{where}, torch {torch.__version__}, copies {bandwidth / 1e9:.0f} GB/s\n")

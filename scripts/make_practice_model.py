@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes 豆だぬき (`mame`), the practice model inside the package, and forms of it for tests.
 
-    make_practice_model.py all            everything, about an hour and a half on two cores
+    make_practice_model.py all            everything, about an hour on two cores
     make_practice_model.py tokenizer      work/mame/tokenizer.json from the texts
     make_practice_model.py train          work/mame/checkpoint.pt; --resume goes on after a stop
     make_practice_model.py export         the three files in tanuki_cli/mame/

@@ -12,6 +12,19 @@ from types import FrameType
 
 
 @contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt again inside an :func:`on_interrupt` block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
 def on_interrupt(callback: Callable[[], None]) -> Iterator[None]:
     """Call ``callback`` at Ctrl-C instead of raising KeyboardInterrupt, until the block ends.
 

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 from tanuki_cli.conversation import Message
@@ -60,6 +61,20 @@ def guard_markers(text: str) -> tuple[str, int]:
             lines[index] = "\\" + line.lstrip()
             changed += 1
     return "\n".join(lines), changed
+
+
+def with_persona(messages: Sequence[Message], persona: str | None) -> list[Message]:
+    """``messages`` as the model is to see them: ``persona``, then a blank line, before every question.
+
+    Before every one, because then dropping old turns does not lose it, and because the beginning of
+    the prompt stays the same from turn to turn, so that its KV cache can be used again.
+    """
+    if not persona:
+        return list(messages)
+    return [
+        replace(message, content=f"{persona}\n\n{message.content}") if message.role == "user" else message
+        for message in messages
+    ]
 
 
 class ChatEncoder(Protocol):

@@ -16,6 +16,7 @@ from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import on_interrupt
+from tanuki_cli.prompt import with_persona
 from tanuki_cli.sampling import SamplingOptions
 
 _SAVE_EVERY_S: Final = 0.5
@@ -94,6 +95,10 @@ class ChatSession:
         Raises the errors of :meth:`Engine.stream`; what was received by then is saved. A question
         that got no text at all stays in the tree, but the tip goes back before it.
         """
+        last = self.conversation.nodes.get(self.conversation.tip or "")
+        if last is not None and last.message.role == "user":
+            # Its answer never began, whatever broke off in between: the new question is its sibling.
+            self.conversation.branch(last.parent_id)
         parent = self.conversation.tip
         node = self.conversation.append(Message("user", text))
         self.conversation.settings = replace(
@@ -109,9 +114,18 @@ class ChatSession:
         """
         question = self.unanswered or self.conversation.last("user")
         if question is None:
-            raise InputError(_("There is no question to answer again."))
+            raise InputError(_("There is no question to answer again."), hint="/help retry")
         self.conversation.branch(question.id)
         yield from self._answer(question, question.parent_id)
+
+    def prompt_messages(self, *more: Message) -> list[Message]:
+        """The path, and ``more`` after it, as the engine is given them: with the persona."""
+        return with_persona([*self.conversation.path(), *more], self.conversation.settings.persona)
+
+    def set_persona(self, persona: str | None) -> None:
+        """Put ``persona`` before every question of this conversation from now on; None for nothing."""
+        self.conversation.settings = replace(self.conversation.settings, persona=persona)
+        self.save_conversation()
 
     def switch_conversation(self, conversation: Conversation) -> None:
         """Go on in another conversation."""
@@ -119,7 +133,7 @@ class ChatSession:
         self.unanswered = self.last_turn = self.last_plan = None
 
     def save_conversation(self) -> None:
-        """Keep a changed title or system text."""
+        """Keep a changed title, system text or persona."""
         self._save(lambda store: store.save(self.conversation))
 
     def set_title(self, title: str) -> None:
@@ -143,7 +157,7 @@ class ChatSession:
         turn = _Turn(self, self._clock)
         try:
             # A retry must not repeat itself: only a seed that was asked for is used again.
-            stream = self.engine.stream(self.conversation.path(), self.options)
+            stream = self.engine.stream(self.prompt_messages(), self.options)
             with on_interrupt(self.engine.cancel), closing(stream):
                 for chunk in stream:
                     turn.take(chunk)

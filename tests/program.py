@@ -121,10 +121,10 @@ class Terminal:
         """Press Ctrl-C."""
         self.type("\x03")
 
-    def resize(self, columns: int, lines: int) -> None:
+    def resize(self, columns: int, lines: int, *, reflow: bool = False) -> None:
         """Change the window's size; the program is told as a terminal tells it."""
         self._set_size(columns, lines)
-        self.screen.resize(columns, lines)
+        self.screen.resize(columns, lines, reflow=reflow)
         os.killpg(self.process.pid, signal.SIGWINCH)
 
     def _set_size(self, columns: int, lines: int) -> None:
@@ -148,6 +148,27 @@ class Terminal:
                 os.write(self._master, f"\x1b[{cursor.y + 1};{cursor.x + 1}R".encode())
             self.screen.feed(piece.decode("utf-8", "replace"))
         return True
+
+    @property
+    def prompts(self) -> int:
+        """How many prompts were opened so far: each turns bracketed paste on."""
+        return self.raw.count(b"\x1b[?2004h")
+
+    def send(self, line: str, *, timeout_s: float = 60) -> None:
+        """Type ``line`` and Enter, and wait until the next prompt is open."""
+        before = self.prompts
+        self.type(line + "\r")
+        self.wait_for_prompt(before, timeout_s=timeout_s)
+
+    def wait_for_prompt(self, before: int, *, timeout_s: float = 60) -> None:
+        """Until more than ``before`` prompts were opened and the last one is drawn."""
+        deadline = time.monotonic() + timeout_s
+        while self.prompts <= before or not self._prompt_is_drawn():
+            assert time.monotonic() < deadline, f"the prompt never came back; the screen is\n{self.text}"
+            assert self.pump(0.05) or self.process.poll() is None, f"it ended; the screen is\n{self.text}"
+
+    def _prompt_is_drawn(self) -> bool:
+        return b">" in self.raw[self.raw.rfind(b"\x1b[?2004h") :]
 
     def wait_for(self, text: str, *, timeout_s: float = 60) -> None:
         """Until ``text`` is on the screen or in the scrollback."""

@@ -27,8 +27,11 @@ class ScriptedModel:
         self._cancelled = False
 
     def generate(self, prompt_ids: Sequence[int], options: SamplingOptions) -> Generator[int, None, None]:
-        self.prompts.append(list(prompt_ids))
         self._cancelled = False
+        return self._generate(prompt_ids)
+
+    def _generate(self, prompt_ids: Sequence[int]) -> Generator[int, None, None]:
+        self.prompts.append(list(prompt_ids))
         try:
             for id_ in self._ids:
                 if self._cancelled:

@@ -21,7 +21,8 @@ def test_the_first_question(tmp_path: Path) -> None:
     assert done.stdout.endswith("\n")
     assert not done.stdout.endswith("\n\n")
     assert ESCAPE not in done.stdout + done.stderr
-    assert done.stderr == ""
+    assert "practice model" in done.stderr
+    assert run(tmp_path, "ask", "-m", "mame", "-q", "あなたは誰?").stderr == ""
 
 
 def test_json(tmp_path: Path) -> None:
@@ -270,3 +271,22 @@ def test_a_later_process_goes_on_without_computing_the_past(tmp_path: Path) -> N
     used = first["usage"]["prompt_tokens"] + first["usage"]["completion_tokens"]
     assert resumed["usage"]["cached_tokens"] >= used - 2
     assert resumed["answer"] == computed["answer"]
+
+
+def test_json_and_jsonl_together_are_refused(tmp_path: Path) -> None:
+    assert run(tmp_path, "ask", "-m", "mame", "--json", "--jsonl", "x").returncode == 2
+
+
+@pytest.mark.parametrize("closing", ["<&-", ">&-", "2>&-"])
+def test_closed_streams_are_no_traceback(tmp_path: Path, closing: str) -> None:
+    command = f'exec "$@" {closing}'
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", *COMMAND, "ask", "-m", "mame", "--no-save", "あなたは誰?"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment(tmp_path),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert closing == ">&-" or "豆だぬき".encode() in done.stdout

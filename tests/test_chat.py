@@ -1,5 +1,6 @@
 """``tanuki chat`` on a pseudo-terminal and from a script: the real program, the practice model."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,23 @@ def test_system_text_is_noted_and_kept(tmp_path: Path) -> None:
         assert store.load(store.list()[0].id).system == "あなたは海賊です。"
 
 
+def test_a_persona_is_shown_restored_and_removed(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "/persona 海賊として答えて。")
+        ask(terminal, "こんにちは")
+        ask(terminal, "/context")
+        assert "you: 海賊として答えて。 こんにちは" in terminal.text
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+    assert saved(tmp_path)[0][0] == "こんにちは"
+    with open_chat(tmp_path, *CHAT, "--continue") as terminal:
+        ask(terminal, "/params")
+        assert re.search(r"persona +海賊として答えて。", terminal.text)
+        ask(terminal, "/persona -")
+        ask(terminal, "/context")
+        assert "you: こんにちは" in terminal.text
+
+
 def test_a_model_that_cannot_be_loaded_leaves_the_old_one(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         ask(terminal, "/model ./no/such.gguf")
@@ -313,3 +331,73 @@ def test_answers_go_into_a_pipe_and_the_prompt_to_the_terminal(tmp_path: Path) -
     written = log.read_text(encoding="utf-8")
     assert "豆だぬき" in written
     assert "\x1b" not in written
+
+
+def test_ctrl_r_takes_what_was_found(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "たぬきはどんな動物?")
+        ask(terminal, "ありがとう")
+        terminal.type(CTRL_R)
+        until(lambda: not terminal.pump(0.2))
+        terminal.type("どんな")
+        terminal.wait_for("どんな動物?\n", timeout_s=10)
+        until(lambda: not terminal.pump(0.2))
+        terminal.type(ENTER)
+        until(lambda: not terminal.pump(0.3))
+        terminal.type(ENTER)
+        until(lambda: not terminal.pump(0.3) and len(saved_or_nothing(tmp_path)) == 5)
+        terminal.type(CTRL_D)
+        terminal.wait_for_exit()
+    assert saved(tmp_path)[0][4] == "たぬきはどんな動物?"
+
+
+def test_typing_on_disarms_leaving(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        terminal.type(CTRL_C)
+        terminal.wait_for("Ctrl-C again")
+        terminal.type("a\x7f")
+        until(lambda: not terminal.pump(0.3))
+        terminal.type(CTRL_C)
+        until(lambda: not terminal.pump(0.3))
+        assert terminal.process.poll() is None
+
+
+def test_what_is_typed_during_an_answer_waits_for_the_prompt(tmp_path: Path) -> None:
+    with open_chat(tmp_path, *LONG) as terminal:
+        terminal.type("長い話をして" + ENTER)
+        until(lambda: terminal.pump(0.05) and len(saved_or_nothing(tmp_path)) > 0)
+        terminal.type("先に打つ")
+        terminal.interrupt()
+        terminal.wait_for("> 先に打つ")
+
+
+def test_a_resumed_chat_shows_where_it_stands(tmp_path: Path) -> None:
+    run(tmp_path, *CHAT, stdin="あなたは誰?\n".encode())
+    with open_chat(tmp_path, "chat", "--continue") as terminal:
+        terminal.wait_for("mame (practice)")
+        assert "2 messages" in terminal.text
+        assert "> あなたは誰?" in terminal.text
+        assert "豆だぬき" in terminal.text
+        assert "Try for example" not in terminal.text
+        assert "· 0/" not in terminal.text
+
+
+def test_a_message_that_is_too_long_is_back_in_the_input_with_the_reason_in_sight(tmp_path: Path) -> None:
+    options = ("--context-length", "256", "--max-new-tokens", "60")
+    with open_chat(tmp_path, *CHAT, *options) as terminal:
+        terminal.paste("\n".join(f"{number}行目のとても長い文章です。" for number in range(40)))
+        terminal.wait_for("39行目")
+        terminal.type(ENTER)
+        terminal.wait_for("too long")
+        until(lambda: not terminal.pump(0.5))
+        assert "too long" in terminal.screen.window[-1]
+        assert "39行目" in "\n".join(terminal.screen.window)
+
+
+def test_export_names_its_formats(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "こんにちは")
+        ask(terminal, "/export chat.docx")
+        assert ".jsonl" in terminal.text
+        ask(terminal, f"/export {tmp_path}/chat.md")
+        assert "こんにちは" in (tmp_path / "chat.md").read_text(encoding="utf-8")

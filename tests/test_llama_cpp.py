@@ -191,7 +191,7 @@ def test_cancel_inside_a_prompt_batch_leaves_a_whole_cache(
     def cancel_later() -> bool:
         nonlocal asked
         asked += 1
-        return asked > 60  # in the second batch of 512
+        return asked > 60  # in a later batch
 
     with monkeypatch.context() as patch:
         patch.setattr(model, "_is_cancelled", cancel_later)

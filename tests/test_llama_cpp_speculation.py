@@ -42,6 +42,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def eager(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LlamaCppModel]:
     model = load(tiny)
+    model.speculative = True
     Eager.drafted = Eager.accepted = 0
     monkeypatch.setattr(model, "_policy", Eager())
     yield model
@@ -51,7 +52,7 @@ def eager(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LlamaCppModel
 @pytest.fixture(scope="module")
 def plain(tiny: Path) -> Iterator[LlamaCppModel]:
     model = load(tiny)
-    model.speculative = False
+    assert not model.speculative
     yield model
     model.close()
 

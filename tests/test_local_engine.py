@@ -114,3 +114,13 @@ def test_too_long_a_question_names_the_counts(small_tokenizer: ChatTokenizer) ->
 def test_room_for_the_answer_is_at_most_half() -> None:
     assert prompt_limit(4096, 1024) == 3072
     assert prompt_limit(4096, 100_000) == 2048
+
+
+def test_cancel_before_the_model_runs_is_not_lost(small_tokenizer: ChatTokenizer) -> None:
+    engine = LocalEngine(ScriptedModel(small_tokenizer.encode("abc")), small_tokenizer)
+    stream = engine.stream(QUESTION, SamplingOptions())
+    next(stream)
+    engine.cancel()
+    chunks = list(stream)
+    assert "".join(chunk.text for chunk in chunks) == ""
+    assert chunks[-1].finish_reason == "interrupted"

@@ -11,6 +11,7 @@ import pytest
 from tanuki_cli.conversation import Conversation, Message
 from tanuki_cli.errors import EngineError, HistoryError, InputError
 from tanuki_cli.history import HistoryStore
+from tanuki_cli.prompt import with_persona
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.session import ChatSession
 from tests.scripted import Script, ScriptedEngine
@@ -163,3 +164,54 @@ def test_a_history_that_fails_is_told_once_and_catches_up(tmp_path: Path) -> Non
     assert chat.saving
     assert contents(store, chat.conversation.id) == ["1", "a", "2", "b", "3", "c"]
     store.close()
+
+
+def test_a_persona_is_before_every_question_and_in_no_saved_message(store: HistoryStore) -> None:
+    engine = ScriptedEngine(["a"], ["b"])
+    chat = session(engine, store)
+    chat.set_persona("海賊として答えて。")
+    say(chat, "1")
+    say(chat, "2")
+    first, answer, second = engine.seen[1]
+    assert engine.seen[0] == [first]
+    assert first.content == "海賊として答えて。\n\n1"
+    assert answer == Message("assistant", "a")
+    assert second.content == "海賊として答えて。\n\n2"
+    assert contents(store, chat.conversation.id) == ["1", "a", "2", "b"]
+    assert store.load(chat.conversation.id).settings.persona == "海賊として答えて。"
+
+
+def test_a_persona_is_kept_by_retry_and_can_be_removed(store: HistoryStore) -> None:
+    engine = ScriptedEngine(["a"], ["b"], ["c"])
+    chat = session(engine, store)
+    chat.set_persona("短く。")
+    say(chat, "1")
+    list(chat.regenerate())
+    assert engine.seen[1] == engine.seen[0] == [Message("user", "短く。\n\n1")]
+    chat.set_persona(None)
+    list(chat.regenerate())
+    assert engine.seen[2] == [Message("user", "1")]
+    assert store.load(chat.conversation.id).settings.persona is None
+
+
+@pytest.mark.parametrize("persona", [None, ""])
+def test_no_persona_changes_nothing(persona: str | None) -> None:
+    messages = [Message("system", "s"), Message("user", "u"), Message("assistant", "a")]
+    assert with_persona(messages, persona) == messages
+
+
+def test_a_persona_leaves_system_and_answers_as_they_are() -> None:
+    messages = [Message("system", "s"), Message("user", "u"), Message("assistant", "a")]
+    assert with_persona(messages, "p") == [messages[0], Message("user", "p\n\nu"), messages[2]]
+
+
+def test_a_question_whose_answer_never_began_becomes_a_sibling(store: HistoryStore) -> None:
+    engine = ScriptedEngine(["a"], ["b"])
+    chat = session(engine, store)
+    say(chat, "1")
+    chat.conversation.append(Message("user", "lost in between"))
+    assert say(chat, "2") == "b"
+    assert [message.content for message in engine.seen[1]] == ["1", "a", "2"]
+    assert "lost in between" in {
+        node.message.content for node in store.load(chat.conversation.id).nodes.values()
+    }

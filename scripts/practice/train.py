@@ -24,7 +24,7 @@ GROUP = 2200  # dialogues that are sorted by length together
 class Plan:
     """How long and how fast to learn."""
 
-    steps: int = 2800
+    steps: int = 2000
     batch_ids: int = 6144  # ids in a batch, padding included
     rate: float = 4e-3
     muon_rate: float = 0.02  # for the matrices of the layers; 0: AdamW for everything

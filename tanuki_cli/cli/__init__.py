@@ -142,9 +142,10 @@ def main() -> None:
         code = importlib.import_module("tanuki_cli.cli.run").run(app, sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
+            if stream is not None:
+                stream.flush()
         except (OSError, ValueError) as exc:  # the reader went away, or the disk is full
-            if not isinstance(exc, BrokenPipeError):
+            if isinstance(exc, OSError) and not isinstance(exc, BrokenPipeError):
                 code = code or ExitCode.UNEXPECTED
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)

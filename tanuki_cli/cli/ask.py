@@ -19,7 +19,7 @@ from tanuki_cli.cli.options import OUTPUT, ChatOptions, takes
 from tanuki_cli.cli.question import Question, read_question, truncate_question
 from tanuki_cli.cli.target import open_model
 from tanuki_cli.conversation import Message
-from tanuki_cli.errors import InterruptedByUser, TanukiError
+from tanuki_cli.errors import InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.session import ChatSession, OpenedModel
 from tanuki_cli.terminal.answer import NoStream, open_answer
@@ -86,6 +86,8 @@ def ask(
 ) -> None:
     """Ask one question and print the answer."""
     context = prepare(ctx, options)
+    if options.as_json and options.as_jsonl:
+        raise InputError(_("--json and --jsonl cannot be used together."), hint="tanuki ask --jsonl …")
     question = read_question(
         words or [],
         options.file or [],
@@ -105,6 +107,8 @@ def ask(
             store=store if context.settings.save else None,
             on_history_error=lambda error: warn_history_failed(context, error),
         )
+        if model.practice and not options.machine_readable:
+            context.console.note(_("豆だぬき, the practice model, answers:"), style="practice")
         text = _fitted(question, session, context) if options.truncate else question.text
         _answer(context, options, session, model, text)
         if options.statistics and session.last_turn is not None:
@@ -113,7 +117,7 @@ def ask(
 
 def _fitted(question: Question, session: ChatSession, context: CommandContext) -> str:
     def check(text: str) -> None:
-        session.engine.plan([*session.conversation.path(), Message("user", text)], session.options)
+        session.engine.plan(session.prompt_messages(Message("user", text)), session.options)
 
     return truncate_question(question, check, context.console.note).text
 

@@ -69,6 +69,8 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
         if context.console.in_is_terminal:
             _talk(chat, context)
         else:
+            if chat.model.practice:
+                context.console.note(_("豆だぬき, the practice model, answers:"), style="practice")
             _run_script(chat, context.environment.streams.stdin.buffer)
     finally:
         chat.model.close()

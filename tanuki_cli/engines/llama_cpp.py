@@ -1,8 +1,11 @@
 """Loading a GGUF model on llama.cpp: read it, plan it, check that it fits, load it.
 
-Defaults chosen by measurement on an 8B model (see scripts/bench_peers.py): weights are used as they
-lie in the file, mapped and not repacked, which halves the memory and loads at once; flash attention
-is on; one thread per physical core.
+Weights are used as they lie in the file, mapped and not repacked, which halves the memory and loads at
+once (figures: scripts/bench_peers.py); one thread per physical core.
+
+On a CPU flash attention is off where it can be: llama.cpp's adds up in float16 for one token and
+otherwise for many, so that logits are off by 1e-2 instead of 1e-3 (against float64, practice model, 400
+tokens) and depend on how the tokens were batched. Reuse, resume and speculation must not show.
 """
 
 import os
@@ -18,7 +21,7 @@ from tanuki_cli.engines.drafting import MAX_DRAFT
 from tanuki_cli.engines.gguf import GgufFile, damaged, read_gguf
 from tanuki_cli.engines.kv_store import KvStore, state_key
 from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
-from tanuki_cli.engines.llama_memory import all_layers, forecast, gpu_layers_that_fit
+from tanuki_cli.engines.llama_memory import all_layers, forecast, gpu_layers_that_fit, uses_flash_attention
 from tanuki_cli.engines.llama_model import LlamaCppModel
 from tanuki_cli.engines.llama_native import Context, ContextParams, GpuMemory, Model, NativeError
 from tanuki_cli.errors import EngineError
@@ -29,7 +32,7 @@ from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, Settings
 __all__ = ["LlamaCppModel", "load_llama_cpp"]
 
 ENGINE_NAME: Final = "llama.cpp"
-N_BATCH: Final = 512
+N_BATCH: Final = 256
 SMALL_MODEL_BYTES: Final = 100_000_000
 _KV_ALIGNMENT: Final = 256
 """llama.cpp rounds the KV cache up to this many tokens."""
@@ -113,8 +116,7 @@ def _plan(settings: Settings, facts: ModelFacts, context_length: int) -> _Plan:
 def _kv_type(settings: Settings, facts: ModelFacts) -> KvType:
     """As set; but float32 weights, which are there to be exact, get a float32 cache.
 
-    With flash attention off as well, the logits then differ from float64 by 1e-5 at most; a float16
-    cache, or flash attention (which works in float16 whatever the cache is), makes it 1e-2.
+    Its logits then differ from float64's by 1e-5 at most.
     """
     if facts.full_precision and settings.kv_type == "f16":
         return "f32"
@@ -192,7 +194,7 @@ def _load_native(
         n_threads_batch=threads,
         kv_type=plan.kv_type,
         max_outputs=MAX_DRAFT + 1,
-        flash_attention=plan.kv_type != "f32",
+        flash_attention=uses_flash_attention(plan.kv_type, gpu_layers=gpu_layers),
     )
     try:
         return weights, Context(weights, params)

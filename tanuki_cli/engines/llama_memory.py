@@ -52,11 +52,16 @@ def forecast(
         context_length=context_length,
         kv_type=kv_type,
         n_ubatch=n_batch,
-        flash_attention=kv_type != "f32",
+        flash_attention=uses_flash_attention(kv_type, gpu_layers=gpu_layers),
     )
     per_layer = kv_bytes_per_layer(facts, context_length=context_length, kv_type=kv_type)
     compute = estimate.compute if gpu_layers else 0
     return MemoryNeeds(host=estimate, gpu_bytes=on_gpu + kv_on_gpu * per_layer + compute)
+
+
+def uses_flash_attention(kv_type: KvType, *, gpu_layers: int) -> bool:
+    """On a GPU, and with a quantised cache, which cannot do without; llama_cpp.py says why."""
+    return kv_type == "q8_0" or (gpu_layers > 0 and kv_type != "f32")
 
 
 def kv_bytes_per_layer(facts: ModelFacts, *, context_length: int, kv_type: KvType) -> int:

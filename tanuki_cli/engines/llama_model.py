@@ -29,9 +29,11 @@ _MIN_GAIN: Final = 8
 class LlamaCppModel:
     """A loaded GGUF model with a KV cache for one conversation at a time.
 
-    ``notes`` are sentences for the user about how it was loaded. ``speculative`` lets it check
-    several guessed tokens at once, which changes the speed and nothing else. Not for several threads at once,
-    but :meth:`cancel` may come from a signal handler.
+    ``notes`` are sentences for the user about how it was loaded. ``speculative`` lets it check several
+    guessed tokens in one batch. It is off: in float32 the answers are the same, but with quantised
+    weights llama.cpp rounds by batch size, which changed greedy answers in a near tie.
+
+    Not for several threads at once, but :meth:`cancel` may come from a signal handler.
     """
 
     def __init__(
@@ -44,7 +46,7 @@ class LlamaCppModel:
         context_length: int,
         notes: tuple[str, ...] = (),
         gpu: bool = False,
-        speculative: bool = True,
+        speculative: bool = False,
     ) -> None:
         self.info = info
         self.facts = facts

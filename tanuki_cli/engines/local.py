@@ -24,6 +24,7 @@ class LocalEngine:
     def __init__(self, model: TokenModel, tokenizer: ChatTokenizer) -> None:
         self._model = model
         self._tokenizer = tokenizer
+        self._cancelled = False
 
     @property
     def info(self) -> EngineInfo:
@@ -60,11 +61,14 @@ class LocalEngine:
 
     def stream(self, messages: Sequence[Message], options: SamplingOptions) -> Generator[Chunk, None, None]:
         """Answer the last message; see :meth:`Engine.stream <tanuki_cli.engines.base.Engine.stream>`."""
+        self._cancelled = False
         options = options.with_seed()
         plan, prompt_ids = self._plan(messages, options)
         yield Chunk(plan=plan)
         answer = _Answer(self._tokenizer, prompt_ids, options)
         with closing(self._model.generate(prompt_ids, options)) as ids:
+            if self._cancelled:  # before the model ran: generate() has just forgotten it
+                self._model.cancel()
             yield from answer.stream(ids)
         usage = Usage(
             prompt_tokens=len(prompt_ids),
@@ -75,6 +79,7 @@ class LocalEngine:
 
     def cancel(self) -> None:
         """Ask the running stream to stop; safe in a signal handler."""
+        self._cancelled = True
         self._model.cancel()
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.engines.base import Chunk, PromptPlan
-from tanuki_cli.errors import HistoryError, PromptTooLongError, TanukiError
+from tanuki_cli.errors import HistoryError, InputError, PromptTooLongError, TanukiError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _
 from tanuki_cli.sampling import SamplingOptions
@@ -19,13 +19,15 @@ from tanuki_cli.settings import Settings
 from tanuki_cli.terminal.answer import open_answer
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.statistics import describe_turn
+from tanuki_cli.terminal.typing_ahead import hold_typing
 
 
 class Chat:
     """One run of ``tanuki chat``: a session, a model that may be changed, and the screen.
 
     ``open_model`` loads a model by reference; it may ask and download. ``next_input`` is text to be
-    edited before it is sent (after /edit, or when a message was too long).
+    edited before it is sent (when a message was too long); ``notice`` stands in the status line until
+    the next input.
     """
 
     def __init__(
@@ -43,11 +45,15 @@ class Chat:
         self.history = history
         self.model = model
         self.next_input = ""
+        self.notice = ""
         self.attachments: list[str] = []
         self.show_statistics = False
         self.leaving = False
         self._open_model = open_model
         self._announced_dropped = 0
+        self._interrupted = False
+        self._counted_state: object = None
+        self._counted_tokens: int | None = None
         self.session = ChatSession(
             model.engine,
             conversation,
@@ -70,10 +76,21 @@ class Chat:
         parts = [text, *self.attachments]
         try:
             self._show(self.session.send("\n\n".join(part for part in parts if part)))
-        except PromptTooLongError:
+        except PromptTooLongError as error:
             self.next_input = text
-            raise
+            raise InputError(
+                error.message,
+                hint=_("Shorten it, or leave less room for the answer: /set max_new_tokens 256"),
+            ) from error
         self.attachments.clear()
+
+    def interrupt(self) -> None:
+        """Note a Ctrl-C that came before the answer began; it is stopped as soon as it does."""
+        self._interrupted = True
+
+    def await_input(self) -> None:
+        """Forget an earlier Ctrl-C: the prompt is shown."""
+        self._interrupted = False
 
     def retry(self) -> None:
         """Answer the last question again. Raises InputError if there is none."""
@@ -84,9 +101,11 @@ class Chat:
         writer = open_answer(self.console, self.settings)
         begun = False
         try:
-            with closing(chunks):
+            with hold_typing(self.console.streams.stdin), closing(chunks):
                 for chunk in chunks:
                     if chunk.plan is not None:
+                        if self._interrupted:  # between the prompt and the answer
+                            self.session.engine.cancel()
                         self._announce(chunk.plan)
                         self._show_waiting(True)
                     if chunk.text:
@@ -144,7 +163,7 @@ class Chat:
         old.close()
         try:
             self.model = self._open_model(reference)
-        except TanukiError:
+        except BaseException:  # Ctrl-C while it loads, too
             self.model = self._open_model(old.reference)
             raise
         finally:
@@ -158,7 +177,6 @@ class Chat:
             self.set_sampling(conversation.settings.sampling)
         self.session.switch_conversation(conversation)
         self._announced_dropped = 0
-        self.attachments.clear()
 
     def set_sampling(self, options: SamplingOptions) -> None:
         """Use ``options`` from the next answer on."""
@@ -175,17 +193,45 @@ class Chat:
             seed=options.seed,
         )
 
+    def show_last_turn(self) -> None:
+        """Print where a conversation stands that is gone on with: its last question and answer."""
+        question, answer = self.conversation.last("user"), self.conversation.last("assistant")
+        self.console.note(
+            _("Going on with “{title}”, {count} messages.").format(
+                title=self.conversation.title, count=len(self.conversation.path_nodes())
+            )
+        )
+        if question is not None and answer is not None:
+            self.console.note(f"> {question.message.content}")
+            writer = open_answer(self.console, self.settings)
+            writer.feed(answer.message.content)
+            self._end(writer.finish)
+
     def context_tokens(self) -> int | None:
-        """Tokens of the conversation so far, as the engine last counted them."""
+        """Tokens of the conversation so far; None where only the server can count them."""
+        state = (self.conversation.id, self.conversation.tip, self.conversation.system, self.model.reference)
+        if state != self._counted_state:
+            self._counted_state, self._counted_tokens = state, self._count_tokens()
+        return self._counted_tokens
+
+    def _count_tokens(self) -> int | None:
+        if not self.conversation.path_nodes():
+            return 0
+        try:
+            plan = self.model.engine.plan(self.conversation.path(), self.session.options)
+        except TanukiError:
+            return None
         turn = self.session.last_turn
-        return None if turn is None else turn.usage.prompt_tokens + turn.usage.completion_tokens
+        if plan.prompt_tokens is not None or turn is None:
+            return plan.prompt_tokens
+        return turn.usage.prompt_tokens + turn.usage.completion_tokens
 
     def characters_left(self) -> int | None:
         """About how many characters still fit the context, by what this conversation's took so far."""
         used = self.context_tokens()
         if not used:
             return None
-        characters = sum(len(message.content) for message in self.conversation.path())
+        characters = sum(len(message.content) for message in self.session.prompt_messages())
         left = max(self.model.engine.context_length - used, 0)
         return left * characters // used // 10 * 10
 

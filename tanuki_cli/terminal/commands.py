@@ -69,6 +69,12 @@ COMMANDS: Final[tuple[Command, ...]] = (
         summary=N_("show or set the system text; - restores it"),
     ),
     Command(
+        name="persona",
+        run=program_commands.persona,
+        argument=N_("[TEXT|-]"),
+        summary=N_("show or set a text before every question; - removes it"),
+    ),
+    Command(
         name="model",
         run=program_commands.model,
         argument=N_("[MODEL]"),

@@ -7,6 +7,7 @@ from prompt_toolkit.document import Document
 
 from tanuki_cli.catalog import FAMILIES, PRACTICE_NAME, VARIANTS
 from tanuki_cli.errors import HistoryError
+from tanuki_cli.hardware import format_bytes
 from tanuki_cli.i18n import LANGUAGES, _
 from tanuki_cli.setting_specs import SPECS
 from tanuki_cli.terminal.chat import Chat
@@ -67,9 +68,8 @@ class ChatCompleter(Completer):
         names = [(name, url) for name, url in self._chat.settings.remotes]
         names.append((PRACTICE_NAME, _("the practice model")))
         names += [(family.name, family.title) for family in FAMILIES]
-        return names + [
-            (variant.name, _(variant.caveat or "")) for variant in VARIANTS if not variant.refused
-        ]
+        usable = [variant for variant in VARIANTS if not variant.refused]
+        return names + [(variant.name, f"≈{format_bytes(variant.approximate_bytes)}") for variant in usable]
 
     def _conversations(self) -> list[tuple[str, str]]:
         try:

@@ -5,10 +5,12 @@ movement. Text from outside passes :func:`~tanuki_cli.terminal.sanitize.sanitize
 a pipe may end in a terminal too; only JSON carries it unchanged.
 """
 
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TextIO
 
 import rich.console
@@ -47,7 +49,12 @@ class Streams:
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
-        return cls(stdin=sys.stdin, stdout=sys.stdout, stderr=sys.stderr)
+        # A stream that was closed before the start (``<&-``) is None: nothing comes, nothing is shown.
+        return cls(
+            stdin=sys.stdin or Path(os.devnull).open(encoding="utf-8"),
+            stdout=sys.stdout or Path(os.devnull).open("w", encoding="utf-8"),
+            stderr=sys.stderr or Path(os.devnull).open("w", encoding="utf-8"),
+        )
 
 
 def wants_color(stream: TextIO, environ: Mapping[str, str], *, no_color: bool) -> bool:
@@ -178,3 +185,4 @@ class Console:
                 return True
             if answer in {"n", "no", "いいえ", "ｎ"}:
                 return False
+            self._print_err(_("Please answer y or n."), "note")

@@ -1,8 +1,9 @@
 """Slash commands that act on the messages: the tree, its branches, and other conversations."""
 
 from pathlib import Path
+from typing import Final
 
-from tanuki_cli.conversation import Conversation, Node
+from tanuki_cli.conversation import Conversation, ConversationSettings, Node
 from tanuki_cli.errors import InputError
 from tanuki_cli.history import SearchHit, export_text, format_of, write_export
 from tanuki_cli.i18n import _
@@ -12,10 +13,13 @@ from tanuki_cli.terminal.program_commands import show
 from tanuki_cli.terminal.sanitize import sanitize
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 
+_EXPORT_SUFFIXES: Final = (".md", ".json", ".jsonl")
+
 
 def new(chat: Chat, _argument: str) -> None:
     """Begin a new conversation with the same model and settings."""
-    chat.start(Conversation(system=chat.conversation.system))
+    persona = chat.conversation.settings.persona
+    chat.start(Conversation(system=chat.conversation.system, settings=ConversationSettings(persona=persona)))
     chat.console.note(_("New conversation."))
 
 
@@ -28,9 +32,8 @@ def undo(chat: Chat, _argument: str) -> None:
     """Take the last turn out of the path; it stays in the tree."""
     question = chat.conversation.last("user")
     if question is None:
-        raise InputError(_("There is nothing to undo."))
+        raise InputError(_("There is nothing to undo."), hint=_("/history lists the numbers"))
     chat.session.move_tip(question.parent_id)
-    chat.next_input = question.message.content
     chat.console.note(_("The last turn was taken back; /history still has it."))
 
 
@@ -53,6 +56,7 @@ def edit(chat: Chat, argument: str) -> None:
         chat.console.note(_("Nothing was changed."))
         return
     chat.session.move_tip(question.parent_id)
+    chat.console.note(f"> {text}")
     chat.ask(text)
 
 
@@ -131,11 +135,7 @@ def resume(chat: Chat, argument: str) -> None:
     """List the newest conversations, or go on with one."""
     if argument:
         chat.start(chat.history.find(argument))
-        chat.console.note(
-            _("Going on with “{title}”, {count} messages.").format(
-                title=chat.conversation.title, count=len(chat.conversation.path_nodes())
-            )
-        )
+        chat.show_last_turn()
         return
     for summary in chat.history.list(limit=20):
         title_room = max(chat.console.err.width - 14, 8)
@@ -160,5 +160,10 @@ def export(chat: Chat, argument: str) -> None:
     if not argument:
         raise InputError(_("/export needs a file name."), hint="/export chat.md")
     path = Path(argument).expanduser()
+    if path.suffix.lower() not in _EXPORT_SUFFIXES:
+        raise InputError(
+            _("{name} must end in .md, .json or .jsonl.").format(name=path.name),
+            hint=f"/export {path.with_suffix('.md').name}",
+        )
     write_export(path, export_text([chat.conversation], format=format_of(path)))
     chat.console.note(_("Written: {path}").format(path=path))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.i18n import LANGUAGES, _, activate, active_language
+from tanuki_cli.i18n import LANGUAGES, N_, _, activate, active_language
 from tanuki_cli.practice import suggestions
 from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers
 from tanuki_cli.sampling import SamplingOptions
@@ -23,6 +23,18 @@ from tanuki_cli.text_files import fenced, read_text_file
 
 _CODE_BLOCK: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 SAMPLING_KEYS: Final = tuple(name for name in SamplingOptions.__dataclass_fields__ if name != "stop")
+
+KEYS: Final[tuple[tuple[str, str], ...]] = (
+    ("Enter", N_("send")),
+    ("Alt-Enter", N_("break the line")),
+    ("Ctrl-J", N_("break the line")),
+    ("↑ ↓ Ctrl-R", N_("past input, and search in it")),
+    ("Ctrl-C", N_("stop the answer; at the prompt, clear the line, twice leaves")),
+    ("Ctrl-D", N_("leave")),
+    ("Ctrl-X Ctrl-E", N_("edit the message in $EDITOR")),
+    ("Tab", N_("complete")),
+)
+"""The keys of the prompt and what they do, as message ids; ``--enter newline`` swaps the first two."""
 
 
 def show(chat: Chat, text: str) -> None:
@@ -39,22 +51,12 @@ def show_rows(chat: Chat, rows: list[tuple[str, str]]) -> None:
 
 def show_keys(chat: Chat) -> None:
     """Print the keys of the prompt."""
-    newline = _("send") if chat.settings.enter == "newline" else _("break the line")
-    enter = _("break the line") if chat.settings.enter == "newline" else _("send")
     show(chat, "")
-    show_rows(
-        chat,
-        [
-            ("Enter", enter),
-            ("Alt-Enter", newline),
-            ("Ctrl-J", _("break the line")),
-            ("↑ ↓ Ctrl-R", _("past input, and search in it")),
-            ("Ctrl-C", _("stop the answer; at the prompt, clear the line, twice leaves")),
-            ("Ctrl-D", _("leave")),
-            ("Ctrl-X Ctrl-E", _("edit the message in $EDITOR")),
-            ("Tab", _("complete")),
-        ],
-    )
+    rows = [(key, _(summary)) for key, summary in KEYS]
+    if chat.settings.enter == "newline":
+        (enter, sends), (alt_enter, breaks), *others = rows
+        rows = [(enter, breaks), (alt_enter, sends), *others]
+    show_rows(chat, rows)
 
 
 def show_suggestions(chat: Chat) -> None:
@@ -88,6 +90,19 @@ def system(chat: Chat, argument: str) -> None:
                 "personas and details work better inside the question."
             )
         )
+        chat.console.note(_("For a persona: /persona TEXT puts it before every question."))
+
+
+def persona(chat: Chat, argument: str) -> None:
+    """Show or set the text that is put before every question of this conversation."""
+    if not argument:
+        show(chat, chat.conversation.settings.persona or _("No persona is set."))
+    elif argument == "-":
+        chat.session.set_persona(None)
+        chat.console.note(_("The persona is removed."))
+    else:
+        chat.session.set_persona(guard_markers(argument)[0])
+        chat.console.note(_("The model now sees this text before every question; /context shows it."))
 
 
 def model(chat: Chat, argument: str) -> None:
@@ -127,6 +142,7 @@ def params(chat: Chat, _argument: str) -> None:
     rows.append(("stop", ", ".join(map(repr, options.stop)) or "-"))
     rows.append(("context_length", str(chat.model.engine.context_length)))
     rows.append(("model", chat.model.engine.info.model))
+    rows.append(("persona", chat.conversation.settings.persona or "-"))
     show_rows(chat, rows)
 
 
@@ -134,7 +150,7 @@ def copy(chat: Chat, argument: str) -> None:
     """Copy the last answer, or with ``code`` its last code block."""
     answer = chat.conversation.last("assistant")
     if answer is None:
-        raise InputError(_("There is no answer to copy yet."))
+        raise InputError(_("There is no answer to copy yet."), hint="/help copy")
     text = answer.message.content
     if argument == "code":
         blocks = [match.group(2) for match in _CODE_BLOCK.finditer(text)]
@@ -175,11 +191,10 @@ def _attach(chat: Chat, text: str, name: str) -> None:
 
 def context(chat: Chat, _argument: str) -> None:
     """Show which messages the model sees, and how full the context is."""
-    messages = chat.conversation.path()
     if not chat.conversation.path_nodes():
         chat.console.note(_("This conversation is still empty."))
         return
-    plan = chat.model.engine.plan(messages, chat.session.options)
+    plan = chat.model.engine.plan(chat.session.prompt_messages(), chat.session.options)
     for message in plan.messages:
         label = {"user": _("you"), "assistant": _("model"), "system": _("system")}[message.role]
         room = max(chat.console.err.width - cell_width(label) - 5, 8)

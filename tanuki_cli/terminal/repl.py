@@ -4,12 +4,20 @@ prompt_toolkit keeps the real cursor at the place of typing, so that an input me
 """
 
 import os
+import time
 from pathlib import Path
+from typing import Final
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.enums import EditingMode
-from prompt_toolkit.filters import Condition, completion_is_selected, has_completions, is_done
+from prompt_toolkit.filters import (
+    Condition,
+    completion_is_selected,
+    has_completions,
+    is_done,
+    is_searching,
+)
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -20,18 +28,21 @@ from prompt_toolkit.styles import Style
 
 from tanuki_cli.errors import ClosedPipeError, TanukiError
 from tanuki_cli.i18n import _
+from tanuki_cli.interrupts import interruptible, on_interrupt
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.commands import is_command, run_command
 from tanuki_cli.terminal.completion import ChatCompleter
-from tanuki_cli.terminal.sanitize import sanitize
+from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 
+_TWICE_WITHIN_S: Final = 2.0
 _STYLE = Style.from_dict(
     {
         "prompt": "bold",
         "bottom-toolbar": "noreverse",
         "toolbar": "fg:ansibrightblack",
         "toolbar.practice": "fg:ansimagenta",
+        "toolbar.notice": "fg:ansired",
         "auto-suggestion": "fg:ansibrightblack",
     }
 )
@@ -42,7 +53,7 @@ class Repl:
 
     def __init__(self, chat: Chat, *, history_file: Path) -> None:
         self._chat = chat
-        self._leave_at_next_interrupt = False
+        self._leaves_until = 0.0
         vi = chat.settings.editing_mode == "vi"
         self._prompt: PromptSession[str] = PromptSession(
             message=[("class:prompt", "> ")],
@@ -66,24 +77,38 @@ class Repl:
 
     def run(self) -> None:
         """Until /exit, Ctrl-D or Ctrl-C twice."""
+        # Between the prompt and an answer, too, Ctrl-C must not end the chat.
+        with on_interrupt(self._chat.interrupt):
+            self._loop()
+
+    def _loop(self) -> None:
         while not self._chat.leaving:
             try:
+                self._chat.await_input()
                 text = self._read()
             except KeyboardInterrupt:
-                if self._leave_at_next_interrupt:
+                if time.monotonic() < self._leaves_until:
                     return
-                self._leave_at_next_interrupt = True
+                self._leaves_until = time.monotonic() + _TWICE_WITHIN_S
                 self._chat.console.note(_("Press Ctrl-C again to leave."))
                 continue
             except EOFError:
                 return
-            self._leave_at_next_interrupt = False
+            self._chat.notice = ""
             if text.strip():
                 handle_input(self._chat, text)
 
     def _read(self) -> str:
         default, self._chat.next_input = self._chat.next_input, ""
-        return self._prompt.prompt(default=default)
+        self._prompt.default_buffer.on_text_changed += self._disarm
+        try:
+            return self._prompt.prompt(default=default)
+        finally:
+            self._prompt.default_buffer.on_text_changed -= self._disarm
+
+    def _disarm(self, _buffer: object) -> None:
+        """Who types on does not want to leave."""
+        self._leaves_until = 0.0
 
     def _is_typing_command(self) -> bool:
         text = self._prompt.default_buffer.text
@@ -106,15 +131,19 @@ class Repl:
         plain = ~(has_completions & completion_is_selected)
         # A slash command is one line: Enter sends it under either policy.
         command = Condition(self._is_typing_command)
-        keys.add(Keys.Enter, filter=plain if sends else plain & command)(send)
-        keys.add(Keys.Escape, Keys.Enter)(break_line if sends else send)
-        keys.add(Keys.ControlJ)(break_line)
+        typing = ~is_searching  # in a search Enter takes what was found
+        keys.add(Keys.Enter, filter=typing & (plain if sends else plain & command))(send)
+        keys.add(Keys.Escape, Keys.Enter, filter=typing)(break_line if sends else send)
+        keys.add(Keys.ControlJ, filter=typing)(break_line)
 
-        @keys.add(Keys.ControlC, filter=~is_done)
+        @keys.add(Keys.ControlX, Keys.ControlE, filter=typing)
+        def edit(event: KeyPressEvent) -> None:
+            event.current_buffer.open_in_editor(validate_and_handle=False)
+
+        @keys.add(Keys.ControlC, filter=typing & ~is_done)
         def clear_or_interrupt(event: KeyPressEvent) -> None:
             if event.current_buffer.text:
                 event.current_buffer.reset()
-                self._leave_at_next_interrupt = False
             else:
                 event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
 
@@ -122,6 +151,8 @@ class Repl:
 
     def _toolbar(self) -> StyleAndTextTuples:
         width = self._prompt.output.get_size().columns
+        if self._chat.notice:
+            return [("class:toolbar.notice", truncate_cells(sanitize_line(self._chat.notice), width))]
         style = "class:toolbar.practice" if self._chat.model.practice else "class:toolbar"
         return [(style, truncate_cells(status_line(self._chat, width=width), width))]
 
@@ -138,6 +169,8 @@ def status_line(chat: Chat, *, width: int) -> str:
     turn = chat.session.last_turn
     if turn is not None and turn.tokens_per_s is not None:
         parts.append(_("{speed:.1f} tokens/s").format(speed=turn.tokens_per_s))
+    if chat.attachments:
+        parts.append(_("{count} attached").format(count=len(chat.attachments)))
     if chat.conversation.title:
         parts.append(sanitize(chat.conversation.title))
     while len(parts) > 1 and cell_width(" · ".join(parts)) > width:
@@ -149,13 +182,20 @@ def handle_input(chat: Chat, text: str) -> None:
     """Run a command or send a message. Errors are shown; only a closed output ends the chat."""
     try:
         if is_command(text):
-            run_command(chat, text)
+            with interruptible():
+                run_command(chat, text)
         else:
             chat.ask(text.removeprefix("/") if text.startswith("//") else text)
     except ClosedPipeError:
         raise
+    except KeyboardInterrupt:
+        chat.console.note(_("Interrupted."))
     except TanukiError as error:
         chat.console.error(error)
+        # A long text is back in the input and may have pushed the error off the screen.
+        chat.notice = error.message if chat.next_input else ""
+        if chat.session.unanswered is not None and not chat.next_input:
+            chat.console.note(_("/retry asks the question again."))
 
 
 def open_input_history(path: Path) -> History:

@@ -28,20 +28,23 @@ def greet(chat: Chat, *, first_time: bool) -> None:
             model=info.model, engine=info.engine, device=info.device, context=chat.model.engine.context_length
         )
     )
-    if chat.model.practice:
+    if chat.model.practice and not chat.conversation.nodes:
         note(
             _(
                 "This is 豆だぬき, a tiny practice model: it knows only what it was taught. "
-                "The real one: tanuki pull tanuki-8b"
+                "The real one comes with this command:"
             ),
             style="practice",
         )
+        note("  tanuki pull tanuki-8b", style="practice")
         note(_("Try for example:"))
         for line in _in_columns(suggestions(active_language()), width=chat.console.err.width):
             note(line)
     for line in _TOUR if first_time else ():
         note(_(line))
     note(_("/help shows the commands and keys, Ctrl-D leaves."))
+    if chat.conversation.nodes:
+        chat.show_last_turn()
 
 
 def _in_columns(items: list[str], *, width: int) -> list[str]:

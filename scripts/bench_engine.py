@@ -1,0 +1,94 @@
+"""The engine's figures for scripts/bench_peers.py, from one process; prints JSON.
+
+python -m scripts.bench_engine MODEL STORE PROMPT_TOKENS HISTORY_TOKENS
+"""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from unittest.mock import patch
+
+from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.drafting import MAX_DRAFT, Guess, NgramIndex
+from tanuki_cli.engines.kv_store import KvStore
+from tanuki_cli.engines.llama_cpp import LlamaCppModel, load_llama_cpp
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.settings import Settings
+
+GREEDY = SamplingOptions(temperature=0.0, seed=0)
+DECODED = 32
+REPEATED = 128
+
+
+def times(model: LlamaCppModel, prompt: Sequence[int], count: int) -> tuple[list[float], list[int]]:
+    """Seconds until each of ``count`` ids came, and the ids."""
+    seconds, ids, before = [], [], time.perf_counter()
+    with closing(model.generate(prompt, GREEDY)) as generator:
+        for id_ in islice(generator, count):
+            seconds.append(time.perf_counter() - before)
+            ids.append(id_)
+            before = time.perf_counter()
+    return seconds, ids
+
+
+def varied(count: int, seed: int) -> list[int]:
+    """Ids without repeated runs, so that nothing can be guessed."""
+    return [1, *(300 + (seed * 7919 + index * index * 31 + index) % 5000 for index in range(count - 1))]
+
+
+def repeat_speed(model: LlamaCppModel, prompt: list[int]) -> float:
+    """Tokens per second where the answer repeats its context: random weights never do, so the drafts
+    are what the model says anyway, from a first run without drafts."""
+    model.speculative = False
+    _seconds, answer = times(model, prompt, REPEATED)
+    model.speculative = True
+
+    class Known(NgramIndex):
+        def guess(self) -> Guess:
+            return Guess(len(self.ids) - len(prompt), 64)
+
+        def draft(self, guess: Guess, length: int) -> list[int]:
+            return answer[guess.start : guess.start + length]
+
+    with patch("tanuki_cli.engines.llama_model.NgramIndex", Known):
+        times(model, prompt, MAX_DRAFT)  # learns the cost of a batch
+        seconds, repeated = times(model, prompt, REPEATED - MAX_DRAFT)
+    if repeated != answer[: len(repeated)]:
+        sys.stderr.write("note: rounding made the repeated answer differ; its speed is too low\n")
+    return (len(seconds) - 1) / sum(seconds[1:])
+
+
+def main() -> None:
+    """Measure prompt, answer, second turn, resume."""
+    path, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    prompt_tokens, history_tokens = int(sys.argv[3]), int(sys.argv[4])
+    local = LocalModel(name="bench", format="gguf", path=path)
+    settings = Settings()
+    model = load_llama_cpp(local, settings, debug=False, kv_store=KvStore(folder))
+    model.speculative = False
+    seconds, _ids = times(model, varied(prompt_tokens, 1), 1 + DECODED)
+    result = {"prompt": prompt_tokens / seconds[0], "decode": DECODED / sum(seconds[1:])}
+    result["repeat"] = repeat_speed(model, varied(64, 3))
+    history = varied(history_tokens, 2)
+    model.speculative = False
+    seconds, answer = times(model, history, 8)
+    result["recompute"] = seconds[0]
+    second = [*history, *answer, 2, *varied(30, 5)]
+    result["second_turn"] = times(model, second, 1)[0][0]
+    model.close()
+    model = load_llama_cpp(local, settings, debug=False, kv_store=KvStore(folder))
+    result["resume"] = times(model, [*history, *answer, 2, 8, 8], 1)[0][0]
+    if model.cached_tokens < len(history):
+        raise RuntimeError("the history was not resumed")
+    model.close()
+    shutil.rmtree(folder)
+    sys.stdout.write(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""tanuki beside llama.cpp's own programs, on the same weights and kernels, in alternated runs.
+
+    python -m scripts.bench_peers --work DIR --sdist llama_cpp_python-X.tar.gz
+    python -m scripts.bench_peers --work DIR --small      a small model, few runs; for CI, asserts nothing
+
+Builds llama-completion (the one-shot program) and llama-bench from the source inside the source
+distribution of the installed llama-cpp-python, makes the synthetic 8B in DIR, and prints one table of
+medians. "Best flags" are flash attention on, repacking off, one thread per physical core.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from scripts.make_synthetic_gguf import Shape, make_tokenizer, make_vocabulary, write_model
+from tanuki_cli.hardware import usable_physical_cores
+
+QUESTION: Final = "たぬきはどんな動物ですか。住んでいる場所と、よく食べるものを教えてください。"
+ANSWER_TOKENS: Final = 16
+SMALL: Final = Shape(n_embd=512, n_ff=1536, n_layer=4, n_head=8, n_kv_head=4, n_vocab=32768, n_pieces=32000)
+PROGRAMS: Final = ("llama-completion", "llama-bench")
+Flags = tuple[str, ...]
+Measure = Callable[[], Mapping[str, float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """Where everything is; ``threads`` are the physical cores."""
+
+    model: Path
+    programs: Path | None
+    threads: int
+    prompt_tokens: int
+    history_tokens: int
+
+    @property
+    def best(self) -> Flags:
+        """The best flags of llama.cpp's one-shot program."""
+        return ("-fa", "on", "--no-repack", "-t", str(self.threads))
+
+    @property
+    def best_bench(self) -> Flags:
+        """The same for llama-bench."""
+        return ("-fa", "1", "--no-repack", "1", "-t", str(self.threads))
+
+
+def build_programs(sdist: Path, work: Path) -> Path:
+    """Build llama.cpp's programs once; the folder they are in. Takes ten minutes on two cores."""
+    folder = work / "llama.cpp"
+    if all((folder / "bin" / program).exists() for program in PROGRAMS):
+        return folder / "bin"
+    with tarfile.open(sdist) as archive:
+        archive.extractall(work, filter="data")
+    source = work / sdist.name.removesuffix(".tar.gz") / "vendor" / "llama.cpp"
+    options = ["-DCMAKE_BUILD_TYPE=Release", "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_SERVER=OFF"]
+    options += ["-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_OPENSSL=OFF"]
+    subprocess.run(["cmake", "-S", str(source), "-B", str(folder), *options], check=True)
+    targets = [argument for program in PROGRAMS for argument in ("--target", program)]
+    subprocess.run(["cmake", "--build", str(folder), "-j", str(os.cpu_count() or 1), *targets], check=True)
+    return folder / "bin"
+
+
+def run_timed(command: Sequence[str], **environment: str) -> Mapping[str, float]:
+    """Wall seconds, seconds to the first byte on stdout, and peak memory in bytes."""
+    started = time.perf_counter()
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.read(1)
+        first = time.perf_counter() - started
+        process.stdout.read()
+        _pid, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.perf_counter() - started
+    if process.returncode:
+        raise RuntimeError(f"{command[0]} ended with {process.returncode}")
+    scale = 1 if sys.platform == "darwin" else 1024
+    return {"wall": wall, "first": first, "memory": float(usage.ru_maxrss * scale)}
+
+
+def ours_cold(setup: Setup, home: Path) -> Mapping[str, float]:
+    """``tanuki ask`` from process start to exit."""
+    command = [sys.executable, "-m", "tanuki_cli", "ask", "-m", str(setup.model), "--jsonl", "--no-save"]
+    command += ["--temperature", "0", "--max-new-tokens", str(ANSWER_TOKENS), QUESTION]
+    return run_timed(command, TANUKI_HOME=str(home))
+
+
+def theirs_cold(setup: Setup, flags: Flags) -> Mapping[str, float]:
+    """llama.cpp's one-shot program on the same text in Tanuki's format."""
+    from tanuki_cli.conversation import Message
+    from tanuki_cli.prompt import segments
+
+    text = segments([Message("user", QUESTION)])[0]
+    command = [str((setup.programs or Path()) / "llama-completion"), "-m", str(setup.model), "-p", text]
+    command += ["-n", str(ANSWER_TOKENS), "--temp", "0", "-no-cnv", "--no-display-prompt", "--ignore-eos"]
+    return run_timed([*command, "-c", "4096", *flags])
+
+
+def theirs_speed(setup: Setup, flags: Flags) -> Mapping[str, float]:
+    """llama-bench: tokens per second of a prompt and of an answer."""
+    command = [str((setup.programs or Path()) / "llama-bench"), "-m", str(setup.model), "-o", "json"]
+    command += ["-p", str(setup.prompt_tokens), "-n", "32", "-r", "1", *flags]
+    output = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
+    results = json.loads(output)
+    return {("prompt" if entry["n_prompt"] else "decode"): entry["avg_ts"] for entry in results}
+
+
+def ours_speed(setup: Setup, store: Path) -> Mapping[str, float]:
+    """The engine in a process of its own; see :mod:`scripts.bench_engine`."""
+    command = [sys.executable, "-m", "scripts.bench_engine", str(setup.model), str(store)]
+    command += [str(setup.prompt_tokens), str(setup.history_tokens)]
+    output = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
+    return dict(json.loads(output))
+
+
+def memory_bandwidth() -> float:
+    """Bytes per second that one read of a large array reaches, the best of five."""
+    array = np.ones(1 << 28, dtype=np.uint8).view(np.uint64)
+    seconds = []
+    for _run in range(5):
+        started = time.perf_counter()
+        int(array.sum())
+        seconds.append(time.perf_counter() - started)
+    return array.nbytes / min(seconds)
+
+
+def alternate(measures: Mapping[str, Measure], *, runs: int) -> dict[str, dict[str, float]]:
+    """Medians of every figure; the contestants take turns, so that a slow minute hits all of them."""
+    found: dict[str, list[Mapping[str, float]]] = {name: [] for name in measures}
+    for run in range(runs):
+        for name, measure in measures.items():
+            print(f"run {run + 1}/{runs}: {name}", file=sys.stderr, flush=True)
+            found[name].append(measure())
+    return {
+        name: {figure: statistics.median(result[figure] for result in results) for figure in results[0]}
+        for name, results in found.items()
+    }
+
+
+ROWS: Final = (
+    ("cold one-shot, 16 tokens, s", "cold", "wall"),
+    ("time to first token, cold, s", "cold", "first"),
+    ("peak memory, GB", "cold", "memory"),
+    ("prompt, tokens/s", "speed", "prompt"),
+    ("decode, tokens/s", "speed", "decode"),
+    ("decode repeating the context, tokens/s", "speed", "repeat"),
+    ("second turn, time to first token, s", "speed", "second_turn"),
+    ("recompute of the history, s", "speed", "recompute"),
+    ("resume of the history, s", "speed", "resume"),
+)
+
+
+def print_table(medians: Mapping[str, Mapping[str, float]], bandwidth: float, model: Path) -> None:
+    """Markdown: ours, theirs at defaults and at best flags, and the ratios."""
+    print("| | tanuki | llama.cpp defaults | best flags | ratio to defaults | ratio to best |")
+    print("|---|---|---|---|---|---|")
+    for title, group, figure in ROWS:
+        values = [medians.get(f"{group} {who}", {}).get(figure) for who in ("tanuki", "defaults", "best")]
+        scale = 1e9 if figure == "memory" else 1.0
+        texts = ["–" if value is None else f"{value / scale:.3g}" for value in values]
+        ratios = ["–" if not value or not values[0] else f"{values[0] / value:.2f}" for value in values[1:]]
+        print(f"| {' | '.join([title, *texts, *ratios])} |")
+    limit = bandwidth / model.stat().st_size
+    print(f"\nMemory bandwidth of one core: {bandwidth / 1e9:.1f} GB/s; it allows {limit:.1f} tokens/s.")
+
+
+def main() -> None:
+    """Make what is missing, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for the model and the programs")
+    parser.add_argument("--sdist", type=Path, help="source distribution of llama-cpp-python to build from")
+    parser.add_argument("--programs", type=Path, help="folder with llama-completion and llama-bench")
+    parser.add_argument("--small", action="store_true", help="a small model; only shows that it runs")
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    model = options.work / ("small" if options.small else "synthetic-8b") / "synthetic-8b-q4_k_m.gguf"
+    shape = SMALL if options.small else Shape()
+    if not model.exists():
+        model.parent.mkdir(exist_ok=True)
+        write_model(model, shape)
+        make_tokenizer(make_vocabulary(shape.n_pieces)).save(str(model.parent / "tokenizer.json"))
+    programs = options.programs or (build_programs(options.sdist, options.work) if options.sdist else None)
+    setup = Setup(
+        model=model,
+        programs=programs,
+        threads=usable_physical_cores(),
+        prompt_tokens=512,
+        history_tokens=256 if options.small else 2000,
+    )
+    with tempfile.TemporaryDirectory(dir=options.work) as scratch:
+        measures: dict[str, Measure] = {
+            "cold tanuki": lambda: ours_cold(setup, Path(scratch)),
+            "speed tanuki": lambda: ours_speed(setup, Path(scratch) / "kv"),
+        }
+        if programs is not None:
+            measures["cold defaults"] = lambda: theirs_cold(setup, ())
+            measures["cold best"] = lambda: theirs_cold(setup, setup.best)
+            measures["speed defaults"] = lambda: theirs_speed(setup, ())
+            measures["speed best"] = lambda: theirs_speed(setup, setup.best_bench)
+        medians = alternate(measures, runs=1 if options.small else options.runs)
+    print_table(medians, memory_bandwidth(), model)
+    if options.small:
+        shutil.rmtree(model.parent)
+
+
+if __name__ == "__main__":
+    main()
