@@ -3,6 +3,7 @@
 Commands are imported when they are run: ``tanuki --version`` and ``--help`` touch none of them.
 """
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -135,10 +136,12 @@ def _root(
 def main() -> None:
     """Run the command line of this process and exit with its code."""
     activate(detect_language(option_value(sys.argv, "--lang"), os.environ))
+    code = None
     if sys.argv[1:] == ["--version"]:
-        sys.stdout.write(f"tanuki {__version__}\n")
-        code = 0
-    else:
+        with contextlib.suppress(OSError):  # what cannot be written is reported below
+            typer.echo(f"tanuki {__version__}")
+            code = 0
+    if code is None:
         code = importlib.import_module("tanuki_cli.cli.run").run(app, sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         try:
