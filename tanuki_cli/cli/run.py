@@ -1,5 +1,6 @@
 """Runs one command line and turns what it raises into one sentence and an exit code."""
 
+import errno
 import traceback
 from collections.abc import Sequence
 
@@ -35,7 +36,8 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     except OSError as exc:
         if debug:
             raise
-        error = _unwritable(environment) or _foreign(exc)
+        unbuffered = exc.errno == errno.ENOSPC and exc.filename is None
+        error = _stdout_error(exc) if unbuffered else _unwritable(environment) or _foreign(exc)
     except Exception as exc:  # the last border: whatever is left becomes a sentence as well
         if debug:
             raise
@@ -48,11 +50,15 @@ def _unwritable(environment: Environment) -> TanukiError | None:
     try:
         environment.streams.stdout.flush()
     except OSError as exc:
-        return TanukiError(
-            _("The standard output cannot be written: {reason}").format(reason=os_reason(exc)),
-            hint=_("Check the place that the output goes to."),
-        )
+        return _stdout_error(exc)
     return None
+
+
+def _stdout_error(exc: OSError) -> TanukiError:
+    return TanukiError(
+        _("The standard output cannot be written: {reason}").format(reason=os_reason(exc)),
+        hint=_("Check the place that the output goes to."),
+    )
 
 
 def _foreign(exc: Exception) -> TanukiError:
