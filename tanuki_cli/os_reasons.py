@@ -1,7 +1,6 @@
 """Why the system refused, in the user's language: ``strerror`` speaks English only."""
 
 import errno
-import os
 import socket
 from collections.abc import Mapping
 from typing import Final
@@ -37,5 +36,7 @@ def os_reason(exc: OSError) -> str:
     """What ``exc`` says as part of a sentence; in the system's own words where they are rare."""
     if isinstance(exc, socket.gaierror):
         return _("no machine has this name")
-    known = _REASONS.get(exc.errno or 0)
-    return _(known) if known else exc.strerror or (os.strerror(exc.errno) if exc.errno else str(exc))
+    code = errno.ETIMEDOUT if isinstance(exc, TimeoutError) else exc.errno or 0
+    if code in _REASONS:
+        return _(_REASONS[code])
+    return exc.strerror or str(exc)

@@ -29,6 +29,7 @@ LAYERS = (
         "interrupts",
         "text_files",
         "os_reasons",
+        "packages",
         "i18n",
         "errors",
     ),

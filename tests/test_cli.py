@@ -118,6 +118,32 @@ def test_a_home_that_is_no_folder_is_named(tmp_path: Path) -> None:
     assert (statuses["settings"], statuses["history"]) == ("fail", "fail")
 
 
+@pytest.mark.parametrize("arguments", [("config", "list"), ("--help",)])
+def test_output_that_cannot_be_written_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "tanuki_cli", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(tmp_path),
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: The standard output cannot be written: the disk is full\n")
+    assert len(done.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("command", ["ask", "chat"])
+def test_resume_names_one_conversation(tmp_path: Path, command: str) -> None:
+    empty = run(tmp_path, command, "-m", "mame", "--resume", "", stdin=b"x\n")
+    assert (empty.returncode, empty.stdout) == (2, "")
+    assert empty.stderr.endswith("tanuki history list\n")
+    both = run(tmp_path, command, "-m", "mame", "--resume", "ab", "--continue", stdin=b"x\n")
+    assert both.returncode == 2
+    assert both.stderr.endswith(f"tanuki {command} --continue\n")
+
+
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_reasons_of_the_system_are_in_the_language_of_the_messages(tmp_path: Path, language: str) -> None:
     env = {"TANUKI_LANG": language, "HF_ENDPOINT": "http://127.0.0.1:9"}

@@ -14,6 +14,7 @@ from tanuki_cli.cli import engine_checks
 from tanuki_cli.cli.check import Check
 from tanuki_cli.cli.checks import can_encode
 from tanuki_cli.hardware import Engines, Gpu, Machine
+from tanuki_cli.packages import install_extra
 from tanuki_cli.practice import practice_model
 from tests.hub_server import Fault, Hub, running_hub
 from tests.program import Terminal, run
@@ -212,7 +213,7 @@ def test_a_torch_without_the_gpu_is_a_warning(monkeypatch: pytest.MonkeyPatch) -
     without = Engines(llama_cpp=True, llama_cpp_gpu=False, transformers=False, quantized=False)
     check = engine_checks.check_transformers(MACHINE, without)
     assert check.status == "ok"
-    assert "pip install 'tanuki-cli[transformers]'" in check.detail
+    assert install_extra("transformers") in check.detail
 
 
 def test_missing_packages_are_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,6 +201,7 @@ def test_on_a_terminal_rm_asks_and_hits_are_marked(store: HistoryStore, tmp_path
     with Terminal(tmp_path, ["history", "rm", conversation.id]) as terminal:
         terminal.wait_for("[y/N]")
         terminal.type("n\r")
+        terminal.wait_for("Nothing was removed.")
         assert terminal.wait_for_exit() == 0
     assert store.load(conversation.id) == conversation
     store.close()

@@ -81,6 +81,8 @@ def test_quiet_pull_says_nothing(hub: Hub, tmp_path: Path) -> None:
         (("pull", "tanuki-8b:q4"), 4, "Did you mean tanuki-8b:"),
         (("pull", "tanuki-8x8b:q4_k_m"), 4, "router"),
         (("pull", MODEL, "--offline"), 5, "not installed"),
+        (("rm", MODEL), 4, "not installed"),
+        (("models", "--remote", "--offline"), 5, "Next: tanuki models\n"),
         (("rm", "mame"), 4, "not a downloaded model"),
         (("models", "--remote", "--offline"), 5, "network is not to be used"),
     ],
@@ -92,6 +94,15 @@ def test_other_references(hub: Hub, tmp_path: Path, arguments: tuple[str, ...], 
     assert hub.requests == []
 
 
+def test_a_cache_that_is_no_folder_is_named(hub: Hub, tmp_path: Path) -> None:
+    block = tmp_path / "block"
+    block.touch()
+    done = run(tmp_path, "pull", MODEL, env={"HF_ENDPOINT": hub.url, "HF_HOME": str(block)})
+    assert done.returncode == 5, done.stderr
+    assert str(block) in done.stderr
+    assert "HF_HOME" in done.stderr.splitlines()[-1]
+
+
 def test_remote_sizes(hub: Hub, tmp_path: Path) -> None:
     hub.sizes["Tanuki-8B-dpo-v1.0-Q4_K_M.gguf"] = 4_567_000_000
     done = run(tmp_path, "models", "--remote", "--json", env={"HF_ENDPOINT": hub.url})
@@ -100,11 +111,26 @@ def test_remote_sizes(hub: Hub, tmp_path: Path) -> None:
     assert rows["tanuki-8b:q8_0"]["size_exact"] is False
 
 
+def test_japanese_list_wraps_on_a_terminal_only(tmp_path: Path) -> None:
+    piped = run(tmp_path, "models", env={"TANUKI_LANG": "ja", "COLUMNS": "40"}).stdout.splitlines()
+    assert [line for line in piped if line != line.rstrip()] == []
+    notes = [line for line in piped if line.startswith(("1) ", "★ "))]
+    assert len(notes) == 2
+    with Terminal(tmp_path, ["models"], columns=40, env={"TANUKI_LANG": "ja"}) as terminal:
+        assert terminal.wait_for_exit() == 0
+        rows = [line.rstrip() for line in terminal.text.splitlines()]
+    assert not any(row.startswith(("。", "、", "）")) for row in rows)
+    for note in notes:
+        assert note.replace(" ", "") in "".join(rows).replace(" ", "")
+        assert note not in rows
+
+
 def test_table_fits_a_narrow_window(tmp_path: Path) -> None:
     for columns in (40, 80):
         done = run(tmp_path, "models", env={"COLUMNS": str(columns)})
         assert done.returncode == 0, done.stderr
-        assert max(map(len, done.stdout.splitlines())) <= columns
+        table, _notes = done.stdout.split("\n\n", 1)
+        assert max(map(len, table.splitlines())) <= columns
         assert "tanuki-8x8b:gptq-4bit" in done.stdout
         assert "\x1b" not in done.stdout
 

@@ -16,6 +16,7 @@ from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines import torch_loading
 from tanuki_cli.engines.transformers import TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
+from tanuki_cli.packages import install_extra
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings import Settings
 from tests.checkpoints import Layout, write_quantized
@@ -81,7 +82,7 @@ def test_missing_packages_are_named(
     monkeypatch.setattr(torch_loading, "find_spec", without_it)
     with pytest.raises(EngineError, match=package) as error:
         load(write_quantized(tmp_path, layout=layout), layout)
-    assert error.value.hint == "pip install 'tanuki-cli[quantized]'"
+    assert error.value.hint == install_extra("quantized")
 
 
 def test_what_no_kernel_takes_is_said(tmp_path: Path) -> None:

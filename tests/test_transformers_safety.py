@@ -16,6 +16,7 @@ import transformers
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.transformers import TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
+from tanuki_cli.packages import install_extra
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings import Settings
 from tanuki_cli.tokenizer import ChatTokenizer
@@ -184,4 +185,4 @@ def test_a_missing_package_gives_the_install_line(package: str) -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     message, hint = result.stdout.strip().split("|")
     assert package in message
-    assert hint == "pip install 'tanuki-cli[transformers]'"
+    assert hint == install_extra("transformers")

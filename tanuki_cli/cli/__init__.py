@@ -3,6 +3,7 @@
 Commands are imported when they are run: ``tanuki --version`` and ``--help`` touch none of them.
 """
 
+import contextlib
 import difflib
 import functools
 import importlib
@@ -17,7 +18,7 @@ import typer.core
 import typer.main
 
 from tanuki_cli import __version__
-from tanuki_cli.errors import InputError
+from tanuki_cli.errors import ExitCode, InputError
 from tanuki_cli.i18n import LANGUAGES, N_, _, activate, detect_language
 from tanuki_cli.setting_specs import find_spec, range_sentence
 
@@ -135,16 +136,20 @@ def _root(
 def main() -> None:
     """Run the command line of this process and exit with its code."""
     activate(detect_language(option_value(sys.argv, "--lang"), os.environ))
+    code = None
     if sys.argv[1:] == ["--version"]:
-        typer.echo(f"tanuki {__version__}")
-        code = 0
-    else:
+        with contextlib.suppress(OSError):  # what cannot be written is reported below
+            typer.echo(f"tanuki {__version__}")
+            code = 0
+    if code is None:
         code = importlib.import_module("tanuki_cli.cli.run").run(app, sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
                 stream.flush()
-        except (BrokenPipeError, ValueError):  # the reader went away: nothing is left to tell it
+        except (OSError, ValueError) as exc:  # the reader went away, or the disk is full
+            if isinstance(exc, OSError) and not isinstance(exc, BrokenPipeError):
+                code = code or ExitCode.UNEXPECTED
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
 

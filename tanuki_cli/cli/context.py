@@ -33,12 +33,13 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandContext:
-    """The world as one command sees it, with its options applied."""
+    """The world as one command sees it, with its options applied; ``command`` is its name as typed."""
 
     environment: Environment
     console: Console
     settings: Settings
     debug: bool
+    command: str
 
     @property
     def directories(self) -> Directories:
@@ -65,7 +66,13 @@ def prepare(ctx: typer.Context, options: OutputOptions) -> CommandContext:
     console = Console(
         environment.streams, environment.environ, no_color=options.no_color, quiet=options.quiet
     )
-    return CommandContext(environment=environment, console=console, settings=settings, debug=options.debug)
+    return CommandContext(
+        environment=environment,
+        console=console,
+        settings=settings,
+        debug=options.debug,
+        command=ctx.command_path,
+    )
 
 
 def prepare_repair(ctx: typer.Context, options: OutputOptions) -> CommandContext:
@@ -81,5 +88,9 @@ def prepare_repair(ctx: typer.Context, options: OutputOptions) -> CommandContext
             environment.streams, environment.environ, no_color=options.no_color, quiet=options.quiet
         )
         return CommandContext(
-            environment=environment, console=console, settings=Settings(), debug=options.debug
+            environment=environment,
+            console=console,
+            settings=Settings(),
+            debug=options.debug,
+            command=ctx.command_path,
         )

@@ -19,11 +19,15 @@ def open_history(context: CommandContext) -> HistoryStore:
 def starting_conversation(context: CommandContext, options: ChatOptions, store: HistoryStore) -> Conversation:
     """A new conversation, or the one that ``--continue`` or ``--resume`` names.
 
-    Raises InputError if both are given, HistoryError if there is no such conversation.
+    Raises InputError if both are given or the id is empty, HistoryError if there is no such conversation.
     """
-    if options.continue_last and options.resume:
-        raise InputError(_("--continue and --resume cannot be used together."), hint="tanuki chat --continue")
-    if options.resume:
+    if options.continue_last and options.resume is not None:
+        raise InputError(
+            _("--continue and --resume cannot be used together."), hint=f"{context.command} --continue"
+        )
+    if options.resume is not None:
+        if not options.resume.strip():
+            raise InputError(_("--resume needs the id of a conversation."), hint="tanuki history list")
         conversation = store.find(options.resume)
     elif options.continue_last:
         latest = store.latest()

@@ -14,6 +14,7 @@ from tanuki_cli.cli.context import CommandContext, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, takes
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.japanese import wrap_text
 from tanuki_cli.terminal.sanitize import sanitize
 
 doctor_app = typer.Typer(add_completion=False)
@@ -78,7 +79,9 @@ def _print(console: Console, check: Check) -> None:
     marks = _MARKS if can_encode("✓✗", encoding) else _ASCII_MARKS
     title = _(_TITLES[check.name]) if check.name in _TITLES else check.name
     text = sanitize(f"{marks[check.status]} {title}: {check.detail}")
-    console.out.print(text, style=_STYLES[check.status] if check.status != "ok" else "", soft_wrap=True)
+    style = _STYLES[check.status] if check.status != "ok" else ""
+    for line in wrap_text(text, console.out.width) if console.out_is_terminal else [text]:
+        console.out.print(line, style=style, soft_wrap=True)
     if check.fix:
         console.out.print(f"    → {sanitize(check.fix)}", style="hint", soft_wrap=True)
 

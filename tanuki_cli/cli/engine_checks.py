@@ -9,6 +9,7 @@ from typing import Final
 from tanuki_cli.cli.check import Check
 from tanuki_cli.hardware import Engines, Machine, format_bytes
 from tanuki_cli.i18n import _
+from tanuki_cli.packages import install_extra, pip_install
 
 _PACKAGES: Final = ("llama-cpp-python", "tokenizers", "huggingface_hub", "prompt_toolkit", "rich", "typer")
 _EXTRA_PACKAGES: Final = ("torch", "transformers", "accelerate", "gptqmodel", "optimum")
@@ -33,7 +34,7 @@ def check_packages() -> Check:
             name="packages",
             status="fail",
             detail=_("Missing: {names}.").format(names=", ".join(missing)),
-            fix=_pip(" ".join(missing)),
+            fix=pip_install(*missing),
         )
     return Check(name="packages", status="ok", detail=detail)
 
@@ -53,7 +54,7 @@ def check_llama_cpp(machine: Machine, engines: Engines) -> Check:
     """Whether llama.cpp loads, and can use the GPU where there is one."""
     if not engines.llama_cpp:
         return Check(
-            name="llama.cpp", status="fail", detail=_("Not installed."), fix=_pip("llama-cpp-python")
+            name="llama.cpp", status="fail", detail=_("Not installed."), fix=pip_install("llama-cpp-python")
         )
     offload = _probe(_LLAMA_CPP_PROBE)
     if isinstance(offload, str):
@@ -86,7 +87,7 @@ def check_transformers(machine: Machine, engines: Engines) -> Check:
     """The optional engine for safetensors."""
     if not engines.transformers:
         detail = _("Not installed; only models in safetensors need it: {command}").format(
-            command=_pip("'tanuki-cli[transformers]'")
+            command=install_extra("transformers")
         )
         return Check(name="transformers", status="ok", detail=detail)
     if machine.gpus:
@@ -102,7 +103,7 @@ def check_transformers(machine: Machine, engines: Engines) -> Check:
     detail = (
         _("Installed, with AWQ and GPTQ.")
         if engines.quantized
-        else _("Installed; AWQ and GPTQ need more: {command}").format(command=_pip("'tanuki-cli[quantized]'"))
+        else _("Installed; AWQ and GPTQ need more: {command}").format(command=install_extra("quantized"))
     )
     return Check(name="transformers", status="ok", detail=detail)
 
@@ -112,10 +113,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _pip(packages: str) -> str:
-    return f"{sys.executable} -m pip install {packages}"
 
 
 def _probe(code: str) -> object:

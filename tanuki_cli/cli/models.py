@@ -23,7 +23,7 @@ from tanuki_cli.catalog import (
 )
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.options import OutputOptions, takes
-from tanuki_cli.errors import InputError, ModelError
+from tanuki_cli.errors import DownloadError, InputError, ModelError
 from tanuki_cli.hardware import format_bytes, inspect_machine, installed_engines
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.i18n import N_, _
@@ -185,7 +185,11 @@ def models(
     """List the models."""
     context = prepare(ctx, options)
     hub = _hub(context)
-    sizes = hub.remote_sizes(VARIANTS) if remote else {}
+    try:
+        sizes = hub.remote_sizes(VARIANTS) if remote else {}
+    except DownloadError as exc:
+        # The hints of a download are about a pull; the list itself needs no hub.
+        raise DownloadError(exc.message, hint="tanuki models") from exc
     listing = list_models(
         hub.installed(),
         inspect_machine(context.environ),
@@ -217,6 +221,7 @@ def rm(
             hint=_("See what is installed: tanuki models"),
         )
     installed = next((entry for entry in hub.installed() if entry.reference == reference), None)
+    hub.check_removable(reference)
     if not yes:
         if not console.can_ask:
             raise InputError(_("There is no terminal to ask on."), hint=f"tanuki rm --yes {reference.name}")

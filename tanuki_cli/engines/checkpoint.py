@@ -10,6 +10,7 @@ from tanuki_cli.catalog import Quantization
 from tanuki_cli.engines.weights import WeightFiles, find_weights
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
+from tanuki_cli.os_reasons import os_reason
 
 SUPPORTED_ARCHITECTURE: Final = "LlamaForCausalLM"
 _AUTO_CLASS: Final = "AutoModelForCausalLM"
@@ -107,7 +108,7 @@ def _read_json(path: Path) -> dict[str, object] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as exc:
-        raise _bad_config(path, exc) from exc
+        raise _bad_config(path, os_reason(exc) if isinstance(exc, OSError) else exc) from exc
     if not isinstance(content, dict):
         raise _bad_config(path, _("it is not a JSON object"))
     return content

@@ -129,7 +129,7 @@ class Failures:
                 ),
                 hint=_("If the server does not use TLS, write http:// instead of https://."),
             )
-        reason = os_reason(cause) if isinstance(cause, OSError) else str(exc)
+        reason = (os_reason(cause) if isinstance(cause, OSError) else "") or str(exc)
         return self.unreachable(reason, retryable=isinstance(cause, ConnectionError))
 
     def unreachable(self, reason: str, *, retryable: bool) -> RequestFailed:

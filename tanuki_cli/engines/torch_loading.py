@@ -25,8 +25,8 @@ from tanuki_cli.engines.checkpoint import CheckpointInfo
 from tanuki_cli.engines.torch_placement import Placement
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
+from tanuki_cli.packages import install_extra
 
-QUANTIZED_INSTALL: Final = "pip install 'tanuki-cli[quantized]'"
 _QUANTIZED_PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "awq": ("accelerate", "gptqmodel"),
     "gptq": ("accelerate", "gptqmodel", "optimum"),
@@ -107,7 +107,7 @@ def _require_packages(info: CheckpointInfo) -> None:
             _("{method} models need packages that are not installed: {packages}.").format(
                 method=method.upper(), packages=", ".join(missing)
             ),
-            hint=QUANTIZED_INSTALL,
+            hint=install_extra("quantized"),
         )
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(_MIN_WORKERS, (os.cpu_count() or 1) // 2)))
 

@@ -16,6 +16,7 @@ from tanuki_cli.engines.checkpoint import CheckpointInfo, read_checkpoint
 from tanuki_cli.errors import EngineError
 from tanuki_cli.hardware import usable_physical_cores
 from tanuki_cli.i18n import _
+from tanuki_cli.packages import install_extra
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, Settings
 
@@ -29,7 +30,7 @@ except ImportError as exc:
         _("Models in safetensors need packages that are not installed: {packages}.").format(
             packages=exc.name or "torch, transformers"
         ),
-        hint="pip install 'tanuki-cli[transformers]'",
+        hint=install_extra("transformers"),
     ) from exc
 
 from tanuki_cli.engines.torch_loading import load_weights, translated

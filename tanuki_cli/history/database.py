@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history.schema import SCHEMA_VERSION, migrate, refuse_newer, schema_version
-from tanuki_cli.i18n import _
+from tanuki_cli.i18n import N_, _
 from tanuki_cli.os_reasons import os_reason
 
 T = TypeVar("T")
@@ -23,6 +23,10 @@ _RETRY_PAUSE_S: Final = 0.02
 _QUICK_CHECK_MAX_BYTES: Final = 8 << 20
 _READ: Final = "BEGIN"
 _WRITE: Final = "BEGIN IMMEDIATE"
+_SQLITE_REASONS: Final = {
+    "readonly": N_("it can be read, but not written"),
+    "unable to open": N_("it cannot be opened"),
+}
 _SIDE_FILES: Final = ("-wal", "-shm")
 
 
@@ -247,8 +251,9 @@ def _translated(path: Path) -> Iterator[None]:
                 _("The history {path} cannot be saved: the disk is full or failing.").format(path=path),
                 hint=f"df -h {path.parent}",
             ) from exc
+        reason = next((_(words) for sign, words in _SQLITE_REASONS.items() if sign in text), text)
         raise HistoryError(
-            _("The history {path} cannot be used: {reason}").format(path=path, reason=text),
+            _("The history {path} cannot be used: {reason}").format(path=path, reason=reason),
             hint=_permission_hint(path),
         ) from exc
 

@@ -21,7 +21,7 @@ from tanuki_cli.hub.local import (
 )
 from tanuki_cli.hub.progress import OnProgress, Progress, ignore_progress
 from tanuki_cli.hub.records import Records
-from tanuki_cli.hub.removal import remove_model
+from tanuki_cli.hub.removal import check_removable, remove_model
 from tanuki_cli.i18n import _
 from tanuki_cli.settings import Directories
 
@@ -109,6 +109,10 @@ class Hub:
 
         pull = Pull(self.cache, self._records, reference, on_progress=on_progress, waits=self._waits)
         return pull.run(revision=revision, verify=verify, offline=self._offline)
+
+    def check_removable(self, reference: Downloadable) -> None:
+        """Raise ModelError if there is nothing of a model here, not even an unfinished file."""
+        check_removable(self.cache, self._records, reference)
 
     def remove(self, reference: Downloadable) -> int:
         """Delete a model, finished or not, and return the bytes freed; files that others need stay.

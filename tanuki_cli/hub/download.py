@@ -237,7 +237,10 @@ def remote_sizes(variants: Iterable[Variant], *, offline: bool, waits: tuple[flo
     sizes: dict[str, int] = {}
     for variant in variants:
         if offline or constants.HF_HUB_OFFLINE:
-            raise offline_error(variant.name)
+            raise DownloadError(
+                _("The hub cannot be asked: the network is not to be used."),
+                hint=offline_error(variant.name).hint,
+            )
         repository = variant.repository
         if repository not in listings:
             client = HubClient(variant.name)

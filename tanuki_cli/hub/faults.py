@@ -8,6 +8,7 @@ import ssl
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
@@ -23,6 +24,7 @@ from huggingface_hub.errors import (
 )
 
 from tanuki_cli.errors import DownloadError
+from tanuki_cli.hub.files import disk_fault
 from tanuki_cli.i18n import _
 from tanuki_cli.os_reasons import os_reason
 
@@ -64,6 +66,8 @@ def translated(repository: str, *, name: str, path: str | None = None) -> Iterat
         raise _transport_fault(exc, name) from exc
     except (ImportError, ValueError) as exc:
         raise _setup_fault(exc) from exc
+    except OSError as exc:  # the library reads the user's token from the cache
+        raise disk_fault(exc, Path(exc.filename or constants.HF_HOME)) from exc
 
 
 def offline_error(name: str) -> DownloadError:

@@ -18,14 +18,11 @@ def remove_model(cache: Cache, records: Records, reference: Downloadable) -> int
     Files that another whole model consists of, such as the tokenizer, stay. Raises ModelError if there
     is nothing of it, DownloadError if the disk refuses.
     """
+    check_removable(cache, records, reference)
     others = [model for model in all_installed(cache, records) if model.reference != reference]
     needed = {path for model in others for path in model.files}
     own = list(_own_files(cache, reference))
     partials = _partials(cache, records, reference)
-    if not own and not partials:
-        raise ModelError(
-            _("{name} is not installed.").format(name=reference.name), hint=_("All names: tanuki models")
-        )
     if not any(reference_repository(model.reference) == reference_repository(reference) for model in others):
         own += _tokenizers(cache, reference_repository(reference))
     repositories = {
@@ -44,6 +41,15 @@ def remove_model(cache: Cache, records: Records, reference: Downloadable) -> int
         raise disk_fault(exc, Path(exc.filename or cache.root)) from exc
     records.forget(reference.name)
     return before - sum(map(_used, repositories))
+
+
+def check_removable(cache: Cache, records: Records, reference: Downloadable) -> None:
+    """Raise ModelError if there is nothing of ``reference`` here, not even an unfinished file."""
+    if not any(True for _path in _own_files(cache, reference)) and not _partials(cache, records, reference):
+        raise ModelError(
+            _("{name} is not installed.").format(name=reference.name),
+            hint=_("See what is installed: tanuki models"),
+        )
 
 
 def _own_files(cache: Cache, reference: Downloadable) -> Iterator[Path]:

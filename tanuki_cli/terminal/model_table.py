@@ -19,7 +19,9 @@ from tanuki_cli.catalog import (
 from tanuki_cli.hardware import Engines, Machine, format_bytes
 from tanuki_cli.hub import InstalledModel
 from tanuki_cli.i18n import _
+from tanuki_cli.packages import install_extra, pip_install
 from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.japanese import wrap_text
 from tanuki_cli.terminal.sanitize import sanitize
 
 _WIDE: Final = 64
@@ -196,18 +198,37 @@ def print_models(console: Console, listing: ModelListing) -> None:
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for line in lines:
         table.add_row(*line[:columns])
-    console.out.print(table)
+    _print_table(console, table)
     console.out.print()
     for number, caveat in enumerate(caveats, 1):
-        console.out.print(f"{number}) {caveat}")
+        _print_wrapped(console, f"{number}) {caveat}")
     choice = listing.recommendation
     name = choice.variant.name if choice.variant else PRACTICE_NAME
-    console.out.print(_("★ {name}: {reason}").format(name=name, reason=choice.reason))
-    console.out.print(
+    _print_wrapped(console, _("★ {name}: {reason}").format(name=name, reason=choice.reason))
+    _print_wrapped(
+        console,
         _("✓ installed · ≈ approximate size · memory with a context of {tokens} tokens").format(
             tokens=listing.context_length
-        )
+        ),
     )
+
+
+def _print_wrapped(console: Console, text: str) -> None:
+    """``text`` broken by kinsoku on a terminal; in a pipe its lines stay whole."""
+    lines = wrap_text(text, console.out.width) if console.out_is_terminal else [text]
+    for line in lines:
+        console.out.print(line, soft_wrap=True)
+
+
+def _print_table(console: Console, table: rich.table.Table) -> None:
+    """``table`` on a terminal, or into a pipe without the spaces that fill its last column."""
+    if console.out_is_terminal:
+        console.out.print(table)
+        return
+    with console.out.capture() as captured:
+        console.out.print(table)
+    for line in captured.get().splitlines():
+        console.out.file.write(line.rstrip() + "\n")
 
 
 def _cells(row: ModelRow, caveats: list[str]) -> tuple[str, str, str, str, str]:
@@ -234,9 +255,11 @@ def _runs_on(row: ModelRow, caveats: list[str]) -> str:
 
 
 def _missing_engine(variant: Variant) -> str:
-    extra = "quantized" if variant.quantization else "transformers"
-    name = "llama-cpp-python" if variant.format == "gguf" else f"'tanuki-cli[{extra}]'"
-    return _("Its engine is not installed: {command}").format(command=f"pip install {name}")
+    if variant.format == "gguf":
+        command = pip_install("llama-cpp-python")
+    else:
+        command = install_extra("quantized" if variant.quantization else "transformers")
+    return _("Its engine is not installed: {command}").format(command=command)
 
 
 def _refused(rows: Sequence[ModelRow], caveats: list[str]) -> Iterable[tuple[str, str, str, str, str]]:
