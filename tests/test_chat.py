@@ -223,6 +223,7 @@ def test_a_persona_is_shown_restored_and_removed(tmp_path: Path) -> None:
         terminal.wait_for_exit()
     assert saved(tmp_path)[0][0] == "こんにちは"
     with open_chat(tmp_path, *CHAT, "--continue") as terminal:
+        terminal.wait_for("mame (practice) · ")  # the resumed question looks like a prompt
         ask(terminal, "/params")
         assert re.search(r"persona +海賊として答えて。", terminal.text)
         ask(terminal, "/persona -")
