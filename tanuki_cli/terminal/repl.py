@@ -68,18 +68,26 @@ class Repl:
         """Until /exit, Ctrl-D or Ctrl-C twice."""
         while not self._chat.leaving:
             try:
-                text = self._read()
-            except KeyboardInterrupt:
-                if self._leave_at_next_interrupt:
-                    return
-                self._leave_at_next_interrupt = True
-                self._chat.console.note(_("Press Ctrl-C again to leave."))
-                continue
+                self._turn()
             except EOFError:
                 return
-            self._leave_at_next_interrupt = False
-            if text.strip():
-                handle_input(self._chat, text)
+            except KeyboardInterrupt:
+                # Between the prompt and the answer, or in a command: the chat goes on.
+                self._chat.console.note(_("Interrupted."))
+
+    def _turn(self) -> None:
+        """Read one input and act on it. Raises EOFError if the user wants to leave."""
+        try:
+            text = self._read()
+        except KeyboardInterrupt:
+            if self._leave_at_next_interrupt:
+                raise EOFError from None
+            self._leave_at_next_interrupt = True
+            self._chat.console.note(_("Press Ctrl-C again to leave."))
+            return
+        self._leave_at_next_interrupt = False
+        if text.strip():
+            handle_input(self._chat, text)
 
     def _read(self) -> str:
         default, self._chat.next_input = self._chat.next_input, ""
