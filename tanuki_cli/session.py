@@ -81,6 +81,7 @@ class ChatSession:
         self._store = store
         self._on_history_error = on_history_error
         self._history_failed = False
+        self._interrupted = False
         self._clock = clock
 
     @property
@@ -94,13 +95,15 @@ class ChatSession:
         Raises the errors of :meth:`Engine.stream`; what was received by then is saved. A question
         that got no text at all stays in the tree, but the tip goes back before it.
         """
-        parent = self.conversation.tip
-        node = self.conversation.append(Message("user", text))
-        self.conversation.settings = replace(
-            self.conversation.settings, model=self.reference, sampling=self.options
-        )
-        self._save(lambda store: store.save(self.conversation))
-        yield from self._answer(node, parent)
+        # From here on Ctrl-C must not tear the question from its answer.
+        with on_interrupt(self._interrupt):
+            parent = self.conversation.tip
+            node = self.conversation.append(Message("user", text))
+            self.conversation.settings = replace(
+                self.conversation.settings, model=self.reference, sampling=self.options
+            )
+            self._save(lambda store: store.save(self.conversation))
+            yield from self._answer(node, parent)
 
     def regenerate(self) -> Generator[Chunk, None, None]:
         """Answer the last question again; the answers become siblings.
@@ -144,16 +147,25 @@ class ChatSession:
         try:
             # A retry must not repeat itself: only a seed that was asked for is used again.
             stream = self.engine.stream(self.conversation.path(), self.options)
-            with on_interrupt(self.engine.cancel), closing(stream):
+            with on_interrupt(self._interrupt), closing(stream):
                 for chunk in stream:
                     turn.take(chunk)
                     yield chunk
+                    if self._interrupted:
+                        if chunk.plan is not None:
+                            break  # nothing was generated yet
+                        self.engine.cancel()  # the first request may have come before the engine began
         finally:
+            self._interrupted = False
             turn.finish()
             if turn.node is None:
                 self.unanswered = question
                 self.conversation.branch(parent)
                 self._save(lambda store: store.set_tip(self.conversation.id, parent))
+
+    def _interrupt(self) -> None:
+        self._interrupted = True
+        self.engine.cancel()
 
     def _save(self, action: Callable[[HistoryStore], None]) -> None:
         if self._store is None:
