@@ -5,8 +5,8 @@ the end of it with its finish reason: whatever kills the process, at most that h
 """
 
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -96,7 +96,7 @@ class ChatSession:
         that got no text at all stays in the tree, but the tip goes back before it.
         """
         # From here on Ctrl-C must not tear the question from its answer.
-        with on_interrupt(self._interrupt):
+        with self.interruptible():
             parent = self.conversation.tip
             node = self.conversation.append(Message("user", text))
             self.conversation.settings = replace(
@@ -113,8 +113,9 @@ class ChatSession:
         question = self.unanswered or self.conversation.last("user")
         if question is None:
             raise InputError(_("There is no question to answer again."))
-        self.conversation.branch(question.id)
-        yield from self._answer(question, question.parent_id)
+        with self.interruptible():
+            self.conversation.branch(question.id)
+            yield from self._answer(question, question.parent_id)
 
     def switch_conversation(self, conversation: Conversation) -> None:
         """Go on in another conversation."""
@@ -147,7 +148,7 @@ class ChatSession:
         try:
             # A retry must not repeat itself: only a seed that was asked for is used again.
             stream = self.engine.stream(self.conversation.path(), self.options)
-            with on_interrupt(self._interrupt), closing(stream):
+            with closing(stream):
                 for chunk in stream:
                     turn.take(chunk)
                     yield chunk
@@ -156,12 +157,20 @@ class ChatSession:
                             break  # nothing was generated yet
                         self.engine.cancel()  # the first request may have come before the engine began
         finally:
-            self._interrupted = False
             turn.finish()
             if turn.node is None:
                 self.unanswered = question
                 self.conversation.branch(parent)
                 self._save(lambda store: store.set_tip(self.conversation.id, parent))
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Within this block Ctrl-C stops the answer, also one that is still to begin, and raises nothing."""
+        with on_interrupt(self._interrupt):
+            try:
+                yield
+            finally:
+                self._interrupted = False
 
     def _interrupt(self) -> None:
         self._interrupted = True
