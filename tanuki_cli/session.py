@@ -5,8 +5,8 @@ the end of it with its finish reason: whatever kills the process, at most that h
 """
 
 import time
-from collections.abc import Callable, Generator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -82,6 +82,7 @@ class ChatSession:
         self._store = store
         self._on_history_error = on_history_error
         self._history_failed = False
+        self._interrupted = False
         self._clock = clock
 
     @property
@@ -95,17 +96,19 @@ class ChatSession:
         Raises the errors of :meth:`Engine.stream`; what was received by then is saved. A question
         that got no text at all stays in the tree, but the tip goes back before it.
         """
-        last = self.conversation.nodes.get(self.conversation.tip or "")
-        if last is not None and last.message.role == "user":
-            # Its answer never began, whatever broke off in between: the new question is its sibling.
-            self.conversation.branch(last.parent_id)
-        parent = self.conversation.tip
-        node = self.conversation.append(Message("user", text))
-        self.conversation.settings = replace(
-            self.conversation.settings, model=self.reference, sampling=self.options
-        )
-        self._save(lambda store: store.save(self.conversation))
-        yield from self._answer(node, parent)
+        # From here on Ctrl-C must not tear the question from its answer.
+        with self.interruptible():
+            last = self.conversation.nodes.get(self.conversation.tip or "")
+            if last is not None and last.message.role == "user":
+                # Its answer never began, whatever broke off in between: the new question is its sibling.
+                self.conversation.branch(last.parent_id)
+            parent = self.conversation.tip
+            node = self.conversation.append(Message("user", text))
+            self.conversation.settings = replace(
+                self.conversation.settings, model=self.reference, sampling=self.options
+            )
+            self._save(lambda store: store.save(self.conversation))
+            yield from self._answer(node, parent)
 
     def regenerate(self) -> Generator[Chunk, None, None]:
         """Answer the last question again; the answers become siblings.
@@ -115,8 +118,9 @@ class ChatSession:
         question = self.unanswered or self.conversation.last("user")
         if question is None:
             raise InputError(_("There is no question to answer again."), hint="/help retry")
-        self.conversation.branch(question.id)
-        yield from self._answer(question, question.parent_id)
+        with self.interruptible():
+            self.conversation.branch(question.id)
+            yield from self._answer(question, question.parent_id)
 
     def prompt_messages(self, *more: Message) -> list[Message]:
         """The path, and ``more`` after it, as the engine is given them: with the persona."""
@@ -158,16 +162,33 @@ class ChatSession:
         try:
             # A retry must not repeat itself: only a seed that was asked for is used again.
             stream = self.engine.stream(self.prompt_messages(), self.options)
-            with on_interrupt(self.engine.cancel), closing(stream):
+            with closing(stream):
                 for chunk in stream:
                     turn.take(chunk)
                     yield chunk
+                    if self._interrupted:
+                        if chunk.plan is not None:
+                            break  # nothing was generated yet
+                        self.engine.cancel()  # the first request may have come before the engine began
         finally:
             turn.finish()
             if turn.node is None:
                 self.unanswered = question
                 self.conversation.branch(parent)
                 self._save(lambda store: store.set_tip(self.conversation.id, parent))
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Within this block Ctrl-C stops the answer, also one that is still to begin, and raises nothing."""
+        with on_interrupt(self._interrupt):
+            try:
+                yield
+            finally:
+                self._interrupted = False
+
+    def _interrupt(self) -> None:
+        self._interrupted = True
+        self.engine.cancel()
 
     def _save(self, action: Callable[[HistoryStore], None]) -> None:
         if self._store is None:

@@ -1,5 +1,6 @@
 """The real program, as its users run it: in a pipe, or on a pseudo-terminal with a screen."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -74,6 +75,8 @@ class Terminal:
     ) -> None:
         self.screen = Screen(columns, lines)
         self.raw = b""
+        # A read may end in the middle of a character.
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         master, slave = pty.openpty()
         self._master = master
         self._set_size(columns, lines)
@@ -146,7 +149,7 @@ class Terminal:
             if index:
                 cursor = self.screen.raw.cursor
                 os.write(self._master, f"\x1b[{cursor.y + 1};{cursor.x + 1}R".encode())
-            self.screen.feed(piece.decode("utf-8", "replace"))
+            self.screen.feed(self._decoder.decode(piece))
         return True
 
     @property

@@ -75,7 +75,9 @@ class Chat:
         """
         parts = [text, *self.attachments]
         try:
-            self._show(self.session.send("\n\n".join(part for part in parts if part)))
+            # From here on: getting ready to show the answer takes a moment, too.
+            with self.session.interruptible():
+                self._show(self.session.send("\n\n".join(part for part in parts if part)))
         except PromptTooLongError as error:
             self.next_input = text
             raise InputError(
