@@ -168,7 +168,7 @@ def test_turn_headings_in_piped_text_are_defused_and_told(tmp_path: Path) -> Non
 
 
 def test_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
-    command = [*COMMAND, "ask", "-m", "mame", "--temperature", "0", "あなたは誰?"]
+    command = [*COMMAND, "ask", "-q", "-m", "mame", "--temperature", "0", "あなたは誰?"]
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

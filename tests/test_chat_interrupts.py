@@ -13,7 +13,7 @@ from tests.program import Terminal
 
 INTERRUPTS: Final = 200
 BATCH: Final = 20
-LATEST_S: Final = 0.25
+LATEST_S: Final = 0.08
 PROMPT_CLOSED: Final = b"\x1b[?2004l"
 SEED: Final = 20_240_827
 
