@@ -110,6 +110,8 @@ class Repl:
             return self._prompt.prompt(default=default)
         except KeyboardInterrupt:
             if not self._accepted:
+                # A signal overtakes the keys before it: what was typed goes on in the next prompt.
+                self._chat.next_input = self._prompt.default_buffer.text
                 raise
             # It came after Enter: the message was sent, and its answer is stopped.
             self._chat.interrupt()
@@ -158,6 +160,13 @@ class Repl:
                 event.current_buffer.reset()
             else:
                 event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
+
+        @keys.add(Keys.SIGINT)
+        def signalled(event: KeyPressEvent) -> None:
+            if not event.app.is_done:  # after Enter the message is on its way already
+                event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
+            else:
+                self._chat.interrupt()
 
         return keys
 
