@@ -42,6 +42,8 @@ class Settings:
     threads: int | None = None
     kv_type: str = "f16"
     kv_cache_gib: int = 2
+    speculation: bool = True
+    tune: bool = True
     enter: str = "send"
     editing_mode: str = "emacs"
     theme: str = "auto"

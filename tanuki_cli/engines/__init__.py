@@ -10,6 +10,7 @@ from tanuki_cli.engines.gguf import GgufFile, read_gguf
 from tanuki_cli.engines.gguf_tokenizer import tokenizer_from_metadata
 from tanuki_cli.engines.kv_store import KvStore
 from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
+from tanuki_cli.engines.llama_tuning import Tuner
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.remote_credentials import ApiKey
 from tanuki_cli.errors import EngineError
@@ -28,6 +29,7 @@ def open_engine(
     served_tokenizers: Sequence[Path] = (),
     trust_remote_code: bool = False,
     kv_folder: Path | None = None,
+    tuner: Tuner | None = None,
     debug: bool = False,
 ) -> Engine:
     """Load ``target`` on the engine for its format. Backends are imported only here, when used.
@@ -35,18 +37,21 @@ def open_engine(
     ``api_key`` and ``served_tokenizers`` (tokenizer.json files, tried in turn, to send exact ids to a
     server that takes them) are for remote models. ``trust_remote_code`` is the user's yes to running
     code that came with a checkpoint. ``kv_folder`` keeps KV caches between processes, unless the
-    settings say to keep nothing. ``debug`` lets the backend's own log through.
+    settings say to keep nothing. ``tuner`` knows, or measures, how llama.cpp runs best here. ``debug``
+    lets the backend's own log through.
 
     Raises EngineError or RemoteError.
     """
     if isinstance(target, RemoteModel):
         return _open_remote(target, settings, api_key, served_tokenizers)
     if target.format == "gguf":
-        return _open_gguf(target, settings, kv_folder=kv_folder, debug=debug)
+        return _open_gguf(target, settings, kv_folder=kv_folder, tuner=tuner, debug=debug)
     return _open_checkpoint(target, settings, debug=debug, trust_remote_code=trust_remote_code)
 
 
-def _open_gguf(target: LocalModel, settings: Settings, *, kv_folder: Path | None, debug: bool) -> Engine:
+def _open_gguf(
+    target: LocalModel, settings: Settings, *, kv_folder: Path | None, tuner: Tuner | None, debug: bool
+) -> Engine:
     from tanuki_cli.engines.llama_cpp import load_llama_cpp
 
     gguf = read_gguf(target.path)
@@ -59,6 +64,7 @@ def _open_gguf(target: LocalModel, settings: Settings, *, kv_folder: Path | None
         gguf=gguf,
         kv_store=_kv_store(target, settings, kv_folder),
         head_ids=tokenizer.encode_chat([]),
+        tuner=tuner,
     )
     return LocalEngine(model, tokenizer)
 
