@@ -102,7 +102,7 @@ def test_measured_at_the_first_load_only(tiny: Path, tmp_path: Path) -> None:
     trials = Trials(tmp_path)
     first = trials.load(tiny)
     assert trials.announced == 1
-    assert any(name.startswith("1 token,") for name in trials.names)
+    assert any(name.startswith("one token,") for name in trials.names)
     (record,) = trials.records()
     found = json.loads(record.read_text(encoding="utf-8"))
     assert found["measured"]

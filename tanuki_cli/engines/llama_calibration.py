@@ -17,6 +17,7 @@ from tanuki_cli.engines.llama_facts import ModelFacts
 from tanuki_cli.engines.llama_native import Context, ContextParams, DecodeAborted, Model, NativeError
 from tanuki_cli.engines.llama_tuning import Tuning
 from tanuki_cli.hardware import KvType, usable_physical_cores
+from tanuki_cli.i18n import _
 
 BUDGET_S: Final = 20.0
 _CONTEXT: Final = 1024
@@ -104,14 +105,18 @@ class _Trial:
         """The number of threads that is fastest for single tokens, and for a prompt."""
         default = start.threads
         steps = {default: self._step(context, default)}
-        prompts = {default: self._batch(context, default, _PROMPT)}
-        for threads in _thread_candidates(default):
-            if self._left() > 2 * (_STEPS + 1) * steps[default]:
+        self._step_s = steps[default]
+        candidates = _thread_candidates(default)
+        for threads in candidates:
+            if self._left() > 2 * (_STEPS + 1) * self._step_s:
                 steps[threads] = self._step(context, threads)
-            if self._left() > 2 * prompts[default]:
-                prompts[threads] = self._batch(context, threads, _PROMPT)
         self._step_s = min(steps.values())
-        return replace(start, threads=_best(steps, default), prompt_threads=_best(prompts, default))
+        prompts: dict[int, float] = {}
+        for threads in (default, *candidates) if candidates else ():
+            if self._left() > 2 * max([_PROMPT * self._step_s / 3, *prompts.values()]):
+                prompts[threads] = self._batch(context, threads, _PROMPT)
+        best = _best(steps, default)
+        return replace(start, threads=best, prompt_threads=_best(prompts, default) if prompts else best)
 
     def measure_drafts(self, context: Context, tuning: Tuning) -> tuple[tuple[int, float], ...]:
         """The cost of every draft length in single steps; the long ones may be left out.
@@ -120,7 +125,7 @@ class _Trial:
         """
         costs = [(1, 1.0)]
         for length in LENGTHS:
-            if self._left() < 2 * (length + 1) * self._step_s:
+            if self._left() < (length + 1) * self._step_s:
                 break
             seconds = self._batch(context, tuning.prompt_threads, length + 1)
             costs.append((length + 1, seconds / self._step_s))
@@ -166,7 +171,7 @@ class _Trial:
     def _step(self, context: Context, threads: int) -> float:
         """Seconds of one single step; the first one warms up."""
         seconds = self._time(context, ((id_,) for id_ in _IDS[: _STEPS + 1]), threads)
-        self._report(f"1 token, {threads} threads", min(seconds[1:]))
+        self._report(_("one token, {threads} threads").format(threads=threads), min(seconds[1:]))
         return min(seconds[1:])
 
     def _batch(self, context: Context, threads: int, size: int) -> float:
@@ -174,7 +179,8 @@ class _Trial:
         seconds = self._time(context, [_IDS[:size]], threads)
         if self._left() > 4 * seconds[0]:
             seconds += self._time(context, [_IDS[:size]], threads)
-        self._report(f"{size} tokens, {threads} threads", min(seconds))
+        name = _("{size} tokens at once, {threads} threads").format(size=size, threads=threads)
+        self._report(name, min(seconds))
         return min(seconds)
 
     def _time(self, context: Context, batches: Iterable[Sequence[int]], threads: int) -> list[float]:
