@@ -14,9 +14,10 @@ from pathlib import Path
 from unittest.mock import patch
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.drafting import MAX_DRAFT, Guess, NgramIndex
+from tanuki_cli.engines.drafting import MAX_MATCH, Guess, NgramIndex
 from tanuki_cli.engines.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp import LlamaCppModel, load_llama_cpp
+from tanuki_cli.engines.llama_sampling import Sampler
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings import Settings
 
@@ -42,24 +43,32 @@ def varied(count: int, seed: int) -> list[int]:
 
 
 def repeat_speed(model: LlamaCppModel, prompt: list[int]) -> float:
-    """Tokens per second where the answer repeats its context: random weights never do, so the drafts
-    are what the model says anyway, from a first run without drafts."""
+    """Tokens per second where the answer repeats its context.
+
+    Random weights never repeat anything, and round so much that they do not even say the same thing
+    twice in other batches. So an answer is forced on them: everything is computed, sampled and compared
+    as always, but what counts as sampled is the answer of a first run, and the draft knows it.
+    """
     model.speculative = False
     _seconds, answer = times(model, prompt, REPEATED)
     model.speculative = True
 
     class Known(NgramIndex):
         def guess(self) -> Guess:
-            return Guess(len(self.ids) - len(prompt), 64)
+            return Guess(len(self.ids) - len(prompt), MAX_MATCH)
 
         def draft(self, guess: Guess, length: int) -> list[int]:
-            return answer[guess.start : guess.start + length]
+            return [*answer, *answer][guess.start : guess.start + length]
 
-    with patch("tanuki_cli.engines.llama_model.NgramIndex", Known):
-        times(model, prompt, MAX_DRAFT)  # learns the cost of a batch
-        seconds, repeated = times(model, prompt, REPEATED - MAX_DRAFT)
-    if repeated != answer[: len(repeated)]:
-        sys.stderr.write("note: rounding made the repeated answer differ; its speed is too low\n")
+    def pick(model: LlamaCppModel, sampler: Sampler, text: NgramIndex, index: int = -1) -> tuple[int, bool]:
+        sampler.sample(model._context, index)
+        return [*answer, *answer][len(text.ids) - len(prompt)], False
+
+    with (
+        patch("tanuki_cli.engines.llama_model.NgramIndex", Known),
+        patch.object(LlamaCppModel, "_pick", pick),
+    ):
+        seconds, _repeated = times(model, prompt, REPEATED)
     return (len(seconds) - 1) / sum(seconds[1:])
 
 
@@ -68,26 +77,35 @@ def main() -> None:
     path, folder = Path(sys.argv[1]), Path(sys.argv[2])
     prompt_tokens, history_tokens = int(sys.argv[3]), int(sys.argv[4])
     local = LocalModel(name="bench", format="gguf", path=path)
-    settings = Settings()
-    model = load_llama_cpp(local, settings, debug=False, kv_store=KvStore(folder))
+    model = load_llama_cpp(local, Settings(), debug=False, kv_store=KvStore(folder))
     model.speculative = False
     seconds, _ids = times(model, varied(prompt_tokens, 1), 1 + DECODED)
     result = {"prompt": prompt_tokens / seconds[0], "decode": DECODED / sum(seconds[1:])}
     result["repeat"] = repeat_speed(model, varied(64, 3))
-    history = varied(history_tokens, 2)
     model.speculative = False
+    if history_tokens:
+        result |= after_history(model, path, folder, varied(history_tokens, 2))
+    model.close()
+    shutil.rmtree(folder)
+    sys.stdout.write(json.dumps(result))
+
+
+def after_history(model: LlamaCppModel, path: Path, folder: Path, history: list[int]) -> dict[str, float]:
+    """Seconds to the first token: of a long prompt, of a second turn after it, and of going on with it
+    in another process, which finds its KV cache on the disk."""
+    result = {}
     seconds, answer = times(model, history, 8)
     result["recompute"] = seconds[0]
     second = [*history, *answer, 2, *varied(30, 5)]
     result["second_turn"] = times(model, second, 1)[0][0]
     model.close()
-    model = load_llama_cpp(local, settings, debug=False, kv_store=KvStore(folder))
-    result["resume"] = times(model, [*history, *answer, 2, 8, 8], 1)[0][0]
-    if model.cached_tokens < len(history):
+    local = LocalModel(name="bench", format="gguf", path=path)
+    resumed = load_llama_cpp(local, Settings(), debug=False, kv_store=KvStore(folder))
+    result["resume"] = times(resumed, [*history, *answer, 2, 8, 8], 1)[0][0]
+    if resumed.cached_tokens < len(history):
         raise RuntimeError("the history was not resumed")
-    model.close()
-    shutil.rmtree(folder)
-    sys.stdout.write(json.dumps(result))
+    resumed.close()
+    return result
 
 
 if __name__ == "__main__":
