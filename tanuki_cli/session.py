@@ -180,15 +180,25 @@ class ChatSession:
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """Within this block Ctrl-C stops the answer, also one that is still to begin, and raises nothing."""
-        with on_interrupt(self._interrupt):
+        with on_interrupt(self.interrupt):
             try:
                 yield
             finally:
-                self._interrupted = False
+                self.forget_interrupt()
 
-    def _interrupt(self) -> None:
+    @property
+    def interrupted(self) -> bool:
+        """Whether an answer was asked to stop, and none has stopped for it yet."""
+        return self._interrupted
+
+    def interrupt(self) -> None:
+        """Stop the running answer, or the next one as soon as it begins. For a signal handler."""
         self._interrupted = True
         self.engine.cancel()
+
+    def forget_interrupt(self) -> None:
+        """Let the next answer run, whatever was to be stopped."""
+        self._interrupted = False
 
     def _save(self, action: Callable[[HistoryStore], None]) -> None:
         if self._store is None:
