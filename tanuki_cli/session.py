@@ -266,10 +266,10 @@ class _Turn:
             usage=self._usage,
             tokens_per_s=statistics.tokens_per_s,
         )
-        if self.node is None and self._finish_reason != "interrupted":
-            self._begin()  # a model may answer with nothing; that is an answer too
         if self.node is not None:
             self._update()
+        elif self._finish_reason != "interrupted":
+            self._begin()  # a model may answer with nothing; that is an answer too
 
     def _begin(self) -> None:
         node = self._session.conversation.append(Message("assistant", ""), generation=self._generation)

@@ -161,6 +161,15 @@ def test_help_lists_every_command(tmp_path: Path, word: str) -> None:
             assert name in terminal.text
 
 
+def test_help_is_folded_on_a_wide_terminal(tmp_path: Path) -> None:
+    with open_chat(tmp_path, columns=170, lines=60) as terminal:
+        ask(terminal, "/help")
+        rows = terminal.screen.display
+    for name in ("/help", "/exit", "/model", "/lang", "Ctrl-J", "Ctrl-D", "Tab"):
+        assert sum(f"  {name} " in row for row in rows) == 1, name
+    assert any("  /help " in row and "  /search " in row for row in rows)
+
+
 def test_unknown_command_suggests_the_nearest(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         ask(terminal, "/modle")
@@ -276,10 +285,14 @@ def test_every_line_of_a_script_is_a_turn(tmp_path: Path) -> None:
 
 
 def test_a_script_stops_at_the_first_error(tmp_path: Path) -> None:
-    done = run(tmp_path, *CHAT, stdin="/modle\nこんにちは\n".encode())
+    done = run(tmp_path, *CHAT, stdin="あなたは誰?\n/modle\nこんにちは\n".encode())
     assert done.returncode == 2
     assert "/model" in done.stderr
-    assert done.stdout == ""
+    assert "Stopped at line 2" in done.stderr
+    assert "豆だぬき" in done.stdout
+    (conversation,) = saved(tmp_path)
+    assert conversation[0] == "あなたは誰?"
+    assert len(conversation) == 2
 
 
 def test_continue_resumes_the_last_chat(tmp_path: Path) -> None:

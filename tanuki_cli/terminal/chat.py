@@ -136,6 +136,8 @@ class Chat:
             return
         if turn.finish_reason == "interrupted":
             self.console.note(_("Stopped. /retry answers again."))
+        elif turn.ttft_s is None:
+            self.console.note(_("The model answered with nothing. /retry answers again."))
         elif turn.finish_reason == "length":
             self.console.note(_("The answer reached its limit: /set max_new_tokens N allows longer ones."))
         if self.show_statistics:
