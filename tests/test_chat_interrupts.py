@@ -1,14 +1,18 @@
 """Ctrl-C at random moments, many times in one chat: nothing is lost and the chat goes on."""
 
+import os
 import random
+import signal
 import time
 from pathlib import Path
 from typing import Final
 
+import pytest
 from wcwidth import wcswidth
 
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.history import HistoryStore
+from tests.conftest import until
 from tests.program import Terminal
 
 INTERRUPTS: Final = 200
@@ -89,3 +93,42 @@ def test_ctrl_c_200_times_in_one_chat(tmp_path: Path) -> None:
 def settle(terminal: Terminal, *, before: int) -> None:
     """Until the chat surely waits at its prompt: a command is answered there."""
     terminal.send(f"/title {before}")
+
+
+@pytest.mark.parametrize("ahead", ["", "先に打つ"])
+def test_ctrl_c_typed_in_one_go_with_enter_stops_the_answer(tmp_path: Path, ahead: str) -> None:
+    with Terminal(tmp_path, ("chat", "-m", "mame", "--max-new-tokens", "400", "--lang", "en")) as terminal:
+        terminal.wait_for_prompt(0)
+        terminal.type(f"長い話をして\r{ahead}\x03")
+        terminal.wait_for("Stopped.")
+        wait_for_typed(terminal, ahead)
+        check_history(tmp_path, ["長い話をして"])
+
+
+def test_a_signal_at_the_prompt_does_what_the_key_does(tmp_path: Path) -> None:
+    with Terminal(tmp_path, ("chat", "-m", "mame", "--lang", "en")) as terminal:
+        terminal.wait_for_prompt(0)
+        terminal.type("書きかけ")
+        wait_for_typed(terminal, "書きかけ")
+        os.kill(terminal.process.pid, signal.SIGINT)
+        until(lambda: terminal.pump(0.05) and terminal.screen.window[terminal.screen.raw.cursor.y] == ">")
+        os.kill(terminal.process.pid, signal.SIGINT)
+        terminal.wait_for("Press Ctrl-C again")
+        os.kill(terminal.process.pid, signal.SIGINT)
+        assert terminal.wait_for_exit() == 0
+
+
+@pytest.mark.parametrize("keys", ["\x18\x05", "/edit\r"])
+def test_ctrl_c_in_the_editor_is_the_editors(tmp_path: Path, keys: str) -> None:
+    editor = tmp_path / "editor"
+    press = "kill -INT $PPID; kill -INT $PPID; kill -INT $PPID"
+    editor.write_text(f"#!/bin/sh\n{press}\nprintf 'エディターから' > \"$1\"\n{press}\n", encoding="utf-8")
+    editor.chmod(0o755)
+    arguments = ("chat", "-m", "mame", "--max-new-tokens", "8", "--lang", "en")
+    with Terminal(tmp_path, arguments, env={"EDITOR": str(editor)}) as terminal:
+        terminal.wait_for_prompt(0)
+        terminal.send("こんにちは")
+        terminal.type(keys)
+        terminal.wait_for("> エディターから")
+        terminal.type("\x15\x04")
+        assert terminal.wait_for_exit() == 0
