@@ -52,7 +52,7 @@ def wait_for_typed(terminal: Terminal, text: str) -> None:
     def there() -> bool:
         cursor = terminal.screen.raw.cursor
         row = terminal.screen.window[cursor.y]
-        return row.startswith(f"> {text}") and cursor.x == 2 + wcswidth(text)
+        return row.startswith(f"> {text}".rstrip()) and cursor.x == 2 + wcswidth(text)
 
     deadline = time.monotonic() + 10
     while not there():
