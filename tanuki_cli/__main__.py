@@ -1,6 +1,32 @@
-"""``python -m tanuki_cli`` is the same as ``tanuki``."""
+"""Where ``tanuki`` and ``python -m tanuki_cli`` begin.
 
-from tanuki_cli.cli import main
+Ctrl-C ends every command with 130 and without a word. The imports are a good part of a short command's
+life, so the handler stands before them: until a command runs, and again when it has run, there is nothing
+to clean up, and the process ends on the spot.
+"""
+
+import os  # and nothing else: what is imported here is what Ctrl-C can still stop with a traceback
+
+INTERRUPTED = 130
+"""``ExitCode.INTERRUPTED``, which is not imported yet."""
+
+
+def main() -> None:
+    """Run the command line of this process and exit with its code."""
+    try:
+        from tanuki_cli.interrupts import handle_interrupts
+
+        handle_interrupts(leave)
+        from tanuki_cli.cli import main as run_command_line
+    except KeyboardInterrupt:
+        leave()
+    run_command_line()
+
+
+def leave() -> None:
+    """End the process as it stands."""
+    os._exit(INTERRUPTED)
+
 
 if __name__ == "__main__":
     main()

@@ -1,25 +1,57 @@
-"""Ctrl-C as a request to stop the running answer, in one place.
+"""Ctrl-C, in one place: the process says once what it does, and a block may say otherwise for a while.
+
+A handler runs between two bytecodes of the main thread, so at every moment exactly one of ours must be
+in force. None does more than to call one small function or to raise, and one that raises has first put
+the handler of the block around it back: nothing can be torn between the two, however fast they come.
 
 Signals exist on every platform Python runs on, but only the main thread may handle them; elsewhere
 (a test's worker thread) nothing is installed and KeyboardInterrupt stays what it is.
 """
 
+import atexit
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+
+def handle_interrupts(callback: Callable[[], None]) -> None:
+    """Call ``callback`` at every Ctrl-C until the process ends; for its very first lines.
+
+    What Python itself does at the end, after its exit handlers, is not disturbed any more.
+    """
+    if not _may_handle():
+        return
+    signal.signal(signal.SIGINT, lambda _signum, _frame: callback())
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # registered first, called last
+    sys.unraisablehook = _report_unraisable
+    sys.excepthook = _report
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt again inside an :func:`on_interrupt` block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Raise KeyboardInterrupt at the first Ctrl-C; what follows it is for the block around this one.
+
+    Yields a function that says whether it was raised: a library may have made another error of it.
+    """
+    came = False
+    if not _may_handle():
+        yield lambda: came
         return
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    previous = signal.getsignal(signal.SIGINT)
+
+    def handle(_signum: int, _frame: FrameType | None) -> NoReturn:
+        nonlocal came
+        came = True
+        signal.signal(signal.SIGINT, previous)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, handle)
     try:
-        yield
+        yield lambda: came
     finally:
         signal.signal(signal.SIGINT, previous)
 
@@ -28,19 +60,38 @@ def interruptible() -> Iterator[None]:
 def on_interrupt(callback: Callable[[], None]) -> Iterator[None]:
     """Call ``callback`` at Ctrl-C instead of raising KeyboardInterrupt, until the block ends.
 
-    ``callback`` runs between two bytecodes of the main thread: it should only set a flag.
+    ``callback`` should only set a flag.
     """
-    # A shell starts background jobs with Ctrl-C ignored; that is the user's wish, too.
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    if ignored or threading.current_thread() is not threading.main_thread():
+    if not _may_handle():
         yield
         return
-
-    def handle(_signum: int, _frame: FrameType | None) -> None:
-        callback()
-
-    previous = signal.signal(signal.SIGINT, handle)
+    previous = signal.signal(signal.SIGINT, lambda _signum, _frame: callback())
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def _may_handle() -> bool:
+    # A shell starts background jobs with Ctrl-C ignored; that is the user's wish, too.
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    return not ignored and threading.current_thread() is threading.main_thread()
+
+
+def _report_unraisable(unraisable: Any) -> None:
+    if not _delivered_again(unraisable.exc_type):
+        sys.__unraisablehook__(unraisable)
+
+
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not _delivered_again(kind):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _delivered_again(kind: type[BaseException]) -> bool:
+    """Where an exception can only be reported and the program goes on (``__del__``, a callback from
+    native code), a KeyboardInterrupt must be neither a traceback nor forgotten: the next handler gets it."""
+    if not issubclass(kind, KeyboardInterrupt):
+        return False
+    signal.raise_signal(signal.SIGINT)
+    return True

@@ -180,15 +180,25 @@ class ChatSession:
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """Within this block Ctrl-C stops the answer, also one that is still to begin, and raises nothing."""
-        with on_interrupt(self._interrupt):
+        with on_interrupt(self.interrupt):
             try:
                 yield
             finally:
-                self._interrupted = False
+                self.forget_interrupt()
 
-    def _interrupt(self) -> None:
+    @property
+    def interrupted(self) -> bool:
+        """Whether an answer was asked to stop, and none has stopped for it yet."""
+        return self._interrupted
+
+    def interrupt(self) -> None:
+        """Stop the running answer, or the next one as soon as it begins. For a signal handler."""
         self._interrupted = True
         self.engine.cancel()
+
+    def forget_interrupt(self) -> None:
+        """Let the next answer run, whatever was to be stopped."""
+        self._interrupted = False
 
     def _save(self, action: Callable[[HistoryStore], None]) -> None:
         if self._store is None:
@@ -256,10 +266,10 @@ class _Turn:
             usage=self._usage,
             tokens_per_s=statistics.tokens_per_s,
         )
-        if self.node is None and self._finish_reason != "interrupted":
-            self._begin()  # a model may answer with nothing; that is an answer too
         if self.node is not None:
             self._update()
+        elif self._finish_reason != "interrupted":
+            self._begin()  # a model may answer with nothing; that is an answer too
 
     def _begin(self) -> None:
         node = self._session.conversation.append(Message("assistant", ""), generation=self._generation)

@@ -124,10 +124,8 @@ def test_ctrl_c_at_the_prompt_clears_then_leaves(tmp_path: Path) -> None:
                 terminal.pump(0.05) and "書きかけ" not in terminal.screen.window[terminal.screen.raw.cursor.y]
             )
         )
-        before = terminal.prompts
         terminal.type(CTRL_C)
         terminal.wait_for("Ctrl-C again")
-        terminal.wait_for_prompt(before)
         terminal.type(CTRL_C)
         assert terminal.wait_for_exit() == 0
 
@@ -161,6 +159,15 @@ def test_help_lists_every_command(tmp_path: Path, word: str) -> None:
         ask(terminal, word)
         for name in ("/exit", "/new", "/model", "/system", "/set", "/stats", "Ctrl-X Ctrl-E"):
             assert name in terminal.text
+
+
+def test_help_is_folded_on_a_wide_terminal(tmp_path: Path) -> None:
+    with open_chat(tmp_path, columns=170, lines=60) as terminal:
+        ask(terminal, "/help")
+        rows = terminal.screen.display
+    for name in ("/help", "/exit", "/model", "/lang", "Ctrl-J", "Ctrl-D", "Tab"):
+        assert sum(f"  {name} " in row for row in rows) == 1, name
+    assert any("  /help " in row and "  /search " in row for row in rows)
 
 
 def test_unknown_command_suggests_the_nearest(tmp_path: Path) -> None:
@@ -278,10 +285,14 @@ def test_every_line_of_a_script_is_a_turn(tmp_path: Path) -> None:
 
 
 def test_a_script_stops_at_the_first_error(tmp_path: Path) -> None:
-    done = run(tmp_path, *CHAT, stdin="/modle\nこんにちは\n".encode())
+    done = run(tmp_path, *CHAT, stdin="あなたは誰?\n/modle\nこんにちは\n".encode())
     assert done.returncode == 2
     assert "/model" in done.stderr
-    assert done.stdout == ""
+    assert "Stopped at line 2" in done.stderr
+    assert "豆だぬき" in done.stdout
+    (conversation,) = saved(tmp_path)
+    assert conversation[0] == "あなたは誰?"
+    assert len(conversation) == 2
 
 
 def test_continue_resumes_the_last_chat(tmp_path: Path) -> None:
@@ -356,10 +367,8 @@ def test_ctrl_r_takes_what_was_found(tmp_path: Path) -> None:
 
 def test_typing_on_disarms_leaving(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
-        before = terminal.prompts
         terminal.type(CTRL_C)
         terminal.wait_for("Ctrl-C again")
-        terminal.wait_for_prompt(before)
         terminal.type("a\x7f")
         until(lambda: not terminal.pump(0.3))
         terminal.type(CTRL_C)

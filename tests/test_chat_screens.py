@@ -181,6 +181,18 @@ def test_paste_of_10000_characters_arrives_whole_and_is_not_sent(tmp_path: Path)
     assert only_conversation(tmp_path) == [text, "読みました。"]
 
 
+def test_an_answer_of_nothing_is_told_and_the_chat_goes_on(tmp_path: Path) -> None:
+    with (
+        ChatServer(chat_answer(), chat_answer("二つ目")) as server,
+        open_chat(tmp_path, server) as terminal,
+    ):
+        terminal.send("一")
+        assert "answered with nothing" in terminal.text
+        terminal.send("二")
+        assert "二つ目" in terminal.text
+    assert only_conversation(tmp_path) == ["一", "", "二", "二つ目"]
+
+
 def test_two_chats_at_once_on_one_history(tmp_path: Path) -> None:
     turns = 12
     with (

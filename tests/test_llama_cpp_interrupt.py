@@ -1,6 +1,7 @@
 """A real SIGINT, in the middle of a long prompt and of an answer."""
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from scripts.make_synthetic_gguf import write_model
+from tanuki_cli.engines import llama_native
 from tests.llama_models import GREEDY, PROMPT, TINY, load
 
 GENEROUS_S = 5.0
@@ -26,6 +28,29 @@ def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shape = replace(TINY, n_embd=512, n_ff=1536, n_layer=4, n_head=8, n_kv_head=4, n_ctx_train=8192)
     write_model(path, shape, quantization="F32", seed=5)
     return path
+
+
+class PressCtrlC(logging.Handler):
+    """Ctrl-C at the first line of llama.cpp's log: in the midst of native code."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logging.getLogger(record.name).removeHandler(self)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_loading_is_interrupted(long_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("tanuki_cli.llama_cpp")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(PressCtrlC())
+    llama_native.start(debug=True)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            llama_native.Model(long_model, gpu_layers=0, repack=False)
+    finally:
+        llama_native.start(debug=False)
+        logger.setLevel(logging.NOTSET)
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
+    llama_native.Model(long_model, gpu_layers=0, repack=False).close()
 
 
 @pytest.fixture(scope="module")

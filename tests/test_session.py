@@ -98,6 +98,15 @@ def test_ctrl_c_before_any_text_puts_the_tip_back(store: HistoryStore) -> None:
     assert contents(store, chat.conversation.id) == ["一", "最初", "二", "答え"]
 
 
+def test_an_answer_of_nothing_is_an_answer(store: HistoryStore) -> None:
+    chat = session(ScriptedEngine([], ["答え"]), store)
+    assert say(chat, "一") == ""
+    assert chat.last_turn is not None
+    assert chat.last_turn.finish_reason == "stop"
+    assert say(chat, "二") == "答え"
+    assert contents(store, chat.conversation.id) == ["一", "", "二", "答え"]
+
+
 def test_an_error_keeps_the_partial_answer_and_the_question(store: HistoryStore) -> None:
     chat = session(ScriptedEngine(["途中", EngineError("broken")], ["最後まで"]), store)
     with pytest.raises(EngineError, match="broken"):

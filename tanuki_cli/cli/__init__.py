@@ -151,6 +151,10 @@ def main() -> None:
             if isinstance(exc, OSError) and not isinstance(exc, BrokenPipeError):
                 code = code or ExitCode.UNEXPECTED
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    if code == ExitCode.INTERRUPTED:
+        # Python remembers some KeyboardInterrupts that were caught (those out of exec(), as dataclasses
+        # use it), and would kill itself by a signal instead of exiting with 130. Nor need anybody wait.
+        os._exit(code)
     sys.exit(code)
 
 

@@ -127,7 +127,8 @@ def _answer(
 ) -> None:
     """Stream the answer out. Raises InterruptedByUser after a Ctrl-C, when all is printed and saved."""
     writer = NoStream() if options.machine_readable else open_answer(context.console, context.settings)
-    with closing(session.send(text)) as chunks:
+    # Until all is printed, Ctrl-C must tear nothing.
+    with session.interruptible(), closing(session.send(text)) as chunks:
         try:
             for chunk in chunks:
                 writer.feed(chunk.text)
@@ -137,9 +138,9 @@ def _answer(
             writer.interrupt()
             raise
         writer.finish()
-    _announce(context, session)
-    if options.machine_readable:
-        _write_json(context, _result(session, model))
+        _announce(context, session)
+        if options.machine_readable:
+            _write_json(context, _result(session, model))
     if session.last_turn is not None and session.last_turn.finish_reason == "interrupted":
         raise InterruptedByUser(_("Interrupted."))
 

@@ -11,7 +11,7 @@ from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history, resumed_settings, starting_conversation
 from tanuki_cli.cli.options import ChatOptions, takes
 from tanuki_cli.cli.target import open_model
-from tanuki_cli.errors import InterruptedByUser, ModelError
+from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, ModelError, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.session import OpenedModel
 from tanuki_cli.terminal.chat import Chat
@@ -99,18 +99,26 @@ def _talk(chat: Chat, context: CommandContext) -> None:
 
 def _run_script(chat: Chat, stdin: BinaryIO) -> None:
     """Every line is a turn. Raises the first error, or InterruptedByUser: a script must not go on."""
-    for line in _lines(stdin):
-        if not line.strip():
-            continue
-        if is_command(line):
-            run_command(chat, line)
-        else:
-            chat.ask(line)
-        turn = chat.session.last_turn
-        if turn is not None and turn.finish_reason == "interrupted":
-            raise InterruptedByUser(_("Interrupted."))
+    for number, line in enumerate(_lines(stdin), 1):
+        try:
+            _run_line(chat, line)
+        except (ClosedPipeError, InterruptedByUser):
+            raise
+        except TanukiError:
+            chat.console.note(_("Stopped at line {number}; no line after it was sent.").format(number=number))
+            raise
         if chat.leaving:
             return
+
+
+def _run_line(chat: Chat, line: str) -> None:
+    if is_command(line):
+        run_command(chat, line)
+    elif line.strip():
+        chat.ask(line)
+    turn = chat.session.last_turn
+    if turn is not None and turn.finish_reason == "interrupted":
+        raise InterruptedByUser(_("Interrupted."))
 
 
 def _lines(stdin: BinaryIO) -> Iterator[str]:

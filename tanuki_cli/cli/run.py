@@ -11,6 +11,7 @@ from tanuki_cli.cli.context import Environment
 from tanuki_cli.cli.help import parser_error
 from tanuki_cli.errors import ClosedPipeError, ExitCode, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
+from tanuki_cli.interrupts import interruptible
 from tanuki_cli.os_reasons import os_reason
 from tanuki_cli.terminal.console import Console
 
@@ -18,31 +19,35 @@ from tanuki_cli.terminal.console import Console
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run ``arguments`` in this process's environment and return the exit code."""
     environment = Environment.of_process()
-    debug = "--debug" in arguments
     try:
-        command = typer.main.get_command(app)
-        result = command.main(
-            args=list(arguments), prog_name="tanuki", standalone_mode=False, obj=environment
-        )
-        return result if isinstance(result, int) else ExitCode.SUCCESS
+        with interruptible() as was_interrupted:
+            command = typer.main.get_command(app)
+            result = command.main(
+                args=list(arguments), prog_name="tanuki", standalone_mode=False, obj=environment
+            )
+            return result if isinstance(result, int) else ExitCode.SUCCESS
     except (KeyboardInterrupt, typer.Abort):
-        error: TanukiError = InterruptedByUser(_("Interrupted."))
-    except TanukiError as exc:
-        error = exc
-        if debug:
+        return ExitCode.INTERRUPTED
+    except Exception as exc:  # the last border: whatever is left becomes a sentence
+        if was_interrupted():  # libraries turn Ctrl-C into errors of their own
+            return ExitCode.INTERRUPTED
+        if "--debug" in arguments and not isinstance(exc, BrokenPipeError):
+            if not isinstance(exc, TanukiError):
+                raise
             traceback.print_exc(file=environment.streams.stderr)
-    except BrokenPipeError:
-        error = ClosedPipeError("")
-    except OSError as exc:
-        if debug:
-            raise
-        unbuffered = exc.errno == errno.ENOSPC and exc.filename is None
-        error = _stdout_error(exc) if unbuffered else _unwritable(environment) or _foreign(exc)
-    except Exception as exc:  # the last border: whatever is left becomes a sentence as well
-        if debug:
-            raise
-        error = _foreign(exc)
-    return _report(error, environment, arguments)
+        return _report(_translated(exc, environment), environment, arguments)
+
+
+def _translated(exc: Exception, environment: Environment) -> TanukiError:
+    if isinstance(exc, TanukiError):
+        return exc
+    if isinstance(exc, BrokenPipeError):
+        return ClosedPipeError("")
+    if not isinstance(exc, OSError):
+        return _foreign(exc)
+    if exc.errno == errno.ENOSPC and exc.filename is None:
+        return _stdout_error(exc)
+    return _unwritable(environment) or _foreign(exc)
 
 
 def _unwritable(environment: Environment) -> TanukiError | None:

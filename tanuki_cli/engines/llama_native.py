@@ -65,6 +65,7 @@ class _Log:
 
     def __init__(self) -> None:
         self.errors: list[str] = []
+        self.interrupt: KeyboardInterrupt | None = None
         self._level = 0
         self._debug = False
         self._callback = native.llama_log_callback(self._receive)
@@ -79,6 +80,21 @@ class _Log:
             self._initialized = True
 
     def _receive(self, level: int, text: bytes, _user_data: int) -> None:
+        # While llama.cpp works, Ctrl-C comes up here; see _decode_with_stop.
+        try:
+            self._note(level, text)
+        except KeyboardInterrupt as exc:
+            self.interrupt = exc
+
+    def goes_on(self, _progress: float, _user_data: int) -> bool:
+        """llama.cpp's progress callback: False ends the loading of a model."""
+        try:
+            return self.interrupt is None
+        except KeyboardInterrupt as exc:
+            self.interrupt = exc
+            return False
+
+    def _note(self, level: int, text: bytes) -> None:
         self._level = self._level if level == _LOG_CONTINUE else level
         if self._level < _LOG_WARN and not self._debug:
             return
@@ -132,8 +148,15 @@ class Model:
         params = native.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         params.use_extra_bufts = repack
+        progress = native.llama_progress_callback(_log.goes_on)
+        params.progress_callback = progress
         _log.errors.clear()
+        _log.interrupt = None
         handle = native.llama_model_load_from_file(os.fsencode(path), params)
+        if _log.interrupt is not None:
+            if handle:
+                native.llama_model_free(handle)
+            raise _log.interrupt
         if not handle:
             raise NativeError(_explanation())
         self.handle = handle

@@ -19,7 +19,6 @@ from tanuki_cli.settings import Settings
 from tanuki_cli.terminal.answer import open_answer
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.statistics import describe_turn
-from tanuki_cli.terminal.typing_ahead import hold_typing
 
 
 class Chat:
@@ -51,7 +50,6 @@ class Chat:
         self.leaving = False
         self._open_model = open_model
         self._announced_dropped = 0
-        self._interrupted = False
         self._counted_state: object = None
         self._counted_tokens: int | None = None
         self.session = ChatSession(
@@ -75,9 +73,7 @@ class Chat:
         """
         parts = [text, *self.attachments]
         try:
-            # From here on: getting ready to show the answer takes a moment, too.
-            with self.session.interruptible():
-                self._show(self.session.send("\n\n".join(part for part in parts if part)))
+            self._show(self.session.send("\n\n".join(part for part in parts if part)))
         except PromptTooLongError as error:
             self.next_input = text
             raise InputError(
@@ -85,14 +81,6 @@ class Chat:
                 hint=_("Shorten it, or leave less room for the answer: /set max_new_tokens 256"),
             ) from error
         self.attachments.clear()
-
-    def interrupt(self) -> None:
-        """Note a Ctrl-C that came before the answer began; it is stopped as soon as it does."""
-        self._interrupted = True
-
-    def await_input(self) -> None:
-        """Forget an earlier Ctrl-C: the prompt is shown."""
-        self._interrupted = False
 
     def retry(self) -> None:
         """Answer the last question again. Raises InputError if there is none."""
@@ -103,11 +91,9 @@ class Chat:
         writer = open_answer(self.console, self.settings)
         begun = False
         try:
-            with hold_typing(self.console.streams.stdin), closing(chunks):
+            with closing(chunks):
                 for chunk in chunks:
                     if chunk.plan is not None:
-                        if self._interrupted:  # between the prompt and the answer
-                            self.session.engine.cancel()
                         self._announce(chunk.plan)
                         self._show_waiting(True)
                     if chunk.text:
@@ -150,6 +136,8 @@ class Chat:
             return
         if turn.finish_reason == "interrupted":
             self.console.note(_("Stopped. /retry answers again."))
+        elif turn.ttft_s is None:
+            self.console.note(_("The model answered with nothing. /retry answers again."))
         elif turn.finish_reason == "length":
             self.console.note(_("The answer reached its limit: /set max_new_tokens N allows longer ones."))
         if self.show_statistics:

@@ -35,7 +35,8 @@ def _help(chat: Chat, argument: str) -> None:
         command = find_command(argument.lstrip("/"))
         program_commands.show_rows(chat, [(command.usage, _(command.summary))])
         return
-    program_commands.show_rows(chat, [(command.usage, _(command.summary)) for command in COMMANDS])
+    rows = [(command.usage, _(command.summary)) for command in COMMANDS]
+    program_commands.show_rows(chat, rows, folded=True)
     program_commands.show_keys(chat)
     program_commands.show_suggestions(chat)
 

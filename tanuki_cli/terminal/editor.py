@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
+from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.terminal.typing_ahead import usual_typing
 
 
@@ -34,7 +35,8 @@ def edit_file(path: Path) -> bool:
     """
     command = shlex.split(os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi")
     try:
-        with usual_typing(sys.stdin):
+        # Ctrl-C in the editor is the editor's, but the terminal sends it to us as well.
+        with on_interrupt(lambda: None), usual_typing(sys.stdin):
             return subprocess.run([*command, str(path)], check=False).returncode == 0
     except (FileNotFoundError, PermissionError) as exc:
         raise InputError(

@@ -6,6 +6,7 @@ Each takes the chat and the rest of the line. Those that act on the messages are
 
 import re
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +19,7 @@ from tanuki_cli.setting_specs import find_spec, parse_value
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.clipboard import copy_text, read_clipboard
 from tanuki_cli.terminal.sanitize import sanitize
-from tanuki_cli.terminal.width import cell_width, truncate_cells
+from tanuki_cli.terminal.width import cell_width, pad_cells, truncate_cells
 from tanuki_cli.text_files import fenced, read_text_file
 
 _CODE_BLOCK: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
@@ -42,11 +43,17 @@ def show(chat: Chat, text: str) -> None:
     chat.console.err.print(sanitize(text), soft_wrap=True)
 
 
-def show_rows(chat: Chat, rows: list[tuple[str, str]]) -> None:
-    """Print two columns, aligned in cells."""
+def show_rows(chat: Chat, rows: list[tuple[str, str]], *, folded: bool = False) -> None:
+    """Print two columns, aligned in cells; ``folded`` puts the second half beside the first where it fits."""
     width = max((cell_width(left) for left, _right in rows), default=0)
-    for left, right in rows:
-        show(chat, f"  {left}{' ' * (width - cell_width(left))}  {right}")
+    lines = [f"  {pad_cells(left, width)}  {right}" for left, right in rows]
+    width = max(map(cell_width, lines), default=0)
+    if folded and 2 * width < chat.console.err.width:
+        half = (len(lines) + 1) // 2
+        pairs = zip_longest(lines[:half], lines[half:], fillvalue="")
+        lines = [(pad_cells(left, width) + right).rstrip() for left, right in pairs]
+    for line in lines:
+        show(chat, line)
 
 
 def show_keys(chat: Chat) -> None:
@@ -56,7 +63,7 @@ def show_keys(chat: Chat) -> None:
     if chat.settings.enter == "newline":
         (enter, sends), (alt_enter, breaks), *others = rows
         rows = [(enter, breaks), (alt_enter, sends), *others]
-    show_rows(chat, rows)
+    show_rows(chat, rows, folded=True)
 
 
 def show_suggestions(chat: Chat) -> None:

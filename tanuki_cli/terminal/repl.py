@@ -3,37 +3,42 @@
 prompt_toolkit keeps the real cursor at the place of typing, so that an input method composes there.
 """
 
+import asyncio
 import os
 import time
 from pathlib import Path
 from typing import Final
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import (
     Condition,
     completion_is_selected,
     has_completions,
-    is_done,
     is_searching,
+    vi_navigation_mode,
 )
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.defaults import create_output
 from prompt_toolkit.styles import Style
 
-from tanuki_cli.errors import ClosedPipeError, TanukiError
+from tanuki_cli.errors import ClosedPipeError, InputError, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import interruptible, on_interrupt
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.commands import is_command, run_command
 from tanuki_cli.terminal.completion import ChatCompleter
+from tanuki_cli.terminal.editor import edit_text
 from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
-from tanuki_cli.terminal.typing_ahead import hold_typing, typing_waits
+from tanuki_cli.terminal.typing_ahead import hold_typing
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 
 _TWICE_WITHIN_S: Final = 2.0
@@ -55,7 +60,6 @@ class Repl:
     def __init__(self, chat: Chat, *, history_file: Path) -> None:
         self._chat = chat
         self._leaves_until = 0.0
-        self._accepted = ""
         vi = chat.settings.editing_mode == "vi"
         self._prompt: PromptSession[str] = PromptSession(
             message=[("class:prompt", "> ")],
@@ -68,60 +72,87 @@ class Repl:
             history=open_input_history(history_file),
             bottom_toolbar=self._toolbar,
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
-            enable_open_in_editor=True,
-            tempfile_suffix=".md",
             style=_STYLE,
             color_depth=None if chat.console.out_has_color else ColorDepth.DEPTH_1_BIT,
             include_default_pygments_style=False,
             # With the answers in a pipe (tanuki chat | tee log) the prompt goes to stderr.
             output=create_output(always_prefer_tty=True),
         )
+        self._prompt.default_buffer.on_text_changed += self._disarm
 
     def run(self) -> None:
         """Until /exit, Ctrl-D or Ctrl-C twice."""
-        # Between the prompt and an answer, too, Ctrl-C must not end the chat.
-        with on_interrupt(self._chat.interrupt), hold_typing(self._chat.console.streams.stdin):
-            self._loop()
-
-    def _loop(self) -> None:
-        while not self._chat.leaving:
-            try:
-                self._chat.await_input()
-                text = self._read()
-            except KeyboardInterrupt:
-                if time.monotonic() < self._leaves_until and not typing_waits(
-                    self._chat.console.streams.stdin
-                ):
+        # One handler for all of it: nothing is installed and removed around the prompt.
+        with on_interrupt(self._signalled), hold_typing(self._chat.console.streams.stdin):
+            while not self._chat.leaving:
+                try:
+                    text = self._read()
+                except EOFError:
                     return
-                self._leaves_until = time.monotonic() + _TWICE_WITHIN_S
-                self._chat.console.note(_("Press Ctrl-C again to leave."))
-                continue
-            except EOFError:
-                return
-            self._chat.notice = ""
-            if text.strip():
-                handle_input(self._chat, text)
+                self._chat.notice = ""
+                if text.strip():
+                    handle_input(self._chat, text)
 
     def _read(self) -> str:
+        """The next input. Raises EOFError when the user leaves."""
         default, self._chat.next_input = self._chat.next_input, ""
-        self._prompt.default_buffer.on_text_changed += self._disarm
-        self._accepted = ""
-        try:
-            return self._prompt.prompt(default=default)
-        except KeyboardInterrupt:
-            if not self._accepted:
-                # A signal overtakes the keys before it: what was typed goes on in the next prompt.
-                self._chat.next_input = self._prompt.default_buffer.text
-                raise
-            # It came after Enter: the message was sent, and its answer is stopped.
-            self._chat.interrupt()
-            return self._accepted
-        finally:
-            self._prompt.default_buffer.on_text_changed -= self._disarm
+        with self._prompt.input.raw_mode():  # from here Ctrl-C is a key
+            # One that came as a signal was meant for the answer, which has ended.
+            self._chat.session.forget_interrupt()
+            text = self._prompt.prompt(default=default, handle_sigint=False)
+        # From here it is a signal again; one that came as a key after Enter waits among what was typed.
+        if self._take_typed_interrupt():
+            self._chat.session.interrupt()
+        return text
+
+    def _take_typed_interrupt(self) -> bool:
+        source = self._prompt.input
+        waiting = get_typeahead(source)
+        while keys := source.read_keys():
+            waiting += keys
+        typed = [press for press in waiting if press.key != Keys.ControlC]
+        store_typeahead(source, typed)
+        return len(typed) < len(waiting)
+
+    def _signalled(self) -> None:
+        """In the signal handler: stop the answer, or let an open prompt do what Ctrl-C does there."""
+        self._chat.session.interrupt()
+        loop = self._prompt.app.loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._press_interrupt)
+
+    def _press_interrupt(self) -> None:
+        app = self._prompt.app
+        if app.is_running and not app.is_done:  # else the input is on its way, and its answer is meant
+            self._chat.session.forget_interrupt()
+            app.key_processor.send_sigint()
+
+    def _clear_or_leave(self, event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        elif time.monotonic() < self._leaves_until:
+            event.app.exit(exception=EOFError)
+        else:
+            self._leaves_until = time.monotonic() + _TWICE_WITHIN_S
+            asyncio.get_running_loop().call_later(_TWICE_WITHIN_S, event.app.invalidate)
 
     def _disarm(self, _buffer: object) -> None:
         """Who types on does not want to leave."""
         self._leaves_until = 0.0
+
+    def _edit(self, event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+
+        def edit() -> None:
+            try:
+                text = edit_text(buffer.text)
+            except InputError as error:
+                self._chat.notice = error.message
+            else:
+                if text is not None:
+                    buffer.document = Document(text)
+
+        run_in_terminal(edit)
 
     def _is_typing_command(self) -> bool:
         text = self._prompt.default_buffer.text
@@ -132,7 +163,6 @@ class Repl:
         sends = self._chat.settings.enter == "send"
 
         def send(event: KeyPressEvent) -> None:
-            self._accepted = event.current_buffer.text
             event.current_buffer.validate_and_handle()
 
         def break_line(event: KeyPressEvent) -> None:
@@ -150,28 +180,16 @@ class Repl:
         keys.add(Keys.Escape, Keys.Enter, filter=typing)(break_line if sends else send)
         keys.add(Keys.ControlJ, filter=typing)(break_line)
 
-        @keys.add(Keys.ControlX, Keys.ControlE, filter=typing)
-        def edit(event: KeyPressEvent) -> None:
-            event.current_buffer.open_in_editor(validate_and_handle=False)
-
-        @keys.add(Keys.ControlC, filter=typing & ~is_done)
-        def clear_or_interrupt(event: KeyPressEvent) -> None:
-            if event.current_buffer.text:
-                event.current_buffer.reset()
-            else:
-                event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
-
-        @keys.add(Keys.SIGINT)
-        def signalled(event: KeyPressEvent) -> None:
-            if not event.app.is_done:  # after Enter the message is on its way already
-                event.app.exit(exception=KeyboardInterrupt, style="class:aborting")
-            else:
-                self._chat.interrupt()
-
+        keys.add(Keys.ControlX, Keys.ControlE, filter=typing)(self._edit)
+        keys.add("v", filter=vi_navigation_mode)(self._edit)
+        keys.add(Keys.ControlC, filter=typing)(self._clear_or_leave)
+        keys.add(Keys.SIGINT)(self._clear_or_leave)
         return keys
 
     def _toolbar(self) -> StyleAndTextTuples:
         width = self._prompt.output.get_size().columns
+        if time.monotonic() < self._leaves_until:
+            return [("class:toolbar", truncate_cells(_("Press Ctrl-C again to leave."), width))]
         if self._chat.notice:
             return [("class:toolbar.notice", truncate_cells(sanitize_line(self._chat.notice), width))]
         style = "class:toolbar.practice" if self._chat.model.practice else "class:toolbar"
@@ -204,6 +222,8 @@ def handle_input(chat: Chat, text: str) -> None:
     try:
         if is_command(text):
             with interruptible():
+                if chat.session.interrupted:  # between Enter and here
+                    raise KeyboardInterrupt
                 run_command(chat, text)
         else:
             chat.ask(text.removeprefix("/") if text.startswith("//") else text)

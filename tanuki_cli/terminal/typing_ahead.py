@@ -1,56 +1,65 @@
 """What is typed while no prompt is shown: kept for the next one, and not echoed into an answer."""
 
-import select
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, Final, TextIO
 
 try:
     import termios
 except ImportError:  # a platform without POSIX terminals: typing is left as it is
     termios = None  # type: ignore[assignment]
 
+_Attributes = list[Any]
+"""As ``termios.tcgetattr`` gives them: flags by index, the control characters at the end."""
+_INPUT: Final = 0
+_LOCAL: Final = 3
+_CHARACTERS: Final = 6
+
 
 @contextmanager
 def hold_typing(stdin: TextIO | None) -> Iterator[None]:
-    """Keep what is typed for the next prompt, until the block ends: no echo, Ctrl-C discards nothing,
-    and Enter stays Enter, which in a usual terminal would reach the prompt as a line break.
+    """Keep what is typed, key for key, for the next prompt, until the block ends.
 
-    Does nothing off a terminal.
+    Nothing is echoed or edited by the terminal, and Enter stays Enter. Ctrl-C is a signal that
+    discards nothing: a prompt inside this block changes that alone, so that at every moment Ctrl-C is
+    either a signal or a key. Does nothing off a terminal.
     """
-    with _changed(stdin, held=True):
+    with _changed(stdin, _hold):
         yield
 
 
 @contextmanager
 def usual_typing(stdin: TextIO | None) -> Iterator[None]:
     """Inside :func:`hold_typing`: let a question, or an editor, have the terminal as usual."""
-    with _changed(stdin, held=False):
+    with _changed(stdin, _release):
         yield
 
 
+def _hold(attributes: _Attributes) -> None:
+    attributes[_INPUT] &= ~termios.ICRNL
+    attributes[_LOCAL] &= ~(termios.ECHO | termios.ICANON | termios.IEXTEN)
+    attributes[_LOCAL] |= termios.NOFLSH
+    attributes[_CHARACTERS][termios.VMIN] = 1
+    attributes[_CHARACTERS][termios.VTIME] = 0
+
+
+def _release(attributes: _Attributes) -> None:
+    attributes[_INPUT] |= termios.ICRNL
+    attributes[_LOCAL] |= termios.ECHO | termios.ICANON | termios.IEXTEN
+    attributes[_LOCAL] &= ~termios.NOFLSH
+
+
 @contextmanager
-def _changed(stdin: TextIO | None, *, held: bool) -> Iterator[None]:
+def _changed(stdin: TextIO | None, change: Callable[[_Attributes], None]) -> Iterator[None]:
     if termios is None or stdin is None or not stdin.isatty():
         yield
         return
     descriptor = stdin.fileno()
     before = termios.tcgetattr(descriptor)
-    changed = list(before)
-    input_flags, echo = termios.ICRNL, termios.ECHO
-    if held:
-        changed[0] &= ~input_flags
-        changed[3] = changed[3] & ~echo | termios.NOFLSH
-    else:
-        changed[0] |= input_flags
-        changed[3] = (changed[3] | echo) & ~termios.NOFLSH
+    changed = termios.tcgetattr(descriptor)
+    change(changed)
     termios.tcsetattr(descriptor, termios.TCSANOW, changed)
     try:
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
-
-
-def typing_waits(stdin: TextIO) -> bool:
-    """Whether something was typed that nobody has read yet."""
-    return termios is not None and stdin.isatty() and bool(select.select([stdin], [], [], 0)[0])

@@ -1,0 +1,49 @@
+"""Ctrl-C at any moment of a command: 130 and no word, from our first line to the last of Python."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+from tests.program import environment
+
+RUNS: Final = 120
+SEED: Final = 20_240_827
+BEGUN: Final = b"begun\n"
+# As the console script does it, and with a mark: before it, it is Python that begins, as it likes.
+SCRIPT: Final = f"import os\nfrom tanuki_cli.__main__ import main\nos.write(2, {BEGUN!r})\nmain()"
+ASK: Final = ("ask", "-q", "-m", "mame", "--temperature", "2", "--max-new-tokens", "20", "長い話をして")
+
+
+def start(home: Path) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *ASK],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(home),
+    )
+
+
+def test_every_moment_of_a_command_ends_quietly(tmp_path: Path) -> None:
+    moments = random.Random(SEED)
+    started = time.monotonic()
+    answer, told = start(tmp_path).communicate(timeout=60)
+    assert answer
+    assert told == BEGUN
+    life_s = time.monotonic() - started
+    codes: list[int] = []
+    for _run in range(RUNS):
+        process = start(tmp_path)
+        time.sleep(moments.uniform(0, life_s))  # the moment is what this is about
+        os.kill(process.pid, signal.SIGINT)
+        _answer, told = process.communicate(timeout=60)
+        if told.startswith(BEGUN):
+            assert told == BEGUN, told.decode()
+            codes.append(process.returncode)
+    assert set(codes) == {0, 130}
+    assert codes.count(130) >= RUNS // 2
