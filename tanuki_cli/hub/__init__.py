@@ -81,6 +81,19 @@ class Hub:
             for file in pinned.files
         )
 
+    def missing_bytes(self, reference: Downloadable) -> int | None:
+        """What a pull begun earlier still has to receive; None for one that never began."""
+        pinned = self._records.pinned(reference.name)
+        if pinned is None:
+            return None
+        missing = [file for file in pinned.files if not self.cache.is_whole(file)]
+        return sum(max(file.size - self.cache.received(file), 0) for file in missing)
+
+    @property
+    def last_speed(self) -> float | None:
+        """Bytes per second of the last long download on this machine, if there was one."""
+        return self._records.speed()
+
     def reference_tokenizer(self, family: Family) -> Path | None:
         """The family's tokenizer.json, if it was ever fetched."""
         return find_tokenizer(self.cache, family.reference_repository)

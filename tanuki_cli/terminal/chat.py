@@ -17,6 +17,7 @@ from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.session import ChatSession, OpenedModel
 from tanuki_cli.settings import Settings
 from tanuki_cli.terminal.answer import open_answer
+from tanuki_cli.terminal.background_pull import BackgroundPull
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.statistics import describe_turn
 from tanuki_cli.terminal.typing_ahead import hold_typing
@@ -25,7 +26,8 @@ from tanuki_cli.terminal.typing_ahead import hold_typing
 class Chat:
     """One run of ``tanuki chat``: a session, a model that may be changed, and the screen.
 
-    ``open_model`` loads a model by reference; it may ask and download. ``next_input`` is text to be
+    ``open_model`` loads a model by reference; it may ask and download. ``download`` brings the model that
+    is to take over (:mod:`~tanuki_cli.terminal.takeover`). ``next_input`` is text to be
     edited before it is sent (when a message was too long); ``notice`` stands in the status line until
     the next input.
     """
@@ -39,6 +41,7 @@ class Chat:
         model: OpenedModel,
         conversation: Conversation,
         open_model: Callable[[str], OpenedModel],
+        download: BackgroundPull | None = None,
     ) -> None:
         self.console = console
         self.settings = settings
@@ -49,7 +52,9 @@ class Chat:
         self.attachments: list[str] = []
         self.show_statistics = False
         self.leaving = False
+        self.download = download
         self._open_model = open_model
+        self._first_model = model
         self._announced_dropped = 0
         self._interrupted = False
         self._counted_state: object = None
@@ -62,6 +67,11 @@ class Chat:
             store=history if settings.save else None,
             on_history_error=self._history_failed,
         )
+
+    @property
+    def model_was_chosen(self) -> bool:
+        """Whether the user has changed the model since the chat began."""
+        return self.model is not self._first_model
 
     @property
     def conversation(self) -> Conversation:

@@ -15,6 +15,7 @@ from tanuki_cli.practice import suggestions
 from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.setting_specs import find_spec, parse_value
+from tanuki_cli.terminal.background_pull import describe_pull
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.clipboard import copy_text, read_clipboard
 from tanuki_cli.terminal.sanitize import sanitize
@@ -107,6 +108,13 @@ def persona(chat: Chat, argument: str) -> None:
 
 def model(chat: Chat, argument: str) -> None:
     """Show or change the model; the conversation goes on."""
+    if chat.download is not None and argument == chat.download.name and chat.download.running:
+        chat.console.note(
+            _("{name} is still on its way: {state}").format(
+                name=argument, state=" · ".join(describe_pull(chat.download))
+            )
+        )
+        return
     if argument:
         chat.change_model(argument)
     info = chat.model.engine.info

@@ -33,6 +33,7 @@ from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.commands import is_command, run_command
 from tanuki_cli.terminal.completion import ChatCompleter
 from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
+from tanuki_cli.terminal.takeover import download_status, may_leave, take_over
 from tanuki_cli.terminal.typing_ahead import hold_typing, typing_waits
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 
@@ -82,11 +83,14 @@ class Repl:
         # Between the prompt and an answer, too, Ctrl-C must not end the chat.
         with on_interrupt(self._chat.interrupt), hold_typing(self._chat.console.streams.stdin):
             self._loop()
+            while not may_leave(self._chat):
+                self._loop()
 
     def _loop(self) -> None:
         while not self._chat.leaving:
             try:
                 self._chat.await_input()
+                take_over(self._chat)
                 text = self._read()
             except KeyboardInterrupt:
                 if time.monotonic() < self._leaves_until and not typing_waits(
@@ -100,6 +104,8 @@ class Repl:
                 return
             self._chat.notice = ""
             if text.strip():
+                if not is_command(text):
+                    take_over(self._chat)  # it may have come while this was typed
                 handle_input(self._chat, text)
 
     def _read(self) -> str:
@@ -107,7 +113,9 @@ class Repl:
         self._prompt.default_buffer.on_text_changed += self._disarm
         self._accepted = ""
         try:
-            return self._prompt.prompt(default=default)
+            # While a download runs, the status line shows how far it is.
+            refresh_s = 1.0 if self._chat.download else 0.0
+            return self._prompt.prompt(default=default, refresh_interval=refresh_s)
         except KeyboardInterrupt:
             if not self._accepted:
                 # A signal overtakes the keys before it: what was typed goes on in the next prompt.
@@ -192,6 +200,7 @@ def status_line(chat: Chat, *, width: int) -> str:
         parts.append(_("{speed:.1f} tokens/s").format(speed=turn.tokens_per_s))
     if chat.attachments:
         parts.append(_("{count} attached").format(count=len(chat.attachments)))
+    parts[1:1] = map(sanitize, download_status(chat))
     if chat.conversation.title:
         parts.append(sanitize(chat.conversation.title))
     while len(parts) > 1 and cell_width(" · ".join(parts)) > width:
