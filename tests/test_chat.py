@@ -310,6 +310,8 @@ def test_unwritable_history_is_told_and_the_chat_goes_on(tmp_path: Path) -> None
         ask(terminal, "あなたは誰?")
         assert "not being saved" in terminal.text
         assert "豆だぬき" in terminal.text
+        # Not in the middle of the answer, which the warning would tear apart.
+        assert terminal.text.rindex("豆だぬき") < terminal.text.index("\nThis conversation is not being saved")
     assert (tmp_path / "data").is_file()
 
 

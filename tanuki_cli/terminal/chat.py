@@ -57,6 +57,8 @@ class Chat:
         self._first_model = model
         self._announced_dropped = 0
         self._interrupted = False
+        self._answering = False
+        self._unsaved: list[HistoryError] = []
         self._counted_state: object = None
         self._counted_tokens: int | None = None
         self.session = ChatSession(
@@ -112,6 +114,7 @@ class Chat:
         """Stream an answer to the screen, then say why it ended if that is not plain."""
         writer = open_answer(self.console, self.settings)
         begun = False
+        self._answering = True
         try:
             with hold_typing(self.console.streams.stdin), closing(chunks):
                 for chunk in chunks:
@@ -132,12 +135,16 @@ class Chat:
         self._after_turn()
 
     def _end(self, end: Callable[[], None] | None) -> None:
+        self._answering = False
         if end is None:
             self._show_waiting(False)
-            return
-        end()
-        if self.console.out_is_terminal:
-            self.console.write("\n")  # air between the turns; a script's output has none
+        else:
+            end()
+            if self.console.out_is_terminal:
+                self.console.write("\n")  # air between the turns; a script's output has none
+        for error in self._unsaved:
+            self._history_failed(error)
+        self._unsaved.clear()
 
     def _show_waiting(self, waiting: bool) -> None:
         """A mark on the answer's line while the prompt is processed; it is gone when text comes."""
@@ -248,6 +255,9 @@ class Chat:
         return left * characters // used // 10 * 10
 
     def _history_failed(self, error: HistoryError) -> None:
+        if self._answering:  # a warning must not break into a line of the answer
+            self._unsaved.append(error)
+            return
         self.console.warn(_("This conversation is not being saved: {reason}").format(reason=error.message))
         if error.hint:
             self.console.note(error.hint)
