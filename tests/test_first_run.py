@@ -317,3 +317,16 @@ def test_the_next_estimate_uses_the_speed_of_the_last_download(hub: Hub, tmp_pat
     with open_offer(tmp_path, hub) as terminal:
         assert "about 1 min at the last speed, " in terminal.text
         assert "100 Mbps" not in terminal.text
+
+
+def test_an_offer_says_that_the_model_would_not_fit_the_memory(hub: Hub, tmp_path: Path) -> None:
+    with open_offer(tmp_path, hub, "chat", "-m", "tanuki-8x8b:full") as terminal:
+        told = "It needs about 94.8 GB, but only " in terminal.text.replace("\n", " ")
+        assert told == (psutil.virtual_memory().available < 94.8e9)
+
+
+def test_a_refused_model_is_not_offered(hub: Hub, tmp_path: Path) -> None:
+    with Terminal(tmp_path, ["chat", "-m", "tanuki-8x8b:q4_k_m"], env={"HF_ENDPOINT": hub.url}) as terminal:
+        assert terminal.wait_for_exit() == 4
+        assert "is refused" in terminal.text
+    assert hub.requests == []

@@ -16,6 +16,7 @@ from tanuki_cli.catalog import (
     RemoteModel,
     Target,
     Variant,
+    fit,
     parse_reference,
 )
 from tanuki_cli.cli.context import CommandContext
@@ -25,12 +26,14 @@ from tanuki_cli.engines import open_engine
 from tanuki_cli.engines.checkpoint import read_checkpoint
 from tanuki_cli.engines.remote_credentials import KEY_FILE_NAME, find_api_key
 from tanuki_cli.errors import ModelError
-from tanuki_cli.hardware import format_bytes, free_disk_bytes, inspect_machine
-from tanuki_cli.hub import Hub, InstalledModel
+from tanuki_cli.hardware import Machine, format_bytes, free_disk_bytes, inspect_machine, installed_engines
+from tanuki_cli.hub import Hub, InstalledModel, refusal
 from tanuki_cli.i18n import _
 from tanuki_cli.practice import practice_model
 from tanuki_cli.session import OpenedModel
+from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH
 from tanuki_cli.terminal.first_run import Offer
+from tanuki_cli.terminal.model_table import missing_engine
 
 
 def open_model(
@@ -126,17 +129,21 @@ class Finder:
             raise ModelError(
                 _("There is no model at {path}.").format(path=reference.path), hint="tanuki models"
             )
+        if isinstance(reference, Variant) and reference.refused:
+            raise refusal(reference)  # before anybody is asked, or waits for a download
         return Missing(reference=reference)
 
     def describe(self, missing: Missing) -> Offer:
         """What the download of ``missing`` would mean."""
         reference = missing.reference
+        machine = inspect_machine(self._context.environ)
         begun = self._hub.missing_bytes(reference)
         total = reference.approximate_bytes if isinstance(reference, Variant) else None
         return Offer(
             name=reference.name,
             reason=missing.reason,
-            machine=inspect_machine(self._context.environ),
+            obstacle=_obstacle(reference, machine, self._context) if isinstance(reference, Variant) else "",
+            machine=machine,
             bytes_to_receive=total if begun is None else begun,
             begun=begun is not None,
             free_disk_bytes=free_disk_bytes(self._hub.cache.root),
@@ -177,6 +184,19 @@ class Finder:
             if not console.confirm(_("Download it now?"), default=True):
                 raise not_installed(reference)
         return pull_with_progress(console, self._hub, reference).model
+
+
+def _obstacle(variant: Variant, machine: Machine, context: CommandContext) -> str:
+    """Why ``variant`` would not run on ``machine`` as it is; empty if it would."""
+    length = context.settings.context_length or DEFAULT_CONTEXT_LENGTH
+    place = fit(variant, machine, installed_engines(), context_length=length)
+    if place.engine is None:
+        return missing_engine(variant)
+    if place.place is None:
+        return _("It needs about {need}, but only {free} of memory are free.").format(
+            need=format_bytes(place.need_bytes), free=format_bytes(place.free_bytes)
+        )
+    return ""
 
 
 def not_installed(reference: Downloadable) -> ModelError:

@@ -25,7 +25,7 @@ from tanuki_cli.hub.removal import check_removable, remove_model
 from tanuki_cli.i18n import _
 from tanuki_cli.settings import Directories
 
-__all__ = ["Hub", "InstalledModel", "OnProgress", "Progress", "ignore_progress"]
+__all__ = ["Hub", "InstalledModel", "OnProgress", "Progress", "ignore_progress", "refusal"]
 
 _WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
 

@@ -196,8 +196,8 @@ class Console:
             self.err.print()
         return line
 
-    def show(self, text: str) -> None:
+    def show(self, text: str, *, style: str = "none") -> None:
         """Print what a question is about on stderr, also with ``--quiet``."""
         rows = wrap_text(text, self.err.width) if self.err_is_terminal else [text]
         for row in rows:
-            self._print_err(row, "none")
+            self._print_err(row, style)

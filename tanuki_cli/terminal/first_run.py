@@ -30,13 +30,15 @@ _WORDS: Final[dict[str, Choice]] = {
 class Offer:
     """What a download would mean.
 
-    ``reason`` is a sentence for the recommended model, empty for one that the user named;
+    ``reason`` is a sentence for the recommended model, empty for one that the user named; ``obstacle``
+    says why it would not run here as things are, empty if it would;
     ``bytes_to_receive`` None for a size nobody knows yet; ``begun`` if an earlier pull left a part;
     ``bytes_per_s`` the speed of the last download, None before the first.
     """
 
     name: str
     reason: str
+    obstacle: str
     machine: Machine
     bytes_to_receive: int | None
     begun: bool
@@ -51,6 +53,8 @@ def choose(console: Console, offer: Offer) -> Choice:
     """
     for line in describe_offer(offer):
         console.show(line)
+    if offer.obstacle:
+        console.show(offer.obstacle, style="warning")
     for number, (_choice, label) in enumerate(_CHOICES, 1):
         console.show(f" {number}  {_(label)}")
     console.show(" l  English" if active_language() == "ja" else " l  日本語")
