@@ -135,7 +135,7 @@ def set_option(chat: Chat, argument: str) -> None:
     try:
         value = parse_value(spec, text.strip())
     except ValueError as exc:
-        raise InputError(str(exc), hint=f"/set {spec.key} …") from exc
+        raise InputError(str(exc), hint=f"/set {spec.key} {spec.example}") from exc
     chat.set_sampling(replace(chat.session.options, **{spec.key: value}))  # type: ignore[arg-type]
     chat.console.note(f"{spec.key} = {value}")
 
@@ -217,8 +217,10 @@ def context(chat: Chat, _argument: str) -> None:
 
 
 def stats(chat: Chat, argument: str) -> None:
-    """Switch the statistics line."""
-    chat.show_statistics = {"on": True, "off": False}.get(argument, not chat.show_statistics)
+    """Switch the statistics line. Raises InputError for anything but on and off."""
+    if argument not in {"", "on", "off"}:
+        raise InputError(_("/stats takes on or off."), hint="/stats on")
+    chat.show_statistics = not chat.show_statistics if not argument else argument == "on"
     chat.console.note(_("Statistics are on.") if chat.show_statistics else _("Statistics are off."))
 
 

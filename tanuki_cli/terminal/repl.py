@@ -32,6 +32,7 @@ from tanuki_cli.interrupts import interruptible, on_interrupt
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.commands import is_command, run_command
 from tanuki_cli.terminal.completion import ChatCompleter
+from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
 from tanuki_cli.terminal.takeover import download_status, may_leave, take_over
 from tanuki_cli.terminal.typing_ahead import hold_typing, typing_waits
@@ -75,7 +76,8 @@ class Repl:
             color_depth=None if chat.console.out_has_color else ColorDepth.DEPTH_1_BIT,
             include_default_pygments_style=False,
             # With the answers in a pipe (tanuki chat | tee log) the prompt goes to stderr.
-            output=create_output(always_prefer_tty=True),
+            # A dumb terminal gets prompt_toolkit's plain prompt, which must choose its output itself.
+            output=None if _is_dumb(chat.console) else create_output(always_prefer_tty=True),
         )
 
     def run(self) -> None:
@@ -184,6 +186,10 @@ class Repl:
             return [("class:toolbar.notice", truncate_cells(sanitize_line(self._chat.notice), width))]
         style = "class:toolbar.practice" if self._chat.model.practice else "class:toolbar"
         return [(style, truncate_cells(status_line(self._chat, width=width), width))]
+
+
+def _is_dumb(console: Console) -> bool:
+    return console.out_is_terminal and not console.out_can_move_cursor
 
 
 def status_line(chat: Chat, *, width: int) -> str:
