@@ -258,6 +258,15 @@ def test_the_status_line_shows_speed_and_time_left(hub: Hub, slow: Fault, tmp_pa
         wait_for_status(terminal, f"次から {MODEL} が答えます")
 
 
+@pytest.mark.parametrize("columns", [40, 20])
+def test_a_narrow_status_line_shows_the_download(hub: Hub, slow: Fault, tmp_path: Path, columns: int) -> None:
+    with open_offer(tmp_path, hub, columns=columns, lines=15) as terminal:
+        accept(terminal)
+        wait(terminal, lambda: re.search(r"download \d+ %", terminal.screen.window[-1]))
+        slow.release.set()
+        wait_for_status(terminal, MODEL)
+
+
 def test_two_chats_at_once_download_once(hub: Hub, slow: Fault, tmp_path: Path) -> None:
     with open_offer(tmp_path, hub) as left, open_offer(tmp_path, hub) as right:
         accept(left)

@@ -34,7 +34,7 @@ from tanuki_cli.terminal.commands import is_command, run_command
 from tanuki_cli.terminal.completion import ChatCompleter
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
-from tanuki_cli.terminal.takeover import download_status, may_leave, take_over
+from tanuki_cli.terminal.takeover import may_leave, take_over, with_download
 from tanuki_cli.terminal.typing_ahead import hold_typing, typing_waits
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 
@@ -206,7 +206,7 @@ def status_line(chat: Chat, *, width: int) -> str:
         parts.append(_("{speed:.1f} tokens/s").format(speed=turn.tokens_per_s))
     if chat.attachments:
         parts.append(_("{count} attached").format(count=len(chat.attachments)))
-    parts[1:1] = map(sanitize, download_status(chat))
+    parts = with_download(chat, parts, width=width)
     if chat.conversation.title:
         parts.append(sanitize(chat.conversation.title))
     while len(parts) > 1 and cell_width(" · ".join(parts)) > width:
