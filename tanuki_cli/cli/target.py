@@ -32,7 +32,7 @@ from tanuki_cli.i18n import _
 from tanuki_cli.practice import practice_model
 from tanuki_cli.session import OpenedModel
 from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH
-from tanuki_cli.terminal.first_run import Offer
+from tanuki_cli.terminal.first_run import Offer, show_offer
 from tanuki_cli.terminal.model_table import missing_engine
 
 
@@ -168,19 +168,7 @@ class Finder:
         if self._context.settings.offline or not (self._assume_yes or console.can_ask):
             raise not_installed(reference)
         if not self._assume_yes:
-            size = (
-                _("of about {size}").format(size=format_bytes(reference.approximate_bytes))
-                if isinstance(reference, Variant)
-                else _("of unknown size")
-            )
-            free = format_bytes(free_disk_bytes(self._hub.cache.root))
-            console.note(
-                _("{name} is not installed: a download {size}; {free} of disk are free.").format(
-                    name=reference.name, size=size, free=free
-                )
-            )
-            if missing.reason:
-                console.note(missing.reason)
+            show_offer(console, self.describe(missing))
             if not console.confirm(_("Download it now?"), default=True):
                 raise not_installed(reference)
         return pull_with_progress(console, self._hub, reference).model

@@ -51,10 +51,7 @@ def choose(console: Console, offer: Offer) -> Choice:
 
     Raises InterruptedByUser at Ctrl-C. Call only if ``console.can_ask``.
     """
-    for line in describe_offer(offer):
-        console.show(line)
-    if offer.obstacle:
-        console.show(offer.obstacle, style="warning")
+    show_offer(console, offer)
     for number, (_choice, label) in enumerate(_CHOICES, 1):
         console.show(f" {number}  {_(label)}")
     console.show(" l  English" if active_language() == "ja" else " l  日本語")
@@ -64,6 +61,14 @@ def choose(console: Console, offer: Offer) -> Choice:
         if word in _WORDS:
             return _WORDS[word]
         console.show(_("Please answer 1, 2, 3, 4 or l."))
+
+
+def show_offer(console: Console, offer: Offer) -> None:
+    """Print what a question about ``offer`` needs to know."""
+    for line in describe_offer(offer):
+        console.show(line)
+    if offer.obstacle:
+        console.show(offer.obstacle, style="warning")
 
 
 def describe_offer(offer: Offer) -> list[str]:
