@@ -24,27 +24,28 @@ def open_first_model(
     settings, console = context.settings, context.console
     if options.yes or settings.offline or not console.can_ask:
         return open_model(context, options), None
+    finder = Finder(context, assume_yes=False)
     try:
-        missing = Finder(context, assume_yes=False).look_up(settings.model)
+        found = finder.look_up(settings.model)
     except ModelError:
         wants_any = settings.model == "auto"
         if wants_any and console.confirm(_("Talk to the practice model for now?"), default=True):
             return _open_practice(context, options), None
         raise
-    if not isinstance(missing, Missing):
+    if not isinstance(found, Missing):
         return open_model(context, options), None
-    return _ask(context, options)
+    return _ask(context, options, finder, found)
 
 
-def _ask(context: CommandContext, options: ModelOptions) -> tuple[OpenedModel, BackgroundPull | None]:
-    finder = Finder(context, assume_yes=False)
-    while True:
-        missing = finder.look_up(context.settings.model)  # its reason is in the language of the moment
-        assert isinstance(missing, Missing)
-        choice = choose(context.console, finder.describe(missing))
-        if choice != "language":
-            break
+def _ask(
+    context: CommandContext, options: ModelOptions, finder: Finder, missing: Missing
+) -> tuple[OpenedModel, BackgroundPull | None]:
+    while (choice := choose(context.console, finder.describe(missing))) == "language":
         activate("en" if active_language() == "ja" else "ja")
+        found = finder.look_up(context.settings.model)  # for its reason in the other language
+        if not isinstance(found, Missing):  # another process has brought it meanwhile
+            return open_model(context, options), None
+        missing = found
     if choice == "none":
         raise not_installed(missing.reference)
     if choice == "first":
