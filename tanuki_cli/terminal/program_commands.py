@@ -18,11 +18,13 @@ from tanuki_cli.setting_specs import find_spec, parse_value
 from tanuki_cli.terminal.background_pull import describe_pull
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.clipboard import copy_text, read_clipboard
+from tanuki_cli.terminal.japanese import wrap_text
 from tanuki_cli.terminal.sanitize import sanitize
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 from tanuki_cli.text_files import fenced, read_text_file
 
 _CODE_BLOCK: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
+_NARROWEST_COLUMN: Final = 24
 SAMPLING_KEYS: Final = tuple(name for name in SamplingOptions.__dataclass_fields__ if name != "stop")
 
 KEYS: Final[tuple[tuple[str, str], ...]] = (
@@ -44,10 +46,24 @@ def show(chat: Chat, text: str) -> None:
 
 
 def show_rows(chat: Chat, rows: list[tuple[str, str]]) -> None:
-    """Print two columns, aligned in cells."""
+    """Print two columns, aligned in cells; on a terminal the right one wraps inside its column.
+
+    Where that would be too narrow, it stands below the left one.
+    """
     width = max((cell_width(left) for left, _right in rows), default=0)
+    room = chat.console.err.width - width - 4
+    indent = width + 4 if room >= _NARROWEST_COLUMN else 6
     for left, right in rows:
-        show(chat, f"  {left}{' ' * (width - cell_width(left))}  {right}")
+        head = f"  {left}{' ' * (width - cell_width(left))}  "
+        if not chat.console.err_is_terminal:
+            show(chat, head + right)
+            continue
+        if room < _NARROWEST_COLUMN:
+            show(chat, f"  {left}")
+            head = " " * indent
+        for line in wrap_text(right, chat.console.err.width - indent):
+            show(chat, head + line)
+            head = " " * indent
 
 
 def show_keys(chat: Chat) -> None:
