@@ -430,6 +430,29 @@ def test_resume_tells_conversations_of_the_same_name_apart(tmp_path: Path) -> No
         assert len(rows) == 2
 
 
+def test_vi_mode_shows_its_mode_by_the_shape_of_the_cursor(tmp_path: Path) -> None:
+    beam, block = b"\x1b[6 q", b"\x1b[2 q"
+    with open_chat(tmp_path, *CHAT, "--editing-mode", "vi") as terminal:
+        assert beam in terminal.raw
+        terminal.type("たぬき\x1b")
+        until(lambda: not terminal.pump(0.1) and terminal.raw.rfind(block) > terminal.raw.rfind(beam))
+        terminal.type("0xA!" + ENTER)
+        until(lambda: not terminal.pump(0.1) and terminal.text.count(READY) == 2)
+    assert saved(tmp_path)[0][0] == "ぬき!"
+
+
+@pytest.mark.parametrize("columns", [60, 30])
+def test_help_wraps_inside_its_column(tmp_path: Path, columns: int) -> None:
+    with open_chat(tmp_path, *CHAT, columns=columns) as terminal:
+        ask(terminal, "/help")
+        rows = terminal.text[terminal.text.index("/help [COMMAND]") :].split("\n")
+        last = next(number for number, row in enumerate(rows) if not row)
+    assert all(row.startswith("  ") for row in rows[1:last])
+    text = " ".join(" ".join(rows[:last]).split())
+    assert "list the other answers, or go to message N" in text
+    assert "edit question N (the last one) and ask it again" in text
+
+
 def test_a_dumb_terminal_is_not_sent_cursor_movements(tmp_path: Path) -> None:
     with Terminal(tmp_path, CHAT, env={"TERM": "dumb"}) as terminal:
         terminal.wait_for(READY)

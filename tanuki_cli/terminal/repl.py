@@ -10,6 +10,7 @@ from typing import Final
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import (
     Condition,
@@ -70,6 +71,7 @@ class Repl:
             history=open_input_history(history_file),
             bottom_toolbar=self._toolbar,
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
+            cursor=ModalCursorShapeConfig() if vi else None,
             enable_open_in_editor=True,
             tempfile_suffix=".md",
             style=_STYLE,
