@@ -132,8 +132,8 @@ def prompt_too_long(
     characters = -(-characters // 10) * 10
     return PromptTooLongError(
         _(
-            "The message is too long: the prompt has {prompt_tokens} tokens, the limit is {limit}; "
-            "about {characters} characters must go."
+            "The message is too long by about {characters} characters: the prompt has {prompt_tokens} "
+            "tokens, the limit is {limit}."
         ).format(prompt_tokens=prompt_tokens, limit=limit, characters=characters),
         hint=_(
             "Shorten it, use --truncate, lower --max-new-tokens, or raise --context-length where the "

@@ -223,6 +223,8 @@ def _in_range(spec: SettingSpec, value: object) -> bool:
 def range_sentence(spec: SettingSpec, value: object, *, name: str | None = None) -> str:
     """That ``value`` is not allowed, and what is; ``name`` is how the user wrote the key."""
     key = name or spec.key
+    if spec.kind == "number" and isinstance(value, float) and value.is_integer():
+        value = int(value)  # 9, as people write it
     allowed = spec.describe_range()
     if not allowed:
         return _("{key} cannot be {value!r}: it must be text.").format(key=key, value=value)

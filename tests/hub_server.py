@@ -28,7 +28,8 @@ class Fault:
 
     ``status`` answers with an error; ``cut_after`` closes the connection after so many bytes of the
     body; ``corrupt`` sends other bytes of the same length; ``ignore_range`` always sends all;
-    ``hold_after`` stops after so many bytes until :attr:`release` is set, and sets ``holding``.
+    ``bytes_per_s`` sends slowly; ``hold_after`` stops after so many bytes until :attr:`release` is set,
+    and sets ``holding``.
     """
 
     pattern: str
@@ -39,6 +40,7 @@ class Fault:
     cut_after: int | None = None
     corrupt: bool = False
     ignore_range: bool = False
+    bytes_per_s: int | None = None
     hold_after: int | None = None
     holding: threading.Event = field(default_factory=threading.Event)
     release: threading.Event = field(default_factory=threading.Event)
@@ -222,6 +224,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault and fault.cut_after is not None:
             self.wfile.write(body[: fault.cut_after])
             self.close_connection = True
+        elif fault and fault.bytes_per_s is not None:
+            step = max(fault.bytes_per_s // 20, 1)
+            for start in range(0, len(body), step):
+                self.wfile.write(body[start : start + step])
+                fault.release.wait(0.05)  # after the release at full speed
         else:
             self.wfile.write(body)
 

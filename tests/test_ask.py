@@ -155,6 +155,7 @@ def test_too_long_names_the_counts_and_truncate_helps(tmp_path: Path) -> None:
     assert refused.returncode == 2
     assert "tokens" in refused.stderr
     assert "characters" in refused.stderr
+    assert refused.stdout == ""
     cut = run(tmp_path, "ask", "-m", "mame", "--truncate", "--max-new-tokens", "5", "要約して", stdin=text)
     assert cut.returncode == 0, cut.stderr
     assert "left out" in cut.stderr

@@ -180,6 +180,8 @@ def test_set_names_the_range_and_keeps_the_chat(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         ask(terminal, "/set temperature 9")
         assert "0 to 2" in terminal.text
+        assert "cannot be 9:" in terminal.text
+        assert "Next: /set temperature 0.5" in terminal.text
         ask(terminal, "/set temperature 0.7")
         ask(terminal, "/params")
         assert "0.7" in terminal.text
@@ -321,6 +323,10 @@ def test_unwritable_history_is_told_and_the_chat_goes_on(tmp_path: Path) -> None
         ask(terminal, "あなたは誰?")
         assert "not being saved" in terminal.text
         assert "豆だぬき" in terminal.text
+        # Not in the middle of the answer, which the warning would tear apart.
+        assert terminal.text.rindex("豆だぬき") < terminal.text.index(
+            "\nThis conversation is not being saved"
+        )
     assert (tmp_path / "data").is_file()
 
 
@@ -415,3 +421,53 @@ def test_export_names_its_formats(tmp_path: Path) -> None:
         assert ".jsonl" in terminal.text
         ask(terminal, f"/export {tmp_path}/chat.md")
         assert "こんにちは" in (tmp_path / "chat.md").read_text(encoding="utf-8")
+
+
+def test_stats_takes_on_and_off_only(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "/stats maybe")
+        assert "/stats takes on or off." in terminal.text
+        ask(terminal, "/stats off")
+        assert "Statistics are off." in terminal.text
+
+
+def test_resume_tells_conversations_of_the_same_name_apart(tmp_path: Path) -> None:
+    run(tmp_path, *CHAT, stdin="こんにちは\n/new\nこんにちは\n".encode())
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "/resume")
+        rows = re.findall(r"^  [0-9a-f]{8}  \d\d-\d\d \d\d:\d\d  こんにちは$", terminal.text, re.MULTILINE)
+        assert len(rows) == 2
+
+
+def test_vi_mode_shows_its_mode_by_the_shape_of_the_cursor(tmp_path: Path) -> None:
+    beam, block = b"\x1b[6 q", b"\x1b[2 q"
+    with open_chat(tmp_path, *CHAT, "--editing-mode", "vi") as terminal:
+        assert beam in terminal.raw
+        terminal.type("たぬき\x1b")
+        until(lambda: not terminal.pump(0.1) and terminal.raw.rfind(block) > terminal.raw.rfind(beam))
+        terminal.type("0xA!" + ENTER)
+        until(lambda: not terminal.pump(0.1) and terminal.text.count(READY) == 2)
+    assert saved(tmp_path)[0][0] == "ぬき!"
+
+
+@pytest.mark.parametrize("columns", [60, 30])
+def test_help_wraps_inside_its_column(tmp_path: Path, columns: int) -> None:
+    with open_chat(tmp_path, *CHAT, columns=columns) as terminal:
+        ask(terminal, "/help")
+        rows = terminal.text[terminal.text.index("/help [COMMAND]") :].split("\n")
+        last = next(number for number, row in enumerate(rows) if not row)
+    assert all(row.startswith("  ") for row in rows[1:last])
+    text = " ".join(" ".join(rows[:last]).split())
+    assert "list the other answers, or go to message N" in text
+    assert "edit question N (the last one) and ask it again" in text
+
+
+def test_a_dumb_terminal_is_not_sent_cursor_movements(tmp_path: Path) -> None:
+    with Terminal(tmp_path, CHAT, env={"TERM": "dumb"}) as terminal:
+        terminal.wait_for(READY)
+        terminal.type("あなたは誰?" + ENTER)
+        until(lambda: not terminal.pump(0.1) and terminal.text.count(READY) == 2)
+        assert "> あなたは誰?\nわたしは豆だぬき。" in terminal.text
+        assert not re.search(rb"\x1b\[\d*[A-DJK]|\x1b\[\?2004", terminal.raw)
+        terminal.type(CTRL_D)
+        assert terminal.wait_for_exit() == 0

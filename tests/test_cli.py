@@ -173,22 +173,18 @@ def test_precedence_of_settings(tmp_path: Path) -> None:
 
 def test_first_use_asks_before_it_downloads(tmp_path: Path) -> None:
     with Terminal(tmp_path, ["chat"], env={"HF_ENDPOINT": "http://127.0.0.1:9"}) as terminal:
-        terminal.wait_for("[Y/n]")
+        terminal.wait_for("[1]")
         assert "tanuki-8b:" in terminal.text
         assert "GB" in terminal.text
-        terminal.type("n\r")
-        terminal.wait_for("practice model for now?")
-        terminal.type("n\r")
+        terminal.type("4\r")
         assert terminal.wait_for_exit() == 4
         assert "mame" in terminal.text
 
 
 def test_first_use_offers_the_practice_model_at_once(tmp_path: Path) -> None:
     with Terminal(tmp_path, ["chat"], env={"HF_ENDPOINT": "http://127.0.0.1:9"}) as terminal:
-        terminal.wait_for("[Y/n]")
-        terminal.type("n\r")
-        terminal.wait_for("practice model for now?")
-        terminal.type("\r")
+        terminal.wait_for("[1]")
+        terminal.type("3\r")
         terminal.wait_for("mame (practice)")
 
 

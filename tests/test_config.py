@@ -133,7 +133,7 @@ def test_comments_and_places_are_kept(config: Cli) -> None:
     [
         (
             ("set", "temperature", "3"),
-            "temperature cannot be 3.0: allowed is 0 to 2.",
+            "temperature cannot be 3: allowed is 0 to 2.",
             "tanuki config set temperature 0.5",
         ),
         (("set", "seed", "-1"), "seed cannot be -1: allowed is 0 to 4294967294.", "tanuki config set seed 1"),

@@ -1,9 +1,12 @@
 """``tanuki doctor``: the real program against a hub on loopback, and each finding on its own."""
 
 import json
+import os
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,14 @@ import pytest
 from tanuki_cli.catalog import TANUKI_8B, VARIANT_BY_NAME, VARIANTS
 from tanuki_cli.cli import engine_checks
 from tanuki_cli.cli.check import Check
-from tanuki_cli.cli.checks import can_encode
+from tanuki_cli.cli.checks import can_encode, check_history
+from tanuki_cli.cli.context import CommandContext, Environment
 from tanuki_cli.hardware import Engines, Gpu, Machine
 from tanuki_cli.packages import install_extra
 from tanuki_cli.practice import practice_model
+from tanuki_cli.settings import Directories, Settings
+from tanuki_cli.terminal.console import Console, Streams
+from tests.history_data import FORK
 from tests.hub_server import Fault, Hub, running_hub
 from tests.program import Terminal, run
 
@@ -232,3 +239,34 @@ def test_encodings() -> None:
     assert can_encode("日本語", "cp932")
     assert not can_encode("日本語", "latin-1")
     assert not can_encode("日本語", "no-such-encoding")
+
+
+def test_a_history_that_cannot_be_written_is_a_finding() -> None:
+    """Root may write everywhere, so the child becomes nobody."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o555)
+        receiver, sender = FORK.Pipe(duplex=False)
+        child = FORK.Process(target=_check_as_nobody, args=(name, sender))
+        child.start()
+        child.join()
+        Path(name).chmod(0o755)
+        assert receiver.recv() == ("warn", f"ls -ld {name}")
+
+
+def _check_as_nobody(home: str, sender: Connection) -> None:
+    if os.geteuid() == 0:
+        os.setuid(65534)
+    environ = {"TANUKI_HOME": home}
+    streams = Streams.of_process()
+    check = check_history(
+        CommandContext(
+            environment=Environment(
+                streams=streams, environ=environ, directories=Directories.from_environment(environ)
+            ),
+            console=Console(streams, environ),
+            settings=Settings(),
+            debug=False,
+            command="tanuki doctor",
+        )
+    )
+    sender.send((check.status, check.fix))

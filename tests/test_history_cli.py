@@ -146,6 +146,18 @@ def test_import_from_stdin(
     assert store.load(conversation.id) == conversation
 
 
+def test_json_from_stdin_that_is_no_history_is_named_as_such(
+    tanuki: Tanuki, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "other.json"
+    file.write_text('{"a": 1}', encoding="utf-8")
+    with file.open("rb") as stdin:
+        monkeypatch.setattr("sys.stdin", TextIOWrapper(stdin))
+        code, _out, err = tanuki("import", "-")
+    assert code == 2
+    assert "The standard input cannot be imported: 'format' is missing" in err
+
+
 def test_title(tanuki: Tanuki, store: HistoryStore) -> None:
     conversation = talk(store, "質問", "答え")
     assert tanuki("title", conversation.id) == (0, "質問\n", "")

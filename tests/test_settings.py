@@ -68,7 +68,7 @@ def test_options_come_first() -> None:
     )
     assert (settings.temperature, settings.top_k) == (1.0, 40)
     assert with_values(Settings(), {"stop": ("。",)}).stop == ("。",)
-    with pytest.raises(ValueError, match=r"temperature cannot be 3\.0: allowed is 0 to 2\."):
+    with pytest.raises(ValueError, match=r"temperature cannot be 3: allowed is 0 to 2\."):
         with_values(Settings(), {"temperature": 3.0})
 
 
@@ -82,7 +82,7 @@ def test_options_come_first() -> None:
         ("top_k", "1.5", "top_k cannot be '1.5': allowed is 0 to 100000."),
         ("top_k", "-1", "top_k cannot be -1: allowed is 0 to 100000."),
         ("seed", "4294967295", "seed cannot be 4294967295: allowed is 0 to 4294967294."),
-        ("repeat_penalty", "0", "repeat_penalty cannot be 0.0: allowed is 0.1 to 10."),
+        ("repeat_penalty", "0", "repeat_penalty cannot be 0: allowed is 0.1 to 10."),
         ("enter", "maybe", "enter cannot be 'maybe': allowed is send, newline."),
         ("plain", "perhaps", "plain cannot be 'perhaps': allowed is true, false."),
     ],

@@ -19,7 +19,7 @@ from tanuki_cli.cli.options import OUTPUT, ChatOptions, takes
 from tanuki_cli.cli.question import Question, read_question, truncate_question
 from tanuki_cli.cli.target import open_model
 from tanuki_cli.conversation import Message
-from tanuki_cli.errors import InputError, InterruptedByUser, TanukiError
+from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.session import ChatSession, OpenedModel
 from tanuki_cli.terminal.answer import NoStream, open_answer
@@ -98,6 +98,7 @@ def ask(
     store = open_history(context)
     conversation = starting_conversation(context, options, store)
     context = replace(context, settings=resumed_settings(context, options, conversation))
+    unsaved: list[HistoryError] = []
     with closing(open_model(context, options)) as model:
         session = ChatSession(
             model.engine,
@@ -105,12 +106,16 @@ def ask(
             context.settings.sampling,
             reference=model.reference,
             store=store if context.settings.save else None,
-            on_history_error=lambda error: warn_history_failed(context, error),
+            on_history_error=unsaved.append,
         )
         if model.practice and not options.machine_readable:
             context.console.note(_("豆だぬき, the practice model, answers:"), style="practice")
         text = _fitted(question, session, context) if options.truncate else question.text
-        _answer(context, options, session, model, text)
+        try:
+            _answer(context, options, session, model, text)
+        finally:
+            for error in unsaved:  # not before: a warning must not break into a line of the answer
+                warn_history_failed(context, error)
         if options.statistics and session.last_turn is not None:
             context.console.note(describe_turn(session.last_turn, load_s=model.load_s))
 
@@ -127,15 +132,18 @@ def _answer(
 ) -> None:
     """Stream the answer out. Raises InterruptedByUser after a Ctrl-C, when all is printed and saved."""
     writer = NoStream() if options.machine_readable else open_answer(context.console, context.settings)
+    begun = False
     # Until all is printed, Ctrl-C must tear nothing.
     with session.interruptible(), closing(session.send(text)) as chunks:
         try:
             for chunk in chunks:
                 writer.feed(chunk.text)
+                begun = begun or bool(chunk.text)
                 if options.as_jsonl and chunk.text:
                     _write_json(context, {"delta": chunk.text})
         except TanukiError:
-            writer.interrupt()
+            if begun:  # an answer that never began is no empty line either
+                writer.interrupt()
             raise
         writer.finish()
         _announce(context, session)

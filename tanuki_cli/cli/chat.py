@@ -1,17 +1,17 @@
 """``tanuki chat``: a conversation, at a prompt or line by line from a script."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Annotated, BinaryIO, Final
 
 import typer
 
-from tanuki_cli.catalog import PRACTICE_NAME
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history, resumed_settings, starting_conversation
+from tanuki_cli.cli.first_model import open_first_model
 from tanuki_cli.cli.options import ChatOptions, takes
 from tanuki_cli.cli.target import open_model
-from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, ModelError, TanukiError
+from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.session import OpenedModel
 from tanuki_cli.terminal.chat import Chat
@@ -57,13 +57,15 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
     def open_by_reference(reference: str) -> OpenedModel:
         return open_model(context, options, reference=reference)
 
+    model, download = open_first_model(context, options)
     chat = Chat(
         console=context.console,
         settings=context.settings,
         history=history,
-        model=_open_first(context, open_by_reference),
+        model=model,
         conversation=conversation,
         open_model=open_by_reference,
+        download=download,
     )
     try:
         if context.console.in_is_terminal:
@@ -73,19 +75,9 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
                 context.console.note(_("豆だぬき, the practice model, answers:"), style="practice")
             _run_script(chat, context.environment.streams.stdin.buffer)
     finally:
+        if chat.download is not None:
+            chat.download.stop()
         chat.model.close()
-
-
-def _open_first(context: CommandContext, open_by_reference: Callable[[str], OpenedModel]) -> OpenedModel:
-    """The chosen model; who has none yet and does not want to wait for one is offered the practice model."""
-    reference = context.settings.model
-    try:
-        return open_by_reference(reference)
-    except ModelError:
-        wants_any = reference == "auto" and context.console.can_ask
-        if wants_any and context.console.confirm(_("Talk to the practice model for now?"), default=True):
-            return open_by_reference(PRACTICE_NAME)
-        raise
 
 
 def _talk(chat: Chat, context: CommandContext) -> None:

@@ -4,6 +4,7 @@ Only one check changes anything: a damaged history file is set aside by being op
 the next chat.
 """
 
+import os
 import platform
 import shutil
 import sys
@@ -201,7 +202,7 @@ def check_settings(context: CommandContext) -> Check:
 
 
 def check_history(context: CommandContext) -> Check:
-    """The history file: whole, readable, private."""
+    """The history file: whole, readable, and to be written."""
     path = context.directories.history_file
     notices: list[str] = []
     try:
@@ -211,6 +212,13 @@ def check_history(context: CommandContext) -> Check:
         return Check(name="history", status="fail", detail=exc.message, fix=exc.hint)
     if notices:
         return Check(name="history", status="warn", detail=notices[0], fix="tanuki history recover")
+    # An old history can be read where no new turn can be saved: that must be known before a long chat.
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not os.access(nearest, os.W_OK):
+        detail = _("The history {path} cannot be written: {reason}").format(
+            path=path, reason=_("it can be read, but not written")
+        )
+        return Check(name="history", status="warn", detail=detail, fix=f"ls -ld {nearest}")
     detail = _("{count} conversations in {path}").format(count=count, path=path)
     return Check(name="history", status="ok", detail=detail)
 

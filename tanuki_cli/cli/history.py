@@ -172,7 +172,8 @@ def import_command(
 ) -> None:
     """Add the conversations of a JSON export; what is there stays."""
     context = prepare(ctx, options)
-    conversations = from_json(_read(context, file), name=str(file))
+    name = _("The standard input") if str(file) == "-" else str(file)
+    conversations = from_json(_read(context, file), name=name)
     with open_history(context) as store:
         context.console.note(output.import_sentence(store.add(conversations)))
 

@@ -23,13 +23,14 @@ from tanuki_cli.catalog import (
 )
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.options import OutputOptions, takes
-from tanuki_cli.errors import DownloadError, InputError, ModelError
+from tanuki_cli.errors import ClosedPipeError, DownloadError, InputError, ModelError, TanukiError
 from tanuki_cli.hardware import format_bytes, inspect_machine, installed_engines
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.download import DownloadProgress
+from tanuki_cli.terminal.download_events import DownloadEvents
 from tanuki_cli.terminal.model_table import list_models, models_as_json, print_models
 
 pull_app = typer.Typer(add_completion=False)
@@ -100,6 +101,9 @@ def pull(
     verify: Annotated[
         bool, typer.Option("--verify", help=N_("Read every file again and replace damaged ones."))
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help=N_("Print the progress as JSON, one object a line."))
+    ] = False,
 ) -> None:
     """Download a model, or finish a download."""
     context = prepare(ctx, options)
@@ -116,7 +120,23 @@ def pull(
         raise InputError(
             _("{name} is not something to download.").format(name=text), hint=_("All names: tanuki models")
         )
-    pull_with_progress(context.console, hub, reference, revision=revision, verify=verify)
+    if as_json:
+        _pull_with_events(context.console, hub, reference, revision=revision, verify=verify)
+    else:
+        pull_with_progress(context.console, hub, reference, revision=revision, verify=verify)
+
+
+def _pull_with_events(
+    console: Console, hub: Hub, reference: Downloadable, *, revision: str | None, verify: bool
+) -> None:
+    events = DownloadEvents(console)
+    try:
+        events.finish(hub.pull(reference, revision=revision, verify=verify, on_progress=events.update))
+    except ClosedPipeError:
+        raise
+    except TanukiError as error:
+        events.fail(error)
+        raise
 
 
 def pull_with_progress(

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tanuki_cli.catalog import (
@@ -16,6 +17,7 @@ from tanuki_cli.catalog import (
     RemoteModel,
     Target,
     Variant,
+    fit,
     parse_reference,
 )
 from tanuki_cli.cli.context import CommandContext
@@ -26,11 +28,14 @@ from tanuki_cli.engines.checkpoint import read_checkpoint
 from tanuki_cli.engines.llama_tuning import Tuner, TuningStore
 from tanuki_cli.engines.remote_credentials import KEY_FILE_NAME, find_api_key
 from tanuki_cli.errors import ModelError
-from tanuki_cli.hardware import format_bytes, free_disk_bytes
-from tanuki_cli.hub import Hub, InstalledModel
+from tanuki_cli.hardware import Machine, format_bytes, free_disk_bytes, inspect_machine, installed_engines
+from tanuki_cli.hub import Hub, InstalledModel, refusal
 from tanuki_cli.i18n import _
 from tanuki_cli.practice import practice_model
 from tanuki_cli.session import OpenedModel
+from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH
+from tanuki_cli.terminal.first_run import Offer, show_offer
+from tanuki_cli.terminal.model_table import missing_engine
 
 
 def open_model(
@@ -107,6 +112,14 @@ def _trusts_code_of(target: LocalModel, context: CommandContext) -> bool:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A model that has to be downloaded first; ``reason`` says why it is the recommended one."""
+
+    reference: Downloadable
+    reason: str = ""
+
+
 class Finder:
     """Looks a reference up on this machine, and asks before anything is downloaded."""
 
@@ -119,6 +132,14 @@ class Finder:
 
     def find(self, text: str) -> Target:
         """The files or the server that ``text`` names. Raises ModelError or DownloadError."""
+        found = self.look_up(text)
+        return self._fetch(found) if isinstance(found, Missing) else found
+
+    def look_up(self, text: str) -> Target | Missing:
+        """What ``text`` names, or what would have to be downloaded for it; asks nobody.
+
+        Raises ModelError for an unknown name, and if no variant can run here.
+        """
         reference = parse_reference(text, self._context.settings.remotes)
         if isinstance(reference, RemoteModel):
             return reference
@@ -135,39 +156,67 @@ class Finder:
             raise ModelError(
                 _("There is no model at {path}.").format(path=reference.path), hint="tanuki models"
             )
-        return self._fetch(reference, "")
+        if isinstance(reference, Variant) and reference.refused:
+            raise refusal(reference)  # before anybody is asked, or waits for a download
+        return Missing(reference=reference)
+
+    def describe(self, missing: Missing) -> Offer:
+        """What the download of ``missing`` would mean."""
+        reference = missing.reference
+        machine = inspect_machine(self._context.environ)
+        begun = self._hub.missing_bytes(reference)
+        total = reference.approximate_bytes if isinstance(reference, Variant) else None
+        return Offer(
+            name=reference.name,
+            reason=missing.reason,
+            obstacle=_obstacle(reference, machine, self._context) if isinstance(reference, Variant) else "",
+            machine=machine,
+            bytes_to_receive=total if begun is None else begun,
+            begun=begun is not None,
+            free_disk_bytes=free_disk_bytes(self._hub.cache.root),
+            bytes_per_s=self._hub.last_speed,
+        )
 
     def family_tokenizer(self) -> Path | None:
         """Tanuki's own tokenizer.json, if it was ever fetched."""
         return self._hub.reference_tokenizer(TANUKI_8B)
 
-    def _best_of(self, family: Family | None) -> LocalModel:
-        """The best installed variant for this machine, else the recommended one after asking."""
+    def _best_of(self, family: Family | None) -> LocalModel | Missing:
+        """The best installed variant for this machine, else the recommended one."""
         choice = best_or_recommended(self._context, self._hub, family)
-        return choice.model if isinstance(choice, InstalledModel) else self._fetch(*choice)
+        if isinstance(choice, InstalledModel):
+            return choice.model
+        variant, reason = choice
+        return Missing(reference=variant, reason=reason)
 
-    def _fetch(self, reference: Downloadable, reason: str) -> LocalModel:
+    def _fetch(self, missing: Missing) -> LocalModel:
         console = self._context.console
-        missing = ModelError(
-            _("The model {name} is not installed.").format(name=reference.name),
-            hint=_("tanuki pull {name}   (or, at once and offline: -m mame)").format(name=reference.name),
-        )
+        reference = missing.reference
         if self._context.settings.offline or not (self._assume_yes or console.can_ask):
-            raise missing
+            raise not_installed(reference)
         if not self._assume_yes:
-            size = (
-                _("of about {size}").format(size=format_bytes(reference.approximate_bytes))
-                if isinstance(reference, Variant)
-                else _("of unknown size")
-            )
-            free = format_bytes(free_disk_bytes(self._hub.cache.root))
-            console.note(
-                _("{name} is not installed: a download {size}; {free} of disk are free.").format(
-                    name=reference.name, size=size, free=free
-                )
-            )
-            if reason:
-                console.note(reason)
+            show_offer(console, self.describe(missing))
             if not console.confirm(_("Download it now?"), default=True):
-                raise missing
+                raise not_installed(reference)
         return pull_with_progress(console, self._hub, reference).model
+
+
+def _obstacle(variant: Variant, machine: Machine, context: CommandContext) -> str:
+    """Why ``variant`` would not run on ``machine`` as it is; empty if it would."""
+    length = context.settings.context_length or DEFAULT_CONTEXT_LENGTH
+    place = fit(variant, machine, installed_engines(), context_length=length)
+    if place.engine is None:
+        return missing_engine(variant)
+    if place.place is None:
+        return _("It needs about {need}, but only {free} of memory are free.").format(
+            need=format_bytes(place.need_bytes), free=format_bytes(place.free_bytes)
+        )
+    return ""
+
+
+def not_installed(reference: Downloadable) -> ModelError:
+    """``reference`` would have to be downloaded, and that is not wanted or not allowed."""
+    return ModelError(
+        _("The model {name} is not installed.").format(name=reference.name),
+        hint=_("tanuki pull {name}   (or, at once and offline: -m mame)").format(name=reference.name),
+    )

@@ -88,4 +88,4 @@ class Place:
         return value
 
     def _error(self, expected: str) -> ValueError:
-        return ValueError(f"{self.path or '.'}: {expected}")
+        return ValueError(f"{self.path}: {expected}" if self.path else expected)

@@ -25,7 +25,7 @@ from tanuki_cli.hub.removal import check_removable, remove_model
 from tanuki_cli.i18n import _
 from tanuki_cli.settings import Directories
 
-__all__ = ["Hub", "InstalledModel", "OnProgress", "Progress", "ignore_progress"]
+__all__ = ["Hub", "InstalledModel", "OnProgress", "Progress", "ignore_progress", "refusal"]
 
 _WAITS: Final = (1.0, 2.0, 4.0, 8.0, 15.0)
 
@@ -80,6 +80,19 @@ class Hub:
             self.cache.is_whole(file) and self._records.is_verified(self.cache.path(file), file.digest)
             for file in pinned.files
         )
+
+    def missing_bytes(self, reference: Downloadable) -> int | None:
+        """What a pull begun earlier still has to receive; None for one that never began."""
+        pinned = self._records.pinned(reference.name)
+        if pinned is None:
+            return None
+        missing = [file for file in pinned.files if not self.cache.is_whole(file)]
+        return sum(max(file.size - self.cache.received(file), 0) for file in missing)
+
+    @property
+    def last_speed(self) -> float | None:
+        """Bytes per second of the last long download on this machine, if there was one."""
+        return self._records.speed()
 
     def reference_tokenizer(self, family: Family) -> Path | None:
         """The family's tokenizer.json, if it was ever fetched."""

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -29,6 +30,8 @@ DEFAULT_REVISION: Final = "main"
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _BRANCH: Final = re.compile(r"(?!.*\.\.)(?!/)[\w./-]+")
 _LOCK_PATIENCE: Final = 0.2
+_TELLING_BYTES: Final = 50_000_000
+"""A shorter download says more about the connection's start than about its speed."""
 
 
 class Pull:
@@ -116,10 +119,13 @@ class Pull:
             files_total=len(missing),
             bytes_total=sum(file.size for file in missing),
         )
+        started = time.monotonic()
         for file in missing:
             self._meter.begin(file.path)
             self._fetch(file)
             self._meter.finish_file()
+        if self._meter.bytes_received >= _TELLING_BYTES:
+            self._records.set_speed(self._meter.bytes_received / (time.monotonic() - started))
         if missing:
             self._remember_branch(pinned)
 
@@ -152,7 +158,7 @@ class Pull:
             meter.finish_file()
 
     def _check_disk(self, missing: Sequence[HubFile]) -> None:
-        needed = sum(max(file.size - _size(self._cache.partial(file)), 0) for file in missing)
+        needed = sum(max(file.size - self._cache.received(file), 0) for file in missing)
         try:
             free = free_disk_bytes(self._cache.root)
         except OSError as exc:

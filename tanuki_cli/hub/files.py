@@ -77,6 +77,13 @@ class Cache:
         """What has been received of ``file`` so far."""
         return self.blob(file).with_name(f"{file.digest}.incomplete")
 
+    def received(self, file: HubFile) -> int:
+        """Bytes of :meth:`partial`."""
+        try:
+            return self.partial(file).stat().st_size
+        except OSError:
+            return 0
+
     def lock(self, file: HubFile) -> Path:
         """The lock that huggingface_hub, too, holds while it writes this blob."""
         return self.root / ".locks" / self.repository(file.repository).name / f"{file.digest}.lock"

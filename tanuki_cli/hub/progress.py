@@ -46,6 +46,11 @@ class Meter:
         self._bytes_received = 0
         self._file = ""
 
+    @property
+    def bytes_received(self) -> int:
+        """What came over the network so far."""
+        return self._bytes_received
+
     def begin(self, file: str) -> None:
         """``file`` is next."""
         self._file = file

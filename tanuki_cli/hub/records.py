@@ -1,4 +1,4 @@
-"""What tanuki remembers of its downloads: pinned revisions, and which files were verified.
+"""What tanuki remembers of its downloads: pinned revisions, which files were verified, and the speed.
 
 A small JSON file in the state directory. Losing it costs a listing and a hash at the next pull; the
 models stay usable.
@@ -57,6 +57,17 @@ class Records:
         data = self._read()
         data["verified"][str(path.resolve())] = _stamp(path, digest)
         data["verified"] = {key: value for key, value in data["verified"].items() if Path(key).exists()}
+        self._write(data)
+
+    def speed(self) -> float | None:
+        """Bytes per second of the last download that was long enough to tell, if there was one."""
+        speed = self._read().get("bytes_per_s")
+        return float(speed) if isinstance(speed, (int, float)) and speed > 0 else None
+
+    def set_speed(self, bytes_per_s: float) -> None:
+        """Remember how fast a download was."""
+        data = self._read()
+        data["bytes_per_s"] = round(bytes_per_s)
         self._write(data)
 
     def _read(self) -> dict[str, Any]:

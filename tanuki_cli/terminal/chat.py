@@ -17,6 +17,7 @@ from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.session import ChatSession, OpenedModel
 from tanuki_cli.settings import Settings
 from tanuki_cli.terminal.answer import open_answer
+from tanuki_cli.terminal.background_pull import BackgroundPull
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.statistics import describe_turn
 
@@ -24,7 +25,8 @@ from tanuki_cli.terminal.statistics import describe_turn
 class Chat:
     """One run of ``tanuki chat``: a session, a model that may be changed, and the screen.
 
-    ``open_model`` loads a model by reference; it may ask and download. ``next_input`` is text to be
+    ``open_model`` loads a model by reference; it may ask and download. ``download`` brings the model that
+    is to take over (:mod:`~tanuki_cli.terminal.takeover`). ``next_input`` is text to be
     edited before it is sent (when a message was too long); ``notice`` stands in the status line until
     the next input.
     """
@@ -38,6 +40,7 @@ class Chat:
         model: OpenedModel,
         conversation: Conversation,
         open_model: Callable[[str], OpenedModel],
+        download: BackgroundPull | None = None,
     ) -> None:
         self.console = console
         self.settings = settings
@@ -48,8 +51,12 @@ class Chat:
         self.attachments: list[str] = []
         self.show_statistics = False
         self.leaving = False
+        self.download = download
         self._open_model = open_model
+        self._first_model = model
         self._announced_dropped = 0
+        self._answering = False
+        self._unsaved: list[HistoryError] = []
         self._counted_state: object = None
         self._counted_tokens: int | None = None
         self.session = ChatSession(
@@ -60,6 +67,11 @@ class Chat:
             store=history if settings.save else None,
             on_history_error=self._history_failed,
         )
+
+    @property
+    def model_was_chosen(self) -> bool:
+        """Whether the user has changed the model since the chat began."""
+        return self.model is not self._first_model
 
     @property
     def conversation(self) -> Conversation:
@@ -90,6 +102,7 @@ class Chat:
         """Stream an answer to the screen, then say why it ended if that is not plain."""
         writer = open_answer(self.console, self.settings)
         begun = False
+        self._answering = True
         try:
             with closing(chunks):
                 for chunk in chunks:
@@ -108,12 +121,16 @@ class Chat:
         self._after_turn()
 
     def _end(self, end: Callable[[], None] | None) -> None:
+        self._answering = False
         if end is None:
             self._show_waiting(False)
-            return
-        end()
-        if self.console.out_is_terminal:
-            self.console.write("\n")  # air between the turns; a script's output has none
+        else:
+            end()
+            if self.console.out_is_terminal:
+                self.console.write("\n")  # air between the turns; a script's output has none
+        for error in self._unsaved:
+            self._history_failed(error)
+        self._unsaved.clear()
 
     def _show_waiting(self, waiting: bool) -> None:
         """A mark on the answer's line while the prompt is processed; it is gone when text comes."""
@@ -226,6 +243,9 @@ class Chat:
         return left * characters // used // 10 * 10
 
     def _history_failed(self, error: HistoryError) -> None:
+        if self._answering:  # a warning must not break into a line of the answer
+            self._unsaved.append(error)
+            return
         self.console.warn(_("This conversation is not being saved: {reason}").format(reason=error.message))
         if error.hint:
             self.console.note(error.hint)

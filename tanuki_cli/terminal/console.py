@@ -170,21 +170,34 @@ class Console:
         """
         choices = "[Y/n]" if default else "[y/N]"
         while True:
-            self.err.print(f"{sanitize(question)} {choices} ", end="", soft_wrap=True)
-            self.streams.stderr.flush()
-            try:
-                with usual_typing(self.streams.stdin):
-                    line = self.streams.stdin.readline()
-            except KeyboardInterrupt as exc:
-                self.err.print()
-                raise InterruptedByUser(_("Interrupted.")) from exc
-            answer = line.strip().lower()
+            answer = self.read_answer(f"{question} {choices} ").strip().lower()
             if not answer:
-                if not line:
-                    self.err.print()
                 return default
             if answer in {"y", "yes", "はい", "ｙ"}:
                 return True
             if answer in {"n", "no", "いいえ", "ｎ"}:
                 return False
             self._print_err(_("Please answer y or n."), "note")
+
+    def read_answer(self, question: str) -> str:
+        """Ask on stderr and return the line that was typed; empty if stdin is closed.
+
+        Raises InterruptedByUser at Ctrl-C. Call only if :attr:`can_ask`.
+        """
+        self.err.print(sanitize(question), end="", soft_wrap=True)
+        self.streams.stderr.flush()
+        try:
+            with usual_typing(self.streams.stdin):
+                line = self.streams.stdin.readline()
+        except KeyboardInterrupt as exc:
+            self.err.print()
+            raise InterruptedByUser(_("Interrupted.")) from exc
+        if not line:
+            self.err.print()
+        return line
+
+    def show(self, text: str, *, style: str = "none") -> None:
+        """Print what a question is about on stderr, also with ``--quiet``."""
+        rows = wrap_text(text, self.err.width) if self.err_is_terminal else [text]
+        for row in rows:
+            self._print_err(row, style)

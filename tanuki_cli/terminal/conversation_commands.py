@@ -32,7 +32,7 @@ def undo(chat: Chat, _argument: str) -> None:
     """Take the last turn out of the path; it stays in the tree."""
     question = chat.conversation.last("user")
     if question is None:
-        raise InputError(_("There is nothing to undo."), hint=_("/history lists the numbers"))
+        raise InputError(_("There is nothing to undo."), hint="/help undo")
     chat.session.move_tip(question.parent_id)
     chat.console.note(_("The last turn was taken back; /history still has it."))
 
@@ -138,8 +138,10 @@ def resume(chat: Chat, argument: str) -> None:
         chat.show_last_turn()
         return
     for summary in chat.history.list(limit=20):
-        title_room = max(chat.console.err.width - 14, 8)
-        show(chat, f"  {summary.id[:8]}  {truncate_cells(sanitize(summary.title), title_room)}")
+        # Many conversations begin with the same words; when they were is what tells them apart.
+        when = summary.updated_at.astimezone().strftime("%m-%d %H:%M")
+        title_room = max(chat.console.err.width - 27, 8)
+        show(chat, f"  {summary.id[:8]}  {when}  {truncate_cells(sanitize(summary.title), title_room)}")
 
 
 def title(chat: Chat, argument: str) -> None:

@@ -129,7 +129,7 @@ class DownloadProgress:
         speed = self._speedometer.speed
         if speed is not None:
             parts.append(f"{format_bytes(speed)}/s")
-            parts.append(_format_time((progress.bytes_total - progress.bytes_done) / speed))
+            parts.append(format_time((progress.bytes_total - progress.bytes_done) / speed))
         return " · ".join(parts)
 
 
@@ -145,7 +145,8 @@ class _Column(rich.progress.ProgressColumn):
         return self._draw()
 
 
-def _format_time(seconds: float) -> str:
+def format_time(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any: ``1:35``, ``2:01:35``."""
     minutes, rest = divmod(max(round(seconds), 0), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -248,13 +248,14 @@ def _runs_on(row: ModelRow, caveats: list[str]) -> str:
     if row.fit is None or row.variant is None:
         return ""
     if row.fit.engine is None:
-        return f"– {_number(_missing_engine(row.variant), caveats)})"
+        return f"– {_number(missing_engine(row.variant), caveats)})"
     if row.fit.place is None:
         return _("too large")
     return f"{row.fit.engine}, {row.fit.place.upper()}"
 
 
-def _missing_engine(variant: Variant) -> str:
+def missing_engine(variant: Variant) -> str:
+    """That nothing here runs ``variant`` yet, and the command that changes it."""
     if variant.format == "gguf":
         command = pip_install("llama-cpp-python")
     else:

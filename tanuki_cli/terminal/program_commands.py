@@ -5,6 +5,7 @@ Each takes the chat and the rest of the line. Those that act on the messages are
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -16,13 +17,16 @@ from tanuki_cli.practice import suggestions
 from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.setting_specs import find_spec, parse_value
+from tanuki_cli.terminal.background_pull import describe_pull
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.clipboard import copy_text, read_clipboard
+from tanuki_cli.terminal.japanese import wrap_text
 from tanuki_cli.terminal.sanitize import sanitize
 from tanuki_cli.terminal.width import cell_width, pad_cells, truncate_cells
 from tanuki_cli.text_files import fenced, read_text_file
 
 _CODE_BLOCK: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
+_NARROWEST_COLUMN: Final = 24
 SAMPLING_KEYS: Final = tuple(name for name in SamplingOptions.__dataclass_fields__ if name != "stop")
 
 KEYS: Final[tuple[tuple[str, str], ...]] = (
@@ -44,16 +48,34 @@ def show(chat: Chat, text: str) -> None:
 
 
 def show_rows(chat: Chat, rows: list[tuple[str, str]], *, folded: bool = False) -> None:
-    """Print two columns, aligned in cells; ``folded`` puts the second half beside the first where it fits."""
+    """Print two columns, aligned in cells; on a terminal the right one wraps inside its column.
+
+    Where that would be too narrow, it stands below the left one. ``folded`` puts the second half of the
+    rows beside the first where both fit.
+    """
+    console = chat.console
     width = max((cell_width(left) for left, _right in rows), default=0)
     lines = [f"  {pad_cells(left, width)}  {right}" for left, right in rows]
-    width = max(map(cell_width, lines), default=0)
-    if folded and 2 * width < chat.console.err.width:
+    longest = max(map(cell_width, lines), default=0)
+    if folded and console.err_is_terminal and 2 * longest < console.err.width:
         half = (len(lines) + 1) // 2
         pairs = zip_longest(lines[:half], lines[half:], fillvalue="")
-        lines = [(pad_cells(left, width) + right).rstrip() for left, right in pairs]
+        lines = [(pad_cells(left, longest) + right).rstrip() for left, right in pairs]
+    elif console.err_is_terminal:
+        lines = [line for row in rows for line in _wrapped_row(*row, width=width, columns=console.err.width)]
     for line in lines:
         show(chat, line)
+
+
+def _wrapped_row(left: str, right: str, *, width: int, columns: int) -> Iterator[str]:
+    if columns - width - 4 < _NARROWEST_COLUMN:
+        yield f"  {left}"
+        indent, head = 6, " " * 6
+    else:
+        indent, head = width + 4, f"  {pad_cells(left, width)}  "
+    for line in wrap_text(right, columns - indent):
+        yield head + line
+        head = " " * indent
 
 
 def show_keys(chat: Chat) -> None:
@@ -114,6 +136,13 @@ def persona(chat: Chat, argument: str) -> None:
 
 def model(chat: Chat, argument: str) -> None:
     """Show or change the model; the conversation goes on."""
+    if chat.download is not None and argument == chat.download.name and chat.download.running:
+        chat.console.note(
+            _("{name} is still on its way: {state}").format(
+                name=argument, state=" · ".join(describe_pull(chat.download))
+            )
+        )
+        return
     if argument:
         chat.change_model(argument)
     info = chat.model.engine.info
@@ -134,7 +163,7 @@ def set_option(chat: Chat, argument: str) -> None:
     try:
         value = parse_value(spec, text.strip())
     except ValueError as exc:
-        raise InputError(str(exc), hint=f"/set {spec.key} …") from exc
+        raise InputError(str(exc), hint=f"/set {spec.key} {spec.example}") from exc
     chat.set_sampling(replace(chat.session.options, **{spec.key: value}))  # type: ignore[arg-type]
     chat.console.note(f"{spec.key} = {value}")
 
@@ -216,8 +245,10 @@ def context(chat: Chat, _argument: str) -> None:
 
 
 def stats(chat: Chat, argument: str) -> None:
-    """Switch the statistics line."""
-    chat.show_statistics = {"on": True, "off": False}.get(argument, not chat.show_statistics)
+    """Switch the statistics line. Raises InputError for anything but on and off."""
+    if argument not in {"", "on", "off"}:
+        raise InputError(_("/stats takes on or off."), hint="/stats on")
+    chat.show_statistics = not chat.show_statistics if not argument else argument == "on"
     chat.console.note(_("Statistics are on.") if chat.show_statistics else _("Statistics are off."))
 
 

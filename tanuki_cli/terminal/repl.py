@@ -12,6 +12,7 @@ from typing import Final
 from prompt_toolkit import PromptSession
 from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.document import Document
 from prompt_toolkit.enums import EditingMode
 from prompt_toolkit.filters import (
@@ -36,8 +37,10 @@ from tanuki_cli.interrupts import interruptible, on_interrupt
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.commands import is_command, run_command
 from tanuki_cli.terminal.completion import ChatCompleter
+from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.editor import edit_text
 from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
+from tanuki_cli.terminal.takeover import may_leave, take_over, with_download
 from tanuki_cli.terminal.typing_ahead import hold_typing
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 
@@ -72,11 +75,13 @@ class Repl:
             history=open_input_history(history_file),
             bottom_toolbar=self._toolbar,
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
+            cursor=ModalCursorShapeConfig() if vi else None,
             style=_STYLE,
             color_depth=None if chat.console.out_has_color else ColorDepth.DEPTH_1_BIT,
             include_default_pygments_style=False,
             # With the answers in a pipe (tanuki chat | tee log) the prompt goes to stderr.
-            output=create_output(always_prefer_tty=True),
+            # A dumb terminal gets prompt_toolkit's plain prompt, which must choose its output itself.
+            output=None if _is_dumb(chat.console) else create_output(always_prefer_tty=True),
         )
         self._prompt.default_buffer.on_text_changed += self._disarm
 
@@ -84,22 +89,32 @@ class Repl:
         """Until /exit, Ctrl-D or Ctrl-C twice."""
         # One handler for all of it: nothing is installed and removed around the prompt.
         with on_interrupt(self._signalled), hold_typing(self._chat.console.streams.stdin):
-            while not self._chat.leaving:
-                try:
-                    text = self._read()
-                except EOFError:
-                    return
-                self._chat.notice = ""
-                if text.strip():
-                    handle_input(self._chat, text)
+            self._loop()
+            while not may_leave(self._chat):
+                self._loop()
+
+    def _loop(self) -> None:
+        while not self._chat.leaving:
+            take_over(self._chat)
+            try:
+                text = self._read()
+            except EOFError:
+                return
+            self._chat.notice = ""
+            if text.strip():
+                if not is_command(text):
+                    take_over(self._chat)  # it may have come while this was typed
+                handle_input(self._chat, text)
 
     def _read(self) -> str:
         """The next input. Raises EOFError when the user leaves."""
         default, self._chat.next_input = self._chat.next_input, ""
+        # While a download runs, the status line shows how far it is.
+        refresh_s = 1.0 if self._chat.download else 0.0
         with self._prompt.input.raw_mode():  # from here Ctrl-C is a key
             # One that came as a signal was meant for the answer, which has ended.
             self._chat.session.forget_interrupt()
-            text = self._prompt.prompt(default=default, handle_sigint=False)
+            text = self._prompt.prompt(default=default, handle_sigint=False, refresh_interval=refresh_s)
         # From here it is a signal again; one that came as a key after Enter waits among what was typed.
         if self._take_typed_interrupt():
             self._chat.session.interrupt()
@@ -196,6 +211,10 @@ class Repl:
         return [(style, truncate_cells(status_line(self._chat, width=width), width))]
 
 
+def _is_dumb(console: Console) -> bool:
+    return console.out_is_terminal and not console.out_can_move_cursor
+
+
 def status_line(chat: Chat, *, width: int) -> str:
     """Model, context used and left, speed, title; the least important parts go first when narrow."""
     info = chat.model.engine.info
@@ -210,6 +229,7 @@ def status_line(chat: Chat, *, width: int) -> str:
         parts.append(_("{speed:.1f} tokens/s").format(speed=turn.tokens_per_s))
     if chat.attachments:
         parts.append(_("{count} attached").format(count=len(chat.attachments)))
+    parts = with_download(chat, parts, width=width)
     if chat.conversation.title:
         parts.append(sanitize(chat.conversation.title))
     while len(parts) > 1 and cell_width(" · ".join(parts)) > width:

@@ -29,14 +29,7 @@ def greet(chat: Chat, *, first_time: bool) -> None:
         )
     )
     if chat.model.practice and not chat.conversation.nodes:
-        note(
-            _(
-                "This is 豆だぬき, a tiny practice model: it knows only what it was taught. "
-                "The real one comes with this command:"
-            ),
-            style="practice",
-        )
-        note("  tanuki pull tanuki-8b", style="practice")
+        _introduce_practice(chat)
         note(_("Try for example:"))
         for line in _in_columns(suggestions(active_language()), width=chat.console.err.width):
             note(line)
@@ -45,6 +38,24 @@ def greet(chat: Chat, *, first_time: bool) -> None:
     note(_("/help shows the commands and keys, Ctrl-D leaves."))
     if chat.conversation.nodes:
         chat.show_last_turn()
+
+
+def _introduce_practice(chat: Chat) -> None:
+    if chat.download is not None:
+        sentence = _(
+            "This is 豆だぬき, a tiny practice model: it knows only what it was taught. "
+            "{name} takes this chat over as soon as it is here."
+        )
+        chat.console.note(sentence.format(name=chat.download.name), style="practice")
+        return
+    chat.console.note(
+        _(
+            "This is 豆だぬき, a tiny practice model: it knows only what it was taught. "
+            "The real one comes with this command:"
+        ),
+        style="practice",
+    )
+    chat.console.note("  tanuki pull tanuki-8b", style="practice")
 
 
 def _in_columns(items: list[str], *, width: int) -> list[str]:

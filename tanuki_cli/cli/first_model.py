@@ -1,0 +1,64 @@
+"""The model that a chat begins with; on the very first run, the way to one."""
+
+from dataclasses import replace
+
+from tanuki_cli.catalog import PRACTICE_NAME
+from tanuki_cli.cli.context import CommandContext
+from tanuki_cli.cli.options import ModelOptions
+from tanuki_cli.cli.target import Finder, Missing, not_installed, open_model
+from tanuki_cli.errors import ModelError
+from tanuki_cli.i18n import _, activate, active_language
+from tanuki_cli.session import OpenedModel
+from tanuki_cli.terminal.background_pull import BackgroundPull
+from tanuki_cli.terminal.first_run import choose
+
+
+def open_first_model(
+    context: CommandContext, options: ModelOptions
+) -> tuple[OpenedModel, BackgroundPull | None]:
+    """The chosen model; where it is not here yet, what the user wants until it is.
+
+    With a download that goes on beside the practice model, that too. Raises as
+    :func:`~tanuki_cli.cli.target.open_model`.
+    """
+    settings, console = context.settings, context.console
+    if options.yes or settings.offline or not console.can_ask:
+        return open_model(context, options), None
+    finder = Finder(context, assume_yes=False)
+    try:
+        found = finder.look_up(settings.model)
+    except ModelError:
+        wants_any = settings.model == "auto"
+        if wants_any and console.confirm(_("Talk to the practice model for now?"), default=True):
+            return _open_practice(context, options), None
+        raise
+    if not isinstance(found, Missing):
+        return open_model(context, options), None
+    return _ask(context, options, finder, found)
+
+
+def _ask(
+    context: CommandContext, options: ModelOptions, finder: Finder, missing: Missing
+) -> tuple[OpenedModel, BackgroundPull | None]:
+    while (choice := choose(context.console, finder.describe(missing))) == "language":
+        activate("en" if active_language() == "ja" else "ja")
+        found = finder.look_up(context.settings.model)  # for its reason in the other language
+        if not isinstance(found, Missing):  # another process has brought it meanwhile
+            return open_model(context, options), None
+        missing = found
+    if choice == "none":
+        raise not_installed(missing.reference)
+    if choice == "first":
+        return open_model(context, replace(options, yes=True)), None
+    if choice == "practice":
+        return _open_practice(context, options), None
+    download = BackgroundPull.start(missing.reference.name, environ=context.environ)
+    try:
+        return _open_practice(context, options), download
+    except BaseException:
+        download.stop()
+        raise
+
+
+def _open_practice(context: CommandContext, options: ModelOptions) -> OpenedModel:
+    return open_model(context, options, reference=PRACTICE_NAME)
