@@ -79,6 +79,10 @@ def fit(
     )
     engine = _engine(variant, engines)
     on_gpu = estimate.total - estimate.overhead + _GPU_CONTEXT_BYTES
+    if variant.family.cuda_only and variant.format == "safetensors":
+        vram = sum(gpu.free_bytes for gpu in machine.gpus if not gpu.unified)
+        place: Place | None = "gpu" if on_gpu <= vram else None
+        return Fit(engine=engine, place=place, need_bytes=on_gpu, free_bytes=vram)
     gpu_usable = bool(machine.gpus) and (engine != "llama.cpp" or engines.llama_cpp_gpu)
     if gpu_usable and on_gpu <= machine.free_vram_bytes:
         return Fit(engine=engine, place="gpu", need_bytes=on_gpu, free_bytes=machine.free_vram_bytes)
@@ -124,14 +128,18 @@ def recommend(
             return Recommendation(
                 variant=variant, fit=place, reason=_cpu_reason(place, best=tag == _CPU_ORDER[0])
             )
-    free = format_bytes(machine.available_ram_bytes)
-    return Recommendation(
-        variant=None,
-        fit=None,
-        reason=_(
-            "No variant of {family} can run here with {free} of free memory; the practice model always runs."
-        ).format(family=family.title, free=free),
-    )
+    return Recommendation(variant=None, fit=None, reason=_no_reason(family, machine))
+
+
+def _no_reason(family: Family, machine: Machine) -> str:
+    if family.cuda_only:
+        vram = sum(gpu.free_bytes for gpu in machine.gpus if not gpu.unified)
+        return _(
+            "No variant of {family} can run here: it needs NVIDIA GPUs, and {free} of their memory is free."
+        ).format(family=family.title, free=format_bytes(vram))
+    return _(
+        "No variant of {family} can run here with {free} of free memory; the practice model always runs."
+    ).format(family=family.title, free=format_bytes(machine.available_ram_bytes))
 
 
 def _full_precision_suits(variant: Variant, machine: Machine) -> bool:
@@ -159,17 +167,17 @@ def best_installed(
     """The installed variant that suits ``machine`` best; None if no engine runs any of them.
 
     One that fits beats one that does not, the GPU beats the CPU; then the order of the recommendations
-    holds, and among the rest the larger file.
+    holds, and among the rest the larger file. What needs code of its own comes last.
     """
     places = {variant: fit(variant, machine, engines, context_length=context_length) for variant in installed}
     usable = [variant for variant, place in places.items() if place.engine is not None]
 
-    def rank(variant: Variant) -> tuple[int, int, int]:
-        place = places[variant].place
+    def rank(variant: Variant) -> tuple[bool, int, int, int]:
+        place, own_code = places[variant].place, variant.family.cuda_only
         if place is None:
-            return (2, 0, variant.approximate_bytes)
+            return (own_code, 2, 0, variant.approximate_bytes)
         order = _GPU_ORDER if place == "gpu" else _CPU_ORDER
         position = order.index(variant.tag) if variant.tag in order else len(order)
-        return (0 if place == "gpu" else 1, position, -variant.approximate_bytes)
+        return (own_code, 0 if place == "gpu" else 1, position, -variant.approximate_bytes)
 
     return min(usable, key=rank, default=None)
