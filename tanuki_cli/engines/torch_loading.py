@@ -82,7 +82,9 @@ def load_weights(
 
 def translated(error: Exception, name: str) -> EngineError:
     """The sentence for an error of torch, transformers or gptqmodel about the model ``name``."""
-    reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    # The first line of torch.compile's errors is only that it failed.
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith(" raised:")]
+    reason = lines[0].strip() if lines else type(error).__name__
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in reason:
         return EngineError(
             _("There is not enough memory for {model}: {reason}").format(model=name, reason=reason),

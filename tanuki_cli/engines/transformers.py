@@ -33,7 +33,7 @@ from tanuki_cli.engines.torch_loading import load_weights
 from tanuki_cli.engines.torch_model import TransformersModel
 from tanuki_cli.engines.torch_placement import Placement, place
 
-__all__ = ["COMPILER", "ENGINE_NAME", "TransformersModel", "load_transformers"]
+__all__ = ["COMPILER", "ENGINE_NAME", "TransformersModel", "load_transformers", "require_compilable"]
 
 ENGINE_NAME: Final = "transformers"
 COMPILER: Final = "inductor"
@@ -60,7 +60,7 @@ def load_transformers(
     context_length = _context_length(settings, info)
     placement = place(info, settings, name=model.name, context_length=context_length)
     if settings.compile and compile_backend is None:
-        _require_compilable(info, placement, name=model.name)
+        require_compilable(info, placement, name=model.name)
         compile_backend = COMPILER
     torch.set_num_threads(settings.threads or usable_physical_cores())
     weights = load_weights(info, placement, model=model, consent=consent, debug=debug)
@@ -77,7 +77,7 @@ def load_transformers(
     return loaded
 
 
-def _require_compilable(info: CheckpointInfo, placement: Placement, *, name: str) -> None:
+def require_compilable(info: CheckpointInfo, placement: Placement, *, name: str) -> None:
     """Raise EngineError for what ``--compile`` is not for."""
     if placement.backend != "cuda":
         reason = _("only an NVIDIA GPU gains by it, and on a CPU Ctrl-C would have to wait for a whole step")
