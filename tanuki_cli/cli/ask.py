@@ -127,14 +127,17 @@ def _answer(
 ) -> None:
     """Stream the answer out. Raises InterruptedByUser after a Ctrl-C, when all is printed and saved."""
     writer = NoStream() if options.machine_readable else open_answer(context.console, context.settings)
+    begun = False
     with closing(session.send(text)) as chunks:
         try:
             for chunk in chunks:
                 writer.feed(chunk.text)
+                begun = begun or bool(chunk.text)
                 if options.as_jsonl and chunk.text:
                     _write_json(context, {"delta": chunk.text})
         except TanukiError:
-            writer.interrupt()
+            if begun:  # an answer that never began leaves nothing on stdout
+                writer.interrupt()
             raise
         writer.finish()
     _announce(context, session)
