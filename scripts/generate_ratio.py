@@ -5,7 +5,7 @@
     python -m scripts.generate_ratio --rounds 3      each in so many rounds
 
 Greedy answers of 128 tokens to prompts of 100, ours and theirs in turn, the prompt included; a round's
-figure is the ratio of the medians, and 1 means equally fast.
+figure is the ratio of the quickest of five, and 1 means equally fast.
 """
 
 import argparse

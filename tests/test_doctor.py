@@ -16,6 +16,7 @@ from tanuki_cli.cli.checks import can_encode
 from tanuki_cli.hardware import Engines, Gpu, Machine
 from tanuki_cli.packages import install_extra
 from tanuki_cli.practice import practice_model
+from tests.chat_server import ChatServer
 from tests.hub_server import Fault, Hub, running_hub
 from tests.program import Terminal, run
 
@@ -232,3 +233,19 @@ def test_encodings() -> None:
     assert can_encode("日本語", "cp932")
     assert not can_encode("日本語", "latin-1")
     assert not can_encode("日本語", "no-such-encoding")
+
+
+def test_the_servers_of_the_settings_are_asked(tmp_path: Path) -> None:
+    with ChatServer(kind="vllm", context_length=2048) as server:
+        run(tmp_path, "config", "set", "remotes.lab", server.url)
+        run(tmp_path, "config", "set", "remotes.gone", "http://127.0.0.1:9/v1")
+        checks = findings(tmp_path)
+        offline = findings(tmp_path, "--offline")
+    lab, gone = checks["remote:lab"], checks["remote:gone"]
+    assert lab["status"] == "ok"
+    for part in ("vLLM", "tanuki-8b", "2048"):
+        assert part in lab["detail"]
+    assert gone["status"] == "warn"
+    assert "cannot be reached" in gone["detail"]
+    assert "curl" in gone["fix"]
+    assert {offline[name]["detail"] for name in ("remote:lab", "remote:gone")} == {"Not asked: offline."}

@@ -16,6 +16,7 @@ from tanuki_cli.catalog import TANUKI_8B, VARIANTS, LocalModel, Recommendation, 
 from tanuki_cli.cli.check import Check
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.engine_checks import check_gpu, check_llama_cpp, check_packages, check_transformers
+from tanuki_cli.cli.remote_checks import check_remotes
 from tanuki_cli.engines import gguf_tokenizer
 from tanuki_cli.engines.checkpoint import read_checkpoint
 from tanuki_cli.engines.consent import install_code_packages
@@ -72,6 +73,8 @@ def examine(context: CommandContext) -> Iterator[Check]:
     yield check_transformers(machine, engines)
     yield check_hub(context, findings)
     yield from check_models(findings)
+    tokenizers = (findings.hub.reference_tokenizer(TANUKI_8B), practice_model().tokenizer)
+    yield from check_remotes(context, [path for path in tokenizers if path])
     yield check_settings(context)
     yield check_history(context)
     yield check_terminal(context.console, context.environ)

@@ -78,6 +78,16 @@ class Failures:
             retryable=True,
         )
 
+    def hung_up(self) -> RequestFailed:
+        """The failure for a connection that was closed instead of answered."""
+        return RequestFailed(
+            _("{host} closed the connection without an answer.").format(host=self.host),
+            hint=_("If the server uses TLS, write https:// instead of http://.")
+            if self._base_url.startswith("http://")
+            else _("The server's own log says more."),
+            retryable=True,
+        )
+
     def reported(self, error: object) -> RequestFailed:
         """The failure that the server told of inside a stream."""
         detail = self._detail(error)
