@@ -234,7 +234,8 @@ def speed(part: str, work: Path, shape: Shape, settings: Settings, *, device: st
         return llama_speed(work, shape, settings, device=device)
     if part == "ratio":
         return ratio(work, shape, settings, device=device)
-    layout = next((name for name in get_args(Layout) if name == part), "full")
+    layouts: tuple[Layout, ...] = get_args(Layout)
+    layout: Layout = next((name for name in layouts if name == part), "full")
     return transformers_speed(
         work, shape, settings, layout=layout, compiled=part == "compiled", device=device
     )
