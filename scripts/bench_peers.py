@@ -54,7 +54,7 @@ class Setup:
     @property
     def best_bench(self) -> Flags:
         """The same for llama-bench."""
-        return ("-fa", "1", "--no-repack", "1", "-t", str(self.threads))
+        return ("-fa", "1", "--repack", "0", "-t", str(self.threads))
 
 
 def build_programs(sdist: Path, work: Path) -> Path:

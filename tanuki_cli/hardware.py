@@ -152,6 +152,13 @@ def free_disk_bytes(path: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
+def peak_memory_bytes() -> int:
+    """The most memory this process has taken so far; what it takes now where the system keeps no peak."""
+    status = _read(Path("/proc/self/status")) or ""
+    peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None)
+    return int(peak) * 1024 if peak else int(psutil.Process().memory_info().rss)
+
+
 def format_bytes(count: float) -> str:
     """Decimal units with two or three significant digits, as the hub shows them: ``4.5 GB``."""
     for unit in ("B", "kB", "MB", "GB"):
@@ -167,6 +174,13 @@ def usable_physical_cores() -> int:
     cores = {core for cpu in cpus if (core := _core_of(cpu)) is not None}
     count = len(cores) or min(psutil.cpu_count(logical=False) or 1, len(cpus))
     return max(1, min(count, _cgroup_cpus(_CGROUP_ROOT, _own_cgroups())))
+
+
+def cpu_name() -> str:
+    """The processor's name, as its maker writes it where that can be read."""
+    lines = (_read(Path("/proc/cpuinfo")) or "").splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _allowed_cpus() -> set[int]:

@@ -145,6 +145,16 @@ SPECS: Final[tuple[SettingSpec, ...]] = (
         usual=2,
         help=N_("GiB of disk that let a chat go on without reading its past again; 0 is off"),
     ),
+    SettingSpec(
+        key="speculation",
+        kind="boolean",
+        help=N_("guess tokens that repeat the text and check several at once; the answer is the same"),
+    ),
+    SettingSpec(
+        key="tune",
+        kind="boolean",
+        help=N_("at the first load of a model, measure how it runs fastest here (at most 20 seconds)"),
+    ),
     SettingSpec(key="enter", kind="text", choices=("send", "newline"), help=N_("what Enter does in a chat")),
     SettingSpec(key="editing_mode", kind="text", choices=("emacs", "vi"), help=N_("key bindings")),
     SettingSpec(

@@ -43,6 +43,8 @@ class Settings:
     kv_type: str = "f16"
     compile: bool = False
     kv_cache_gib: int = 2
+    speculation: bool = True
+    tune: bool = True
     enter: str = "send"
     editing_mode: str = "emacs"
     theme: str = "auto"

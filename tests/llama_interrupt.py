@@ -32,7 +32,7 @@ def main() -> None:
             for id_ in generator:
                 say(event="id", id=id_)
         except GenerationCancelled:
-            say(event="cancelled", at=time.monotonic(), cached=len(model._cached_ids))
+            say(event="cancelled", at=time.monotonic(), cached=len(model._cache.ids))
     say(event="answer", ids=list(islice(model.generate(PROMPT, GREEDY), 20)))
     model.close()
 

@@ -13,8 +13,8 @@ import prompt_toolkit  # noqa: F401  # what a chat has loaded by then
 import rich.markdown  # noqa: F401
 
 import tanuki_cli.cli  # noqa: F401
-from tanuki_cli.engines.llama_cpp import N_BATCH
 from tanuki_cli.engines.llama_memory import forecast
+from tanuki_cli.engines.llama_tuning import N_BATCH
 from tanuki_cli.settings import Settings
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.llama_models import GREEDY, load

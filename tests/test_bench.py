@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from scripts.make_synthetic_gguf import Shape, make_tokenizer, make_vocabulary, write_model
 from tests.program import run
 
 
@@ -12,8 +13,11 @@ def test_figures(tmp_path: Path) -> None:
     speed = json.loads(done.stdout)
     assert speed["model"] == "mame"
     assert speed["engine"] == "llama.cpp"
-    for key in ("load_s", "prompt_tokens_per_s", "answer_tokens_per_s", "next_turn_s", "memory_bytes"):
+    for key in ("load_s", "first_token_s", "prompt_tokens_per_s", "answer_tokens_per_s", "next_turn_s"):
         assert speed[key] > 0
+    assert speed["repeat_tokens_per_s"] > 0
+    assert speed["resume_s"] > 0
+    assert speed["memory_bytes"] > 10_000_000
     # A second turn computes four tokens of about six hundred.
     assert speed["next_turn_s"] < speed["prompt_tokens"] / speed["prompt_tokens_per_s"]
     assert not list(tmp_path.rglob("history.sqlite3"))
@@ -25,3 +29,14 @@ def test_table_says_what_the_figures_mean(tmp_path: Path) -> None:
     assert done.stdout.startswith("mame · llama.cpp")
     assert "トークン/秒" in done.stdout
     assert "質問やファイルを読み込む速さ" in done.stdout
+
+
+def test_tune_keeps_a_record_and_says_what_it_tried(tmp_path: Path) -> None:
+    """With a model that is just large enough to be worth it."""
+    shape = Shape(n_embd=1024, n_ff=2816, n_layer=12, n_head=8, n_kv_head=4, n_vocab=32768, n_pieces=32000)
+    write_model(tmp_path / "model.gguf", shape)
+    make_tokenizer(make_vocabulary(shape.n_pieces)).save(str(tmp_path / "tokenizer.json"))
+    done = run(tmp_path, "bench", "-m", str(tmp_path / "model.gguf"), "--tune", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "one token," in done.stderr
+    assert len(list((tmp_path / "cache" / "tuning").glob("*.json"))) == 1

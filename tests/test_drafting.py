@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tanuki_cli.engines.drafting import (
+    GPU_COSTS,
     KEY_LENGTH,
     LENGTHS,
     MAX_MATCH,
@@ -57,24 +58,23 @@ def test_long_matches_are_drafted_and_short_ones_are_not_on_a_slow_machine() -> 
     assert policy.choose(Guess(9, 3), room=100) == 0
     assert policy.choose(Guess(99, 40), room=100) >= 16
     assert policy.choose(Guess(99, 40), room=3) == 0
-    assert DraftPolicy(gpu=True).choose(Guess(9, 3), room=100) > 0
+    assert DraftPolicy(costs=GPU_COSTS).choose(Guess(9, 3), room=100) > 0
 
 
-def test_policy_learns_costs_and_failures() -> None:
-    policy = DraftPolicy()
+def test_policy_follows_the_costs_and_learns_from_failures() -> None:
     guess = Guess(99, 20)
-    assert policy.choose(guess, room=100) > 0
-    for length in LENGTHS:
-        policy.record_time(length + 1, float(length + 1))
-    policy.record_time(1, 1.0)
+    assert DraftPolicy().choose(guess, room=100) > 0
+    # A machine on which a batch takes as long as its ids one by one.
+    assert DraftPolicy(costs={size + 1: size + 1.0 for size in LENGTHS}).choose(guess, room=100) == 0
+    # Lengths that were not measured are not used.
+    assert DraftPolicy(costs={1: 1.0, 5: 1.5}).choose(guess, room=100) == 4
+    policy = DraftPolicy()
+    for _trial in range(20):
+        policy.record_hits(guess, 16, 0)
     assert policy.choose(guess, room=100) == 0
-    cheap = DraftPolicy()
     for _trial in range(20):
-        cheap.record_hits(guess, 16, 0)
-    assert cheap.choose(guess, room=100) == 0
-    for _trial in range(20):
-        cheap.record_hits(guess, 16, 16)
-    assert cheap.choose(guess, room=100) > 0
+        policy.record_hits(guess, 16, 16)
+    assert policy.choose(guess, room=100) > 0
 
 
 def test_expected_hits_grow_with_match_and_length() -> None:

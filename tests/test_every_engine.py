@@ -67,7 +67,9 @@ def tell(home: Path, model: str) -> Told:
     done = run(home, "ask", "-m", model, "--json", "--temperature", "0", FIRST)
     assert done.returncode == 0, done.stderr
     asked = json.loads(done.stdout)
-    with Terminal(home, ["chat", "--resume", asked["conversation_id"]], columns=100, lines=40) as terminal:
+    arguments = ["chat", "--resume", asked["conversation_id"]]
+    # What suits the machine is measured elsewhere.
+    with Terminal(home, arguments, columns=100, lines=40, env={"TANUKI_TUNE": "false"}) as terminal:
         terminal.wait_for_prompt(0)
         terminal.send(SECOND)
         # What is there already becomes much more likely again: the answer never ends by itself.

@@ -68,7 +68,7 @@ def test_same_prompt_again_computes_one_token(model: LlamaCppModel) -> None:
 def test_shorter_and_different_prompts_after_a_long_one(model: LlamaCppModel, tiny: Path) -> None:
     take(model, [*PROMPT, *range(500, 600)], GREEDY, 10)
     for prompt in (PROMPT[:20], [1, 500], [*PROMPT[:30], 700, 701]):
-        expected_cache = shared_prefix(model._cached_ids, prompt[:-1])
+        expected_cache = shared_prefix(model._cache.ids, prompt[:-1])
         assert take(model, prompt, GREEDY, 12) == fresh(tiny, prompt, GREEDY, 12)
         assert model.cached_tokens == expected_cache
 
@@ -194,11 +194,11 @@ def test_cancel_inside_a_prompt_batch_leaves_a_whole_cache(
         return asked > 60  # in a later batch
 
     with monkeypatch.context() as patch:
-        patch.setattr(model, "_is_cancelled", cancel_later)
+        patch.setattr(model._cache, "_should_stop", cancel_later)
         with pytest.raises(GenerationCancelled):
             next(model.generate(prompt, GREEDY))
-    assert model._cached_ids == prompt[: len(model._cached_ids)]
-    assert 0 < len(model._cached_ids) < len(prompt)
+    assert model._cache.ids == prompt[: len(model._cache.ids)]
+    assert 0 < len(model._cache.ids) < len(prompt)
     after = take(model, prompt, GREEDY, 10)
     assert model.cached_tokens > 0
     model.close()
@@ -223,7 +223,7 @@ def test_after_random_interrupts_the_next_turn_is_as_fresh(
         assert given_out == expected[length][:count]
         if count or cancel:
             known = [*PROMPT[:length], *given_out]
-            assert shared_model._cached_ids == known[: len(shared_model._cached_ids)]
+            assert shared_model._cache.ids == known[: len(shared_model._cache.ids)]
 
 
 @pytest.fixture(scope="module")

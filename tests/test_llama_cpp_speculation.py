@@ -4,12 +4,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.engines.base import GenerationCancelled
-from tanuki_cli.engines.drafting import LENGTHS, DraftPolicy, Guess
+from tanuki_cli.engines.drafting import LENGTHS, DraftPolicy, Guess, NgramIndex
 from tanuki_cli.engines.llama_cpp import LlamaCppModel
+from tanuki_cli.practice import practice_model
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings import Settings
 from tests.llama_models import GREEDY, PROMPT, load, write_tiny
@@ -39,10 +42,27 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny(tmp_path_factory.mktemp("gguf") / "tiny.gguf")
 
 
+class Known(NgramIndex):
+    """Guesses the answer itself, as if the text had stood in the prompt before; by turns also wrongly."""
+
+    answer: ClassVar[list[int]] = []
+    begin: ClassVar[int] = 0
+
+    def guess(self) -> Guess:
+        return Guess(len(self.ids) - self.begin, 64)
+
+    def draft(self, guess: Guess, length: int) -> list[int]:
+        drafted = self.answer[guess.start : guess.start + length]
+        drafted += [7] * (length - len(drafted))
+        if length == LENGTHS[1]:
+            drafted[length // 2] = 7
+        return drafted
+
+
 @pytest.fixture
 def eager(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LlamaCppModel]:
     model = load(tiny)
-    model.speculative = True
+    assert model.speculative  # by default
     Eager.drafted = Eager.accepted = 0
     monkeypatch.setattr(model, "_policy", Eager())
     yield model
@@ -51,7 +71,7 @@ def eager(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LlamaCppModel
 
 @pytest.fixture(scope="module")
 def plain(tiny: Path) -> Iterator[LlamaCppModel]:
-    model = load(tiny)
+    model = load(tiny, Settings(context_length=512, threads=1, speculation=False))
     assert not model.speculative
     yield model
     model.close()
@@ -73,6 +93,50 @@ def test_same_ids_with_and_without(
         expected = list(islice(plain.generate(prompt, options), 48))
         assert list(islice(eager.generate(prompt, options), 48)) == expected
     assert Eager.drafted > Eager.accepted > 0
+
+
+@pytest.fixture(scope="module")
+def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of four and six bits, whose kernels differ with the size of a batch."""
+    shape = Shape(n_embd=512, n_ff=1536, n_layer=3, n_head=8, n_kv_head=4, n_vocab=2048, n_pieces=2000)
+    path = tmp_path_factory.mktemp("gguf") / "q4.gguf"
+    write_model(path, shape, seed=3)
+    return path
+
+
+def test_quantised_greedy_answers_are_the_same_to_the_last_token(
+    quantised: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 200 prompts, on weights and random answers that are full of near ties, in chats of two turns."""
+    for path, count in ((practice_model().path, 100), (quantised, 100)):
+        eager, plain = load(path), load(path, Settings(context_length=512, threads=1, speculation=False))
+        monkeypatch.setattr(eager, "_policy", Eager())
+        Eager.drafted = Eager.accepted = 0
+        monkeypatch.setattr("tanuki_cli.engines.llama_model.NgramIndex", Known)
+        for prompt in islice(prompts(count), count):
+            expected = list(islice(plain.generate(prompt, GREEDY), 20))
+            monkeypatch.setattr(Known, "answer", expected)
+            monkeypatch.setattr(Known, "begin", len(prompt))
+            assert list(islice(eager.generate(prompt, GREEDY), 20)) == expected
+            second = [*prompt, *expected[:17], 2, 8, 8, 300, 301]
+            monkeypatch.setattr(Known, "answer", [])
+            monkeypatch.setattr(Known, "begin", len(second))
+            expected = list(islice(plain.generate(second, GREEDY), 6))
+            assert list(islice(eager.generate(second, GREEDY), 6)) == expected
+        assert Eager.drafted > Eager.accepted > 2 * count, (Eager.drafted, Eager.accepted)
+        eager.close()
+        plain.close()
+
+
+def test_the_same_seed_gives_the_same_sampled_answer_again(quantised: Path) -> None:
+    """Drafts depend on nothing but the text: no clock, no load of the machine."""
+    options = SamplingOptions(temperature=0.7, seed=11)
+    answers = []
+    for _run in range(2):
+        model = load(quantised)
+        answers.append([list(islice(model.generate(prompt, options), 40)) for prompt in prompts(20)])
+        model.close()
+    assert answers[0] == answers[1]
 
 
 def test_the_second_turn_after_a_stop_inside_a_draft(eager: LlamaCppModel, plain: LlamaCppModel) -> None:

@@ -1,6 +1,7 @@
 """From a model reference to a loaded engine: find it, offer to download it, open it."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tanuki_cli.catalog import (
@@ -22,6 +23,7 @@ from tanuki_cli.cli.models import best_or_recommended, pull_with_progress
 from tanuki_cli.cli.options import ModelOptions
 from tanuki_cli.engines import open_engine
 from tanuki_cli.engines.consent import CodeRequest
+from tanuki_cli.engines.llama_tuning import Tuner, TuningStore
 from tanuki_cli.engines.remote_credentials import KEY_FILE_NAME, find_api_key
 from tanuki_cli.errors import ModelError
 from tanuki_cli.hardware import format_bytes, free_disk_bytes, inspect_machine
@@ -32,9 +34,15 @@ from tanuki_cli.session import OpenedModel
 
 
 def open_model(
-    context: CommandContext, options: ModelOptions, *, reference: str | None = None
+    context: CommandContext,
+    options: ModelOptions,
+    *,
+    reference: str | None = None,
+    report_trial: Callable[[str, float], None] | None = None,
 ) -> OpenedModel:
     """Find, if need be download, and load the model ``reference`` (default: the settings').
+
+    With ``report_trial`` it is measured anew how the model runs best, and every trial reported.
 
     Raises ModelError if it is unknown or not installed and may not be fetched, DownloadError,
     EngineError, RemoteError.
@@ -56,6 +64,7 @@ def open_model(
             context.settings,
             consent=lambda request: options.trust_remote_code or _agrees_to(request, context),
             kv_folder=context.directories.cache / "kv",
+            tuner=_tuner(context, report_trial),
             debug=context.debug,
         )
     for note in engine.notes:
@@ -68,6 +77,24 @@ def open_model(
         load_s=time.monotonic() - started,
         practice=isinstance(target, LocalModel) and target.practice,
     )
+
+
+def _tuner(context: CommandContext, report_trial: Callable[[str, float], None] | None) -> Tuner:
+    """Measures where somebody waits at a terminal and did not switch it off, or asked for it."""
+
+    def announce() -> None:
+        context.console.note(
+            _(
+                "Measuring once how this model runs fastest on this machine: at most 20 seconds, "
+                "Ctrl-C skips it."
+            )
+        )
+
+    store = TuningStore(context.directories.cache / "tuning")
+    if report_trial is not None:
+        return Tuner(store=store, announce=announce, report=report_trial, again=True)
+    measures = context.settings.tune and context.console.can_ask
+    return Tuner(store=store, announce=announce if measures else None)
 
 
 def _compiles(target: Target) -> bool:

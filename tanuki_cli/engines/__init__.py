@@ -11,6 +11,7 @@ from tanuki_cli.engines.gguf import GgufFile, read_gguf
 from tanuki_cli.engines.gguf_tokenizer import tokenizer_from_metadata
 from tanuki_cli.engines.kv_store import KvStore
 from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
+from tanuki_cli.engines.llama_tuning import Tuner
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.remote_credentials import ApiKey
 from tanuki_cli.errors import EngineError
@@ -29,25 +30,29 @@ def open_engine(
     served_tokenizers: Sequence[Path] = (),
     consent: Consent = never,
     kv_folder: Path | None = None,
+    tuner: Tuner | None = None,
     debug: bool = False,
 ) -> Engine:
     """Load ``target`` on the engine for its format. Backends are imported only here, when used.
 
     ``api_key`` and ``served_tokenizers`` (tokenizer.json files, tried in turn, to send exact ids to a
     server that takes them) are for remote models. ``consent`` is asked before code that came with a
-    checkpoint is run. ``kv_folder`` keeps KV caches between processes, unless the
-    settings say to keep nothing. ``debug`` lets the backend's own log through.
+    checkpoint is run. ``kv_folder`` keeps KV caches between processes, unless the settings say to
+    keep nothing. ``tuner`` knows, or measures, how llama.cpp runs best here. ``debug``
+    lets the backend's own log through.
 
     Raises EngineError or RemoteError.
     """
     if isinstance(target, RemoteModel):
         return _open_remote(target, settings, api_key, served_tokenizers)
     if target.format == "gguf":
-        return _open_gguf(target, settings, kv_folder=kv_folder, debug=debug)
+        return _open_gguf(target, settings, kv_folder=kv_folder, tuner=tuner, debug=debug)
     return _open_checkpoint(target, settings, debug=debug, consent=consent)
 
 
-def _open_gguf(target: LocalModel, settings: Settings, *, kv_folder: Path | None, debug: bool) -> Engine:
+def _open_gguf(
+    target: LocalModel, settings: Settings, *, kv_folder: Path | None, tuner: Tuner | None, debug: bool
+) -> Engine:
     from tanuki_cli.engines.llama_cpp import load_llama_cpp
 
     gguf = read_gguf(target.path)
@@ -60,6 +65,7 @@ def _open_gguf(target: LocalModel, settings: Settings, *, kv_folder: Path | None
         gguf=gguf,
         kv_store=_kv_store(target, settings, kv_folder),
         head_ids=tokenizer.encode_chat([]),
+        tuner=tuner,
     )
     return LocalEngine(model, tokenizer)
 

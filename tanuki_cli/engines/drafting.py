@@ -2,10 +2,10 @@
 
 Answers often repeat their context: a quoted file, a list of names, code with one line changed. Several
 guessed tokens are checked in one batch, which on a CPU costs a good part of computing them one by one:
-so the guess must be long and likely, and both are learnt from the machine and the text.
+so the guess must be long and likely; what a batch costs is the machine's, what is likely the text's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,9 +17,10 @@ MAX_DRAFT: Final = LENGTHS[-1]
 _WORTH_IT: Final = 1.15
 """A draft must promise this many times the speed of single steps."""
 _LEARNING_RATE: Final = 0.3
-_CPU_COST: Final = {1: 1.0, 5: 3.4, 9: 5.5, 17: 7.0, 33: 12.0}
-"""Time of a batch in single steps, until measured: two cores, 8B, Q4_K_M (FACTS of scripts/bench_peers)."""
-_GPU_COST: Final = {1: 1.0, 5: 1.2, 9: 1.4, 17: 1.8, 33: 2.2}
+CPU_COSTS: Final[Mapping[int, float]] = {1: 1.0, 5: 3.4, 9: 5.5, 17: 7.0, 33: 12.0}
+"""Time of a batch in single steps, where it was not measured: two cores, 8B, Q4_K_M."""
+GPU_COSTS: Final[Mapping[int, float]] = {1: 1.0, 5: 1.2, 9: 1.4, 17: 1.8, 33: 2.2}
+"""The same for a GPU, which waits for the weights however many ids there are. Not measured yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,34 +70,23 @@ class DraftPolicy:
     """How many tokens to draft: none unless it promises to be faster.
 
     After a match of m ids the next j agree with probability (m + 1) / (m + 1 + j), by Laplace's rule;
-    ``trust`` scales that by what was really accepted. Costs are learnt from every step.
+    ``trust`` scales that by what was really accepted. ``costs`` is the time of a batch in single steps,
+    by its size. No clock is read: the same text with the same seed is drafted the same way again.
     """
 
-    gpu: bool = False
+    costs: Mapping[int, float] = field(default_factory=lambda: CPU_COSTS)
     trust: float = 1.0
-    seconds: dict[int, float] = field(default_factory=dict)
 
     def choose(self, guess: Guess | None, *, room: int) -> int:
         """Tokens to draft after the next one, 0 for none; at most ``room``."""
         best, best_speed = 0, _WORTH_IT
         for length in LENGTHS if guess else ():
-            if length > room or guess is None:
-                break
-            speed = (1.0 + self.trust * expected_hits(guess.match, length)) / self.cost(length + 1)
+            if guess is None or length > room or length + 1 not in self.costs:
+                continue
+            speed = (1.0 + self.trust * expected_hits(guess.match, length)) / self.costs[length + 1]
             if speed > best_speed:
                 best, best_speed = length, speed
         return best
-
-    def cost(self, batch: int) -> float:
-        """Time of a batch, in single steps."""
-        if batch in self.seconds and 1 in self.seconds:
-            return self.seconds[batch] / self.seconds[1]
-        return (_GPU_COST if self.gpu else _CPU_COST)[batch]
-
-    def record_time(self, batch: int, seconds: float) -> None:
-        """Learn what a batch takes."""
-        known = self.seconds.get(batch, seconds)
-        self.seconds[batch] = known + _LEARNING_RATE * (seconds - known)
 
     def record_hits(self, guess: Guess, drafted: int, hits: int) -> None:
         """Learn how much of a draft was right; a draft that was right to its end speaks for more."""

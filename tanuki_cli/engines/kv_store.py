@@ -52,7 +52,7 @@ class KvStore:
             if path.stem.rpartition("-")[2] == _digest(path):
                 _touch(path)
                 return path
-            _remove(path)
+            remove_quietly(path)
         return None
 
     def save(
@@ -80,12 +80,12 @@ class KvStore:
             temporary.replace(final)
             for path in earlier:
                 if path != final:
-                    _remove(path)
+                    remove_quietly(path)
             self._evict()
         except OSError:
             return False
         finally:
-            _remove(temporary)
+            remove_quietly(temporary)
         return True
 
     def _files(self, key: str) -> Iterator[Path]:
@@ -101,7 +101,7 @@ class KvStore:
         for _modified, size, path in entries:
             total += size
             if total > self.max_bytes:
-                _remove(path)
+                remove_quietly(path)
 
 
 def shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:
@@ -163,7 +163,8 @@ def _touch(path: Path) -> None:
         return
 
 
-def _remove(path: Path) -> None:
+def remove_quietly(path: Path) -> None:
+    """Remove a file; one that is not there, or will not go, is left."""
     try:
         path.unlink(missing_ok=True)
     except OSError:

@@ -1,7 +1,7 @@
 """Loading a GGUF model on llama.cpp: read it, plan it, check that it fits, load it.
 
 Weights are used as they lie in the file, mapped and not repacked, which halves the memory and loads at
-once (figures: scripts/bench_peers.py); one thread per physical core.
+once (figures: scripts/bench_peers.py), unless llama_calibration.py measured otherwise.
 
 On a CPU flash attention is off where it can be: llama.cpp's adds up in float16 for one token and
 otherwise for many, so that logits are off by 1e-2 instead of 1e-3 (against float64, practice model, 400
@@ -10,30 +10,38 @@ tokens) and depend on how the tokens were batched. Reuse, resume and speculation
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines import llama_native
 from tanuki_cli.engines.base import EngineInfo
-from tanuki_cli.engines.drafting import MAX_DRAFT
+from tanuki_cli.engines.drafting import MAX_DRAFT, DraftPolicy
 from tanuki_cli.engines.gguf import GgufFile, damaged, read_gguf
 from tanuki_cli.engines.kv_store import KvStore, state_key
+from tanuki_cli.engines.llama_calibration import Bench, calibrate
 from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
 from tanuki_cli.engines.llama_memory import all_layers, forecast, gpu_layers_that_fit, uses_flash_attention
 from tanuki_cli.engines.llama_model import LlamaCppModel
 from tanuki_cli.engines.llama_native import Context, ContextParams, GpuMemory, Model, NativeError
+from tanuki_cli.engines.llama_tuning import (
+    N_BATCH,
+    SMALL_MODEL_BYTES,
+    Tuner,
+    Tuning,
+    default_tuning,
+    tuning_key,
+)
 from tanuki_cli.errors import EngineError
-from tanuki_cli.hardware import KvType, format_bytes, inspect_machine, usable_physical_cores
+from tanuki_cli.hardware import KvType, format_bytes, inspect_machine
 from tanuki_cli.i18n import _
+from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, Settings
 
 __all__ = ["LlamaCppModel", "load_llama_cpp"]
 
 ENGINE_NAME: Final = "llama.cpp"
-N_BATCH: Final = 256
-SMALL_MODEL_BYTES: Final = 100_000_000
 _KV_ALIGNMENT: Final = 256
 """llama.cpp rounds the KV cache up to this many tokens."""
 
@@ -57,11 +65,12 @@ def load_llama_cpp(
     gguf: GgufFile | None = None,
     kv_store: KvStore | None = None,
     head_ids: Sequence[int] = (),
+    tuner: Tuner | None = None,
 ) -> LlamaCppModel:
     """Load the GGUF file of ``model``; pass ``gguf`` if its header was read already.
 
     With ``kv_store``, KV caches of earlier conversations are taken from there and kept there;
-    ``head_ids`` is what every prompt begins with.
+    ``head_ids`` is what every prompt begins with. ``tuner`` knows, or measures, how it runs best.
 
     Raises EngineError for a file that is damaged or of another kind, for a context the model was not
     made for, and where memory will not do, before it is taken. ``debug`` sends llama.cpp's log to
@@ -72,7 +81,7 @@ def load_llama_cpp(
     llama_native.start(debug=debug)
     plan = _plan(settings, facts, context_length)
     _check_memory(model, facts, plan)
-    loaded = _load(model, settings, facts, plan)
+    loaded = _load(model, settings, facts, plan, tuner)
     if kv_store is not None:
         key = state_key(model.path, llama_native.VERSION, plan.kv_type, loaded.info.device)
         loaded.use_store(kv_store, key, head_ids=head_ids)
@@ -145,14 +154,16 @@ def _too_big(model: LocalModel, *, needed: int, available: int) -> EngineError:
     )
 
 
-def _load(model: LocalModel, settings: Settings, facts: ModelFacts, plan: _Plan) -> LlamaCppModel:
+def _load(
+    model: LocalModel, settings: Settings, facts: ModelFacts, plan: _Plan, tuner: Tuner | None
+) -> LlamaCppModel:
     """Load with the planned layers on the GPU, and with fewer if its memory does not do after all."""
     wanted = plan.gpu_layers
     attempts = sorted({wanted, wanted * 3 // 4, wanted // 2, wanted // 4, 0}, reverse=True)
     notes = list(plan.notes)
     for layers in attempts:
         try:
-            weights, context = _load_native(model.path, settings, facts, plan, layers)
+            weights, context, tuning = _load_native(model.path, settings, facts, plan, layers, tuner)
         except NativeError as exc:
             if layers == 0 or not _is_about_memory(exc):
                 raise _translated(model, exc) from exc
@@ -167,40 +178,93 @@ def _load(model: LocalModel, settings: Settings, facts: ModelFacts, plan: _Plan)
             info=info,
             facts=facts,
             context_length=plan.context_length,
+            policy=DraftPolicy(costs=dict(tuning.draft_costs)),
             notes=tuple(notes),
-            gpu=layers > 0,
+            speculative=settings.speculation,
         )
     raise AssertionError("the attempt without a GPU returns or raises")
 
 
-def default_threads(facts: ModelFacts) -> int:
-    """The physical cores this process may use, but one for a small model.
-
-    Threads wait for each other, spinning, several hundred times per token. For a small model that
-    costs more than it gains, and beside another busy program it costs a hundred times more.
-    """
-    return 1 if facts.file_bytes < SMALL_MODEL_BYTES else usable_physical_cores()
-
-
 def _load_native(
-    path: Path, settings: Settings, facts: ModelFacts, plan: _Plan, gpu_layers: int
-) -> tuple[Model, Context]:
-    weights = Model(path, gpu_layers=gpu_layers, repack=False)
-    threads = settings.threads or default_threads(facts)
-    params = ContextParams(
+    path: Path, settings: Settings, facts: ModelFacts, plan: _Plan, gpu_layers: int, tuner: Tuner | None
+) -> tuple[Model, Context, Tuning]:
+    tuning = _remembered(path, facts, plan, gpu_layers, tuner)
+    weights = Model(path, gpu_layers=gpu_layers, repack=tuning is not None and tuning.repack)
+    try:
+        if tuning is None:
+            tuning = _measured(path, facts, plan, gpu_layers, weights, tuner)
+        tuning = tuning.with_threads(settings.threads)
+        return weights, Context(weights, _context_params(plan, tuning, gpu_layers)), tuning
+    except NativeError:
+        weights.close()
+        raise
+
+
+def _context_params(plan: _Plan, tuning: Tuning, gpu_layers: int) -> ContextParams:
+    return ContextParams(
         n_ctx=-(-plan.context_length // _KV_ALIGNMENT) * _KV_ALIGNMENT,
-        n_batch=min(N_BATCH, plan.context_length),
-        n_threads=threads,
-        n_threads_batch=threads,
+        n_batch=min(tuning.n_batch, plan.context_length),
+        n_threads=tuning.threads,
+        n_threads_batch=tuning.prompt_threads,
         kv_type=plan.kv_type,
         max_outputs=MAX_DRAFT + 1,
         flash_attention=uses_flash_attention(plan.kv_type, gpu_layers=gpu_layers),
     )
-    try:
-        return weights, Context(weights, params)
-    except NativeError:
-        weights.close()
-        raise
+
+
+def _remembered(
+    path: Path, facts: ModelFacts, plan: _Plan, gpu_layers: int, tuner: Tuner | None
+) -> Tuning | None:
+    """How this model runs best on this machine; None where that is still to be measured."""
+    default = default_tuning(facts, gpu=gpu_layers > 0)
+    if tuner is None or facts.file_bytes < SMALL_MODEL_BYTES:
+        return default
+    found = None if tuner.again else tuner.store.find(_tuning_key(path, plan, gpu_layers))
+    if found is None:
+        return default if tuner.announce is None else None
+    twice = forecast(
+        facts,
+        context_length=plan.context_length,
+        kv_type=plan.kv_type,
+        n_batch=found.n_batch,
+        gpu_layers=gpu_layers,
+        repack=found.repack,
+    )
+    # There may be less memory today than there was when it was measured.
+    fits = twice.host.total <= inspect_machine(os.environ).available_ram_bytes
+    return found if fits else replace(found, repack=False, n_batch=default.n_batch)
+
+
+def _measured(
+    path: Path, facts: ModelFacts, plan: _Plan, gpu_layers: int, weights: Model, tuner: Tuner | None
+) -> Tuning:
+    """Measure, and remember what was found; after a Ctrl-C the defaults, so that nobody waits twice.
+
+    Repacked weights are used from the next load on.
+    """
+    assert tuner is not None
+    assert tuner.announce is not None
+    tuner.announce()
+    stopped: list[bool] = []
+    bench = Bench(
+        weights=weights,
+        path=path,
+        facts=facts,
+        kv_type=plan.kv_type,
+        flash_attention=uses_flash_attention(plan.kv_type, gpu_layers=gpu_layers),
+        gpu_layers=gpu_layers,
+        available_bytes=inspect_machine(os.environ).available_ram_bytes,
+    )
+    default = default_tuning(facts, gpu=gpu_layers > 0)
+    with on_interrupt(lambda: stopped.append(True)):
+        tuning = calibrate(bench, default, should_stop=lambda: bool(stopped), report=tuner.report)
+    tuner.store.save(_tuning_key(path, plan, gpu_layers), tuning)
+    return tuning
+
+
+def _tuning_key(path: Path, plan: _Plan, gpu_layers: int) -> str:
+    gpus = (gpu.name for gpu in plan.gpus)
+    return tuning_key(path, llama_native.VERSION, plan.kv_type, str(gpu_layers), *gpus)
 
 
 def _device(facts: ModelFacts, plan: _Plan, layers: int) -> str:

@@ -1,37 +1,24 @@
-"""A TokenModel on llama.cpp: ids in, ids out, over the low-level interface.
+"""A TokenModel on llama.cpp: ids in, ids out, over the low-level interface."""
 
-The KV cache begins with exactly the ids in ``_cached_ids``, whatever happened before: an id is
-remembered only after it was computed. (After it there may be drafted ids that were never confirmed.)
-The next prompt keeps the longest common prefix and the rest is forgotten, so nothing is computed
-twice, and nothing is known to the engine alone.
-"""
-
-import time
 from collections.abc import Generator, Sequence
-from typing import Final
 
 from tanuki_cli.engines.base import EngineInfo, GenerationCancelled
 from tanuki_cli.engines.drafting import DraftPolicy, NgramIndex
 from tanuki_cli.engines.kv_store import KvStore, shared_prefix
+from tanuki_cli.engines.llama_cache import SequenceCache
 from tanuki_cli.engines.llama_facts import ModelFacts
-from tanuki_cli.engines.llama_native import Context, DecodeAborted, Model, NativeError
+from tanuki_cli.engines.llama_native import Context, Model
 from tanuki_cli.engines.llama_sampling import Sampler
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.sampling import SamplingOptions
-
-_SLOW_STEP_S: Final = 0.25
-"""Steps longer than this ask for Ctrl-C while they run; asking costs up to a millisecond a step."""
-_MIN_GAIN: Final = 8
-"""A stored cache must save this many ids more than the one at hand: reading it takes time too."""
 
 
 class LlamaCppModel:
     """A loaded GGUF model with a KV cache for one conversation at a time.
 
     ``notes`` are sentences for the user about how it was loaded. ``speculative`` lets it check several
-    guessed tokens in one batch. It is off: in float32 the answers are the same, but with quantised
-    weights llama.cpp rounds by batch size, which changed greedy answers in a near tie.
+    guessed tokens in one batch, which changes the speed and nothing else: see :meth:`_advance`.
 
     Not for several threads at once, but :meth:`cancel` may come from a signal handler.
     """
@@ -44,9 +31,9 @@ class LlamaCppModel:
         info: EngineInfo,
         facts: ModelFacts,
         context_length: int,
+        policy: DraftPolicy,
         notes: tuple[str, ...] = (),
-        gpu: bool = False,
-        speculative: bool = False,
+        speculative: bool = True,
     ) -> None:
         self.info = info
         self.facts = facts
@@ -55,16 +42,12 @@ class LlamaCppModel:
         self.speculative = speculative
         self._model = model
         self._context = context
-        self._cached_ids: list[int] = []
+        self._cache = SequenceCache(context, should_stop=lambda: self._cancelled)
+        self._policy = policy
         self._cached_tokens = 0
         self._cancelled = False
         self._closed = False
-        self._steps_are_slow = False
-        self._store: KvStore | None = None
-        self._key = ""
         self._head_ids: list[int] = []
-        self._stored_ids: list[int] = []
-        self._policy = DraftPolicy(gpu=gpu)
         self._running: Generator[int, None, None] | None = None
 
     @property
@@ -91,25 +74,15 @@ class LlamaCppModel:
 
         ``head_ids`` is what every new conversation begins with; its cache is stored at the first use.
         """
-        self._store, self._key, self._head_ids = store, key, list(head_ids)
+        self._cache.use_store(store, key)
+        self._head_ids = list(head_ids)
 
     def save_state(self) -> bool:
         """Keep the cache of the conversation in the store; False where there is nothing new to keep.
 
         Takes about half a second per 2,000 tokens of an 8B model: call it when nobody waits.
         """
-        ids = self._cached_ids
-        if self._store is None or not ids or ids == self._stored_ids[: len(ids)]:
-            return False
-        self._forget_from(len(ids))
-        self._stored_ids = list(ids)
-        return self._store.save(
-            self._key,
-            ids,
-            lambda path: self._context.save_state(path, ids),
-            nbytes=self._context.state_bytes(ids),
-            head=len(self._head_ids),
-        )
+        return self._cache.save(head=len(self._head_ids))
 
     def cancel(self) -> None:
         """Make the running :meth:`generate` raise GenerationCancelled soon; only sets a flag."""
@@ -130,7 +103,7 @@ class LlamaCppModel:
         self._process_prompt(prompt_ids)
         text = NgramIndex(prompt_ids)
         with Sampler(options, n_vocab=self.facts.n_vocab, prompt_ids=prompt_ids) as sampler:
-            next_id = sampler.sample(self._context) if self._room else None
+            next_id = self._pick(sampler, text)[0] if self._room else None
             while next_id is not None:
                 yield next_id
                 text.append(next_id)
@@ -145,113 +118,71 @@ class LlamaCppModel:
                 ),
                 hint=_("Use --context-length, or start a new chat."),
             )
-        self._reuse(prompt_ids)
-        head = self._head_ids
-        if head and not self._cached_ids and shared_prefix(head, prompt_ids[:-1]) == len(head):
-            self._decode(head, outputs=0, stoppable=True)
+        cache, head = self._cache, self._head_ids
+        # The last id is always computed: its logits are not kept.
+        cache.reuse(prompt_ids[:-1])
+        self._cached_tokens = len(cache.ids)
+        if head and not cache.ids and shared_prefix(head, prompt_ids[:-1]) == len(head):
+            cache.compute(head, outputs=0)
             self.save_state()
         size = self._context.n_batch
-        for start in range(len(self._cached_ids), len(prompt_ids), size):
-            batch = prompt_ids[start : start + size]
+        for start in range(len(cache.ids), len(prompt_ids), size):
             is_last = start + size >= len(prompt_ids)
-            self._decode(batch, outputs=1 if is_last else 0, stoppable=True)
+            cache.compute(prompt_ids[start : start + size], outputs=1 if is_last else 0)
         if not self._context.has_finite_logits():
-            self._forget_from(0)
+            cache.forget_from(0)
             raise EngineError(
                 _("The model computes no numbers: its file is damaged."),
                 hint=_("Get it again: tanuki pull --verify"),
             )
 
-    def _reuse(self, prompt_ids: list[int]) -> None:
-        """Keep of the cache what ``prompt_ids`` begin with; take a stored one if that has much more."""
-        # The last id is always computed: its logits are not kept.
-        reusable = prompt_ids[:-1]
-        kept = shared_prefix(self._cached_ids, reusable)
-        if self._store is not None:
-            limit = self.context_length
-            path = self._store.find(self._key, reusable, more_than=kept + _MIN_GAIN, max_ids=limit)
-            if path is not None:
-                self._cached_ids = self._context.load_state(path, max_ids=limit)
-                self._stored_ids = list(self._cached_ids)
-                kept = shared_prefix(self._cached_ids, reusable)
-        self._forget_from(kept)
-        self._cached_tokens = len(self._cached_ids)
-
     def _advance(self, id_: int, text: NgramIndex, sampler: Sampler) -> Generator[int, None, int | None]:
-        """Compute ``id_`` together with a draft of what may follow, and yield what of that is right.
+        """Compute ``id_``, perhaps together with a draft of what may follow; yield what of that is right.
 
-        Every position is sampled by the same sampler in the same order as without a draft, so the
-        answer is the same; a draft only saves steps. Returns the next id, still to be computed, or
-        None if the context is full.
+        Every position is sampled by the same sampler in the same order as without a draft, and a draft
+        is kept only as far as it agrees. Returns the next id, still to be computed, or None if the
+        context is full.
         """
-        self._stop_if_cancelled()
+        cache = self._cache
         guess = text.guess() if self.speculative else None
-        length = self._policy.choose(guess, room=min(self._room - 1, self._context.max_outputs - 1))
-        draft = text.draft(guess, length) if guess and length else []
-        self._compute([id_, *draft])
-        hits = 0
-        for index, drafted in enumerate(draft):
-            sampled = sampler.sample(self._context, index)
-            if sampled != drafted:
-                break
-            hits += 1
-            self._cached_ids.append(sampled)
+        length = self._policy.choose(guess, room=min(self._room, self._context.max_outputs) - 1)
+        if guess is None or not length:
+            cache.step(id_)
+            return self._pick(sampler, text)[0] if self._room else None
+        draft = text.draft(guess, length)
+        cache.compute_draft(id_, draft)
+        for hits, drafted in enumerate(draft):
+            sampled, settled = self._pick(sampler, text, hits)
+            if sampled != drafted or settled:
+                self._policy.record_hits(guess, length, hits)
+                cache.drop_draft()
+                return sampled
+            cache.confirm(sampled)
             text.append(sampled)
             yield sampled
-            self._stop_if_cancelled()
-        if guess and draft:
-            self._policy.record_hits(guess, len(draft), hits)
-        if hits < len(draft):
-            self._forget_from(len(self._cached_ids))
-            return sampled
-        return sampler.sample(self._context, len(draft)) if self._room else None
+            if self._cancelled:
+                raise GenerationCancelled
+        self._policy.record_hits(guess, length, length)
+        return self._pick(sampler, text, length)[0] if self._room else None
 
-    def _compute(self, ids: Sequence[int]) -> None:
-        """Compute a sampled id and the draft after it, of which the cache's record knows nothing yet."""
-        started = time.perf_counter()
-        self._decode(ids, outputs=len(ids), stoppable=len(ids) > 1 or self._steps_are_slow)
-        seconds = time.perf_counter() - started
-        self._policy.record_time(len(ids), seconds)
-        if len(ids) == 1:
-            self._steps_are_slow = seconds > _SLOW_STEP_S
-        else:
-            del self._cached_ids[1 - len(ids) :]
-        self._stop_if_cancelled()
+    def _pick(self, sampler: Sampler, text: NgramIndex, index: int = -1) -> tuple[int, bool]:
+        """Sample from output ``index`` of the newest computation; whether the cache was settled for it.
+
+        The best of two tokens that are nearly equal may depend on rounding. A greedy answer must not
+        depend on what was drafted, so there the cache is computed again without drafts first.
+        """
+        settled = not self._cache.settled and sampler.greedy and self._is_near_tie(sampler, text, index)
+        if settled:
+            self._cache.settle()
+        return sampler.sample(self._context, -1 if settled else index), settled
+
+    def _is_near_tie(self, sampler: Sampler, text: NgramIndex, index: int) -> bool:
+        # Needs numpy, whose import takes longer than most chats ever need it.
+        from tanuki_cli.engines.llama_ties import as_array, is_near_tie
+
+        logits = as_array(self._context.logits(index), self.facts.n_vocab)
+        return is_near_tie(logits, repeat_penalty=sampler.repeat_penalty, recent_ids=sampler.window(text.ids))
 
     @property
     def _room(self) -> int:
-        return self.context_length - len(self._cached_ids)
-
-    def _decode(self, ids: Sequence[int], *, outputs: int, stoppable: bool) -> None:
-        """Compute ``ids`` after the cached ones; whatever goes wrong, cache and record stay equal."""
-        self._stop_if_cancelled()
-        position = len(self._cached_ids)
-        should_stop = self._is_cancelled if stoppable else None
-        complete = False
-        try:
-            self._context.decode(ids, position, outputs=outputs, should_stop=should_stop)
-            complete = True
-        except DecodeAborted as exc:
-            raise GenerationCancelled from exc
-        except NativeError as exc:
-            raise EngineError(
-                _("llama.cpp failed while computing: {reason}").format(reason=exc),
-                hint=_("Try again; if it stays, use --debug and report it."),
-            ) from exc
-        finally:
-            if complete:
-                self._cached_ids.extend(ids)
-            else:
-                self._forget_from(position)
-
-    def _is_cancelled(self) -> bool:
-        return self._cancelled
-
-    def _stop_if_cancelled(self) -> None:
-        if self._cancelled:
-            raise GenerationCancelled
-
-    def _forget_from(self, length: int) -> None:
-        if not self._context.trim(length):
-            length = 0
-        del self._cached_ids[length:]
+        return self.context_length - len(self._cache.ids)

@@ -10,14 +10,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import llama_cpp
-from llama_cpp import llama_cpp as native
-
+from tanuki_cli.engines.llama_bindings import VERSION, native
 from tanuki_cli.hardware import KvType
 
-VERSION: Final[str] = llama_cpp.__version__
+__all__ = ["VERSION", "Context", "ContextParams", "DecodeAborted", "GpuMemory", "Model", "NativeError"]
+
 _GGML_TYPES: Final[dict[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
 _FLASH_ATTENTION_ON: Final = 1
 _LOG_WARN, _LOG_ERROR, _LOG_CONTINUE = 3, 4, 5
@@ -165,6 +164,7 @@ class Context:
         if not handle:
             raise NativeError(_explanation())
         self.handle = handle
+        self.length = int(native.llama_n_ctx(handle))
         self.n_batch = params.n_batch
         self.max_outputs = params.max_outputs
         self._memory = native.llama_get_memory(handle)
@@ -222,6 +222,15 @@ class Context:
         if interrupted:
             raise interrupted[0]
         return int(status)
+
+    def set_threads(self, threads: int) -> None:
+        """Compute with ``threads`` from now on, single ids and batches alike."""
+        native.llama_set_n_threads(self.handle, threads, threads)
+
+    def logits(self, index: int) -> Any:
+        """A C pointer to the logits, one per token of the vocabulary, of output ``index`` of the newest
+        decode (-1: the last). Valid until the next decode."""
+        return native.llama_get_logits_ith(self.handle, index)
 
     def has_finite_logits(self) -> bool:
         """Whether the newest logits are numbers; damaged weights give NaN."""

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final
 
-from llama_cpp import llama_cpp as native
-
+from tanuki_cli.engines.llama_bindings import native
 from tanuki_cli.engines.llama_native import Context
 from tanuki_cli.sampling import SamplingOptions
 
@@ -21,10 +20,14 @@ _GREEDY_BELOW: Final = 1e-6
 class Sampler:
     """The chain for one answer; ``options.seed`` must be set. A context manager that frees it.
 
+    ``greedy`` says that the most likely token is always taken.
+
     One random number is drawn per sampled token, so the same seed and logits give the same tokens.
     """
 
     def __init__(self, options: SamplingOptions, *, n_vocab: int, prompt_ids: Sequence[int]) -> None:
+        self.greedy = options.temperature < _GREEDY_BELOW
+        self.repeat_penalty = options.repeat_penalty
         chain_params = native.llama_sampler_chain_default_params()
         chain_params.no_perf = True
         self._chain = native.llama_sampler_chain_init(chain_params)
@@ -33,7 +36,7 @@ class Sampler:
                 n_vocab, PENALTY_WINDOW, options.repeat_penalty, 0.0, 0.0
             )
             self._add(penalty)
-        if options.temperature < _GREEDY_BELOW:
+        if self.greedy:
             self._add(native.llama_sampler_init_greedy())
         else:
             if options.top_k > 0:
@@ -50,6 +53,10 @@ class Sampler:
     def sample(self, context: Context, index: int = -1) -> int:
         """The next token from the logits of output ``index`` of the newest decode (-1: the last)."""
         return int(native.llama_sampler_sample(self._chain, context.handle, index))
+
+    def window(self, ids: Sequence[int]) -> Sequence[int]:
+        """Those of ``ids``, the text so far, that the repeat penalty looks at."""
+        return ids[-PENALTY_WINDOW:]
 
     def close(self) -> None:
         """Free the chain."""

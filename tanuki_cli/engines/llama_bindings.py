@@ -1,0 +1,39 @@
+"""llama.cpp's C functions, without the rest of the package that brings them.
+
+``import llama_cpp`` also loads numpy, jinja2 and a class that is not used here, which takes longer than
+loading an 8B model. Only the module with the table of C functions is wanted; an ordinary
+``import llama_cpp`` later, by anybody, gets the whole package as always.
+"""
+
+import importlib
+import importlib.util
+import sys
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any, Final
+
+_PACKAGE: Final = "llama_cpp"
+
+
+def _load_functions() -> Any:
+    loaded = sys.modules.get(_PACKAGE)
+    if loaded is not None:
+        return importlib.import_module(f"{_PACKAGE}.{_PACKAGE}")
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None or spec.submodule_search_locations is None:
+        raise ModuleNotFoundError(f"No module named {_PACKAGE!r}", name=_PACKAGE)
+    # Stands in for the package while its submodules import one another.
+    package = ModuleType(_PACKAGE)
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules[_PACKAGE] = package
+    try:
+        return importlib.import_module(f"{_PACKAGE}.{_PACKAGE}")
+    finally:
+        for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
+            del sys.modules[name]
+
+
+native: Final = _load_functions()
+"""The module ``llama_cpp.llama_cpp``: llama.h as ctypes functions and structures."""
+
+VERSION: Final = version("llama-cpp-python")
