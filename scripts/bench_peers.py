@@ -222,7 +222,7 @@ def main() -> None:
             measures["speed best"] = lambda: theirs_speed(setup, setup.best_bench)
         medians = alternate(measures, runs=1 if options.small else options.runs)
         # Minutes each, and compared with nothing but themselves: once.
-        medians["history tanuki"] = ours_speed(setup, Path(scratch) / "kv", setup.history_tokens)
+        medians["history tanuki"] = dict(ours_speed(setup, Path(scratch) / "kv", setup.history_tokens))
     print_table(medians, memory_bandwidth(setup.threads), model)
     if options.small:
         shutil.rmtree(model.parent)

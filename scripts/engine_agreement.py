@@ -21,18 +21,16 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import llama_cpp
 import torch
 from safetensors.torch import load_file, save_file
 
 from scripts.practice import formats
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines import gguf_tokenizer, llama_native
+from tanuki_cli.engines import gguf_tokenizer
 from tanuki_cli.engines.base import TokenModel
 from tanuki_cli.engines.checkpoint import read_checkpoint
 from tanuki_cli.engines.gguf import read_gguf
-from tanuki_cli.engines.llama_cpp import load_llama_cpp
 from tanuki_cli.engines.transformers import load_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
@@ -90,8 +88,11 @@ HEADER = (
 )
 
 
-def write_forms(directory: Path, *, model: Path, tokenizer: Path) -> dict[str, Path]:
-    """Write every form of the GGUF file ``model`` under ``directory``, by the name of the form."""
+def write_forms(directory: Path, *, model: Path, tokenizer: Path, with_llama: bool = True) -> dict[str, Path]:
+    """Write every form of the GGUF file ``model`` under ``directory``, by the name of the form.
+
+    Without llama.cpp there is nothing that writes Q4_K_M.
+    """
     source = directory / model.name
     shutil.copyfile(model, source)
     formats.write_all(source, tokenizer, directory)
@@ -104,12 +105,17 @@ def write_forms(directory: Path, *, model: Path, tokenizer: Path) -> dict[str, P
         "safetensors-bf16": directory / "bf16",
         **{layout: directory / layout for layout in ("gptq-8bit", "gptq-4bit", "awq")},
     }
-    _quantize_gguf(forms["gguf-f32"], forms["gguf-q4_k_m"])
+    if with_llama:
+        _quantize_gguf(forms["gguf-f32"], forms["gguf-q4_k_m"])
     _write_bf16(forms[REFERENCE], forms["safetensors-bf16"])
     return forms
 
 
 def _quantize_gguf(source: Path, target: Path) -> None:
+    import llama_cpp  # not on every machine that a GPU is checked on
+
+    from tanuki_cli.engines import llama_native
+
     llama_native.start(debug=False)
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M
@@ -136,6 +142,8 @@ def open_form(path: Path, settings: Settings) -> tuple[TokenModel, ChatTokenizer
             path / "tokenizer.json", bos_id=info.bos_id, eos_id=info.eos_id, vocab_size=info.vocab_size
         )
         return model, tokenizer, model.logits
+    from tanuki_cli.engines.llama_cpp import load_llama_cpp
+
     gguf = read_gguf(path)
     local = LocalModel(name=path.name, format="gguf", path=path)
     native = load_llama_cpp(local, settings, debug=False, gguf=gguf)
@@ -144,6 +152,8 @@ def open_form(path: Path, settings: Settings) -> tuple[TokenModel, ChatTokenizer
 
 def _llama_logits(path: Path, settings: Settings) -> Logits:
     """llama-cpp-python's own object, which keeps the logits of every position."""
+    import llama_cpp
+
     layers = -1 if settings.gpu_layers is None else settings.gpu_layers
     llama = llama_cpp.Llama(str(path), n_ctx=2048, n_gpu_layers=layers, logits_all=True, verbose=False)
 
@@ -225,10 +235,13 @@ def print_table(
         questions = [*suggested["ja"], *suggested["en"], *UNTAUGHT]
     chats = make_chats(questions)
     with tempfile.TemporaryDirectory() as folder:
-        forms = write_forms(Path(folder), model=model, tokenizer=model.parent / "tokenizer.json")
+        with_llama = "gguf-" not in skipped
+        forms = write_forms(
+            Path(folder), model=model, tokenizer=model.parent / "tokenizer.json", with_llama=with_llama
+        )
         on_cpu = Settings(gpu_layers=0, threads=1)  # a model this small only waits on more
         reference = answers(forms[REFERENCE], chats, settings=on_cpu, tokens=tokens)
-        print(HEADER)
+        print(HEADER, flush=True)
         for name in only or [name for name in forms if not name.startswith(skipped)]:
             try:
                 found = answers(forms[name], chats, settings=settings, tokens=tokens, along=reference)

@@ -1,37 +1,39 @@
-"""The measurements of scripts/gpu_check.py: agreement with the CPU, speed, memory, bandwidth.
+"""The measurements of scripts/gpu_check.py, one part in a process: agreement with the CPU, speed, memory.
 
-Prints two tables in Markdown. Speed is that of random weights in Tanuki-8B's shape: llama.cpp on
-Q4_K_M, transformers on bfloat16, compiled bfloat16, and GPTQ and AWQ if gptqmodel is there.
+Speed is that of random weights in Tanuki-8B's shape: llama.cpp on Q4_K_M, transformers on bfloat16,
+compiled bfloat16, and GPTQ and AWQ if gptqmodel is there. A speed is a row of a table in Markdown,
+what cannot be measured a sentence.
 """
 
 import argparse
 import gc
+import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psutil
 import torch
 
+from scripts.gpu_check import PARTS, PROMPTS
 from scripts.make_synthetic_checkpoint import Layout, write_checkpoint
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import TokenModel
-from tanuki_cli.engines.transformers import TransformersModel, load_transformers
+from tanuki_cli.engines.transformers import COMPILER, TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings import Settings
 
 GREEDY = SamplingOptions(temperature=0.0, seed=0)
 SMALL = Shape(n_embd=256, n_ff=512, n_layer=2, n_head=4, n_kv_head=2, n_vocab=4096, n_pieces=4000)
-PROMPTS = (100, 1000, 3000)
 DECODED = 128
 REPEATS = 5
 
@@ -52,13 +54,6 @@ class Speed:
         share = self.tokens_per_s * self.read_bytes / bandwidth
         memory = self.memory_bytes / 1e9
         return f"| {self.name} | {self.tokens_per_s:.1f} | {share:.0%} | {first} | {memory:.1f} |"
-
-
-HEADER = (
-    "| model | tokens/s | of the bandwidth limit | "
-    + " | ".join(f"first token, {length} (s)" for length in PROMPTS)
-    + " | memory (GB) |\n|---|---|---|---|---|---|---|"
-)
 
 
 def memory_bandwidth(device: str) -> float:
@@ -129,51 +124,69 @@ def decode_rate(model: TokenModel, *, vocab_size: int, seed: int) -> float:
 
 
 def ratio_to_generate(model: TransformersModel, network: Any, *, vocab_size: int) -> float:
-    """Our tokens a second over those of ``network.generate``, in alternated runs, prompt included."""
-    ours, theirs = [], []
-    for repeat in range(REPEATS + 1):
-        ids = prompt(100, vocab_size=vocab_size, seed=2000 + repeat)
-        inputs = torch.tensor([ids], device=network.get_input_embeddings().weight.device)
-        started = time.perf_counter()
+    """Our tokens a second over those of ``network.generate``, in alternated runs, prompt included.
+
+    The quickest run of each counts: whatever else the machine does can only add to a time.
+    """
+    device = network.get_input_embeddings().weight.device
+
+    def ours(ids: list[int]) -> None:
         list(islice(model.generate(ids, GREEDY), DECODED))
-        ours.append(time.perf_counter() - started)
-        started = time.perf_counter()
+
+    def theirs(ids: list[int]) -> None:
+        inputs = torch.tensor([ids], device=device)
         network.generate(
             inputs, max_new_tokens=DECODED, do_sample=False, eos_token_id=None, pad_token_id=3
         ).tolist()
-        theirs.append(time.perf_counter() - started)
-    return statistics.median(theirs[1:]) / statistics.median(ours[1:])
+
+    times: dict[Callable[[list[int]], None], list[float]] = {ours: [], theirs: []}
+    for repeat in range(REPEATS + 1):
+        ids = prompt(100, vocab_size=vocab_size, seed=2000 + repeat)
+        for run in (ours, theirs) if repeat % 2 else (theirs, ours):
+            started = time.perf_counter()
+            run(ids)
+            times[run].append(time.perf_counter() - started)
+    return min(times[theirs][1:]) / min(times[ours][1:])
 
 
-def transformers_speeds(
-    work: Path, shape: Shape, settings: Settings, *, device: str
-) -> Iterator[Speed | str]:
-    """One after another: bfloat16, compiled, and the quantised layouts; a sentence where one cannot run."""
-    layouts: list[tuple[Layout, str | None]] = [("full", None)]
-    if device == "cuda":
-        layouts.append(("full", "inductor"))
-    if find_spec("gptqmodel"):
-        layouts += [("gptq-4bit", None), ("gptq-8bit", None), ("awq", None)]
-    for layout, compiled in layouts:
-        directory = work / f"synthetic-{layout}-{shape.n_layer}"
-        if not (directory / "config.json").exists():
-            write_checkpoint(directory, shape, layout, device=device)
-        local = LocalModel(name=layout, format="safetensors", path=directory)
-        embedding = shape.n_vocab * shape.n_embd * 2
-        read_bytes = sum(path.stat().st_size for path in directory.glob("*.safetensors")) - embedding
+def checkpoint(work: Path, shape: Shape, layout: Layout, *, device: str) -> LocalModel:
+    """Random weights in ``layout`` under ``work``, written anew only if they are not all there."""
+    directory = work / f"synthetic-{layout}-{shape.n_layer}"
+    if not (directory / "config.json").exists():  # it is written last
+        write_checkpoint(directory, shape, layout, device=device)
+    return LocalModel(name=layout, format="safetensors", path=directory)
 
-        def load(local: LocalModel = local, compiled: str | None = compiled) -> TransformersModel:
-            return load_transformers(local, settings, debug=False, compile_backend=compiled)
 
-        name = f"transformers {layout}{' compiled' if compiled else ''}"
-        try:
-            yield measure(name, load, vocab_size=shape.n_vocab, read_bytes=read_bytes, device=device)
-        except EngineError as exc:
-            yield f"{name}: {exc.message}"
-        if layout == "full" and compiled is None:
-            with closing(load()) as model:
-                ratio = ratio_to_generate(model, model.network, vocab_size=shape.n_vocab)
-            yield f"{name}: {ratio:.3f} times the tokens/s of model.generate, alternated"
+def transformers_speed(
+    work: Path, shape: Shape, settings: Settings, *, layout: Layout, compiled: bool, device: str
+) -> Speed | str:
+    """transformers on one layout; a sentence if it cannot run here."""
+    if layout != "full" and not find_spec("gptqmodel"):
+        return f"transformers {layout}: gptqmodel is not installed"
+    local = checkpoint(work, shape, layout, device=device)
+    embedding = shape.n_vocab * shape.n_embd * 2
+    read_bytes = sum(path.stat().st_size for path in local.path.glob("*.safetensors")) - embedding
+    name = f"transformers {layout}{' compiled' if compiled else ''}"
+    try:
+        return measure(
+            name,
+            lambda: load_transformers(
+                local, settings, debug=False, compile_backend=COMPILER if compiled else None
+            ),
+            vocab_size=shape.n_vocab,
+            read_bytes=read_bytes,
+            device=device,
+        )
+    except EngineError as exc:
+        return f"{name}: {exc.message}"
+
+
+def ratio(work: Path, shape: Shape, settings: Settings, *, device: str) -> str:
+    """How fast our loop over the full weights is beside ``model.generate``."""
+    local = checkpoint(work, shape, "full", device=device)
+    with closing(load_transformers(local, settings, debug=False)) as model:
+        value = ratio_to_generate(model, model.network, vocab_size=shape.n_vocab)
+    return f"transformers full: {value:.3f} times the tokens/s of model.generate, alternated"
 
 
 def llama_speed(work: Path, shape: Shape, settings: Settings, *, device: str) -> Speed | str:
@@ -182,7 +195,9 @@ def llama_speed(work: Path, shape: Shape, settings: Settings, *, device: str) ->
 
     path = work / f"synthetic-{shape.n_layer}.gguf"
     if not path.exists():
-        write_model(path, shape)
+        unfinished = path.with_suffix(".unfinished")
+        write_model(unfinished, shape)
+        unfinished.replace(path)
     local = LocalModel(name="synthetic", format="gguf", path=path)
     embedding = shape.n_vocab * shape.n_embd * 144 // 256  # Q4_K: 144 bytes for 256 weights
     try:
@@ -199,9 +214,6 @@ def llama_speed(work: Path, shape: Shape, settings: Settings, *, device: str) ->
 
 def agreement(settings: Settings, *, with_llama: bool) -> None:
     """Print the practice model on this device against float32 transformers on the CPU."""
-    if not find_spec("llama_cpp"):
-        print("The practice model was not compared: its other formats are made with llama-cpp-python.")
-        return
     from scripts import engine_agreement
 
     skipped: tuple[str, ...] = () if with_llama else ("gguf-",)
@@ -209,9 +221,30 @@ def agreement(settings: Settings, *, with_llama: bool) -> None:
     engine_agreement.print_table(settings=settings, skipped=skipped)
 
 
+def describe(device: str) -> str:
+    """The machine and its memory bandwidth."""
+    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {os.cpu_count()} cores"
+    bandwidth = memory_bandwidth(device) / 1e9
+    return f"{where}, {time.strftime('%Y-%m-%d')}, torch {torch.__version__}, copies {bandwidth:.0f} GB/s"
+
+
+def speed(part: str, work: Path, shape: Shape, settings: Settings, *, device: str) -> Speed | str:
+    """One row of the table of speeds."""
+    if part == "llama":
+        return llama_speed(work, shape, settings, device=device)
+    if part == "ratio":
+        return ratio(work, shape, settings, device=device)
+    layouts: tuple[Layout, ...] = get_args(Layout)
+    layout: Layout = next((name for name in layouts if name == part), "full")
+    return transformers_speed(
+        work, shape, settings, layout=layout, compiled=part == "compiled", device=device
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["device", *PARTS])
     parser.add_argument("--device", choices=["cuda", "cpu"], required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--small", action="store_true")
@@ -220,27 +253,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("gpu_measure: torch sees no CUDA device here")
     options.work.mkdir(parents=True, exist_ok=True)
-    shape = SMALL if options.small else Shape()
     settings = Settings(
         gpu_layers=None if options.device == "cuda" else 0,
         threads=1 if options.small else None,  # narrow layers only wait on more
         context_length=4096,
     )
-    bandwidth = memory_bandwidth(options.device)
-    where = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
-    print(f"{where}, torch {torch.__version__}, copies {bandwidth / 1e9:.0f} GB/s\n")
-    agreement(settings, with_llama=not options.without_llama)
-    results: list[Speed | str] = []
-    if not options.without_llama:
-        results.append(llama_speed(options.work, shape, settings, device=options.device))
-    results += transformers_speeds(options.work, shape, settings, device=options.device)
-    print(f"\n{HEADER}")
-    for result in results:
-        if isinstance(result, Speed):
-            print(result.row(bandwidth))
-    for result in results:
-        if isinstance(result, str):
-            print(f"\n{result}")
+    if options.part == "device":
+        print(f"{describe(options.device)}\n")
+    elif options.part == "agreement":
+        agreement(settings, with_llama=not options.without_llama)
+    else:
+        shape = SMALL if options.small else Shape()
+        result = speed(options.part, options.work, shape, settings, device=options.device)
+        print(result if isinstance(result, str) else result.row(memory_bandwidth(options.device)))
 
 
 if __name__ == "__main__":

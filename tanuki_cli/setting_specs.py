@@ -133,6 +133,11 @@ SPECS: Final[tuple[SettingSpec, ...]] = (
     ),
     SettingSpec(key="kv_type", kind="text", choices=("f16", "q8_0"), help=N_("precision of the KV cache")),
     SettingSpec(
+        key="compile",
+        kind="boolean",
+        help=N_("compile safetensors models for the GPU: slow start, fast answers"),
+    ),
+    SettingSpec(
         key="kv_cache_gib",
         kind="integer",
         minimum=0,

@@ -41,6 +41,7 @@ class Settings:
     gpu_layers: int | None = None
     threads: int | None = None
     kv_type: str = "f16"
+    compile: bool = False
     kv_cache_gib: int = 2
     speculation: bool = True
     tune: bool = True

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from tanuki_cli.cli.checks import load_tokenizer
 from tanuki_cli.i18n import activate
 from tanuki_cli.practice import practice_model
 from tanuki_cli.tokenizer import ChatTokenizer
+from tests.model_servers import LLAMA_SERVER, PYTHON_SERVER, running
 
 CONTROL_PIECES = ("<unk>", "<s>", "</s>", "<pad>", "<CLS>", "<SEP>", "<EOD>", "<MASK>")
 CODE_PIECES = ("<llm-code>", "</llm-code>", "<llm-code-output>", "</llm-code-output>")
@@ -74,6 +75,20 @@ def small_tokenizer() -> ChatTokenizer:
 def practice_tokenizer() -> ChatTokenizer:
     """That of the practice model, a few thousand trained pieces."""
     return load_tokenizer(practice_model())
+
+
+@pytest.fixture(scope="session")
+def llama_server() -> Iterator[str]:
+    """The address of a llama-server with the practice model."""
+    with running(LLAMA_SERVER) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def python_server() -> Iterator[str]:
+    """The address of llama-cpp-python's server with the practice model: it takes text only."""
+    with running(PYTHON_SERVER) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

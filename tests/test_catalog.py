@@ -192,6 +192,41 @@ def test_a_longer_context_can_change_the_choice() -> None:
     assert (short.tag, long.tag) == ("q4_k_m", "q4_k_s") or long.approximate_bytes < short.approximate_bytes
 
 
+@pytest.mark.parametrize(
+    ("vram_gb", "ram_gb", "name"),
+    [(0, 512, None), (24, 512, None), (48, 16, "awq"), (80, 64, "gptq-8bit"), (140, 64, "full")],
+)
+def test_8x8b_needs_nvidia_gpus(vram_gb: float, ram_gb: float, name: str | None) -> None:
+    """Main memory is no help, since its code uses flash-attn."""
+    place = machine(ram_gb=ram_gb, vram_gb=vram_gb)
+    choice = recommend(place, ALL, context_length=4096, family=TANUKI_8X8B)
+    assert (choice.variant.tag if choice.variant else None) == name
+    assert ("NVIDIA" in choice.reason) is (name is None)
+    shared = replace(place, gpus=tuple(replace(gpu, unified=True) for gpu in place.gpus))
+    assert recommend(shared, ALL, context_length=4096, family=TANUKI_8X8B).variant is None
+
+
+def test_what_needs_code_of_its_own_is_never_chosen_before_what_does_not() -> None:
+    giant = machine(ram_gb=500, vram_gb=500)
+    own, plain = VARIANT_BY_NAME["tanuki-8x8b:full"], VARIANT_BY_NAME["tanuki-8b:q2_k"]
+    assert best_installed([own, plain], giant, ALL, context_length=4096) is plain
+    assert best_installed([own], giant, ALL, context_length=4096) is own
+
+
+def test_packed_8_bit_weights_are_unpacked_on_a_cpu() -> None:
+    variant = VARIANT_BY_NAME["tanuki-8b:gptq-8bit"]
+    on_cpu = fit(variant, machine(ram_gb=64), ALL, context_length=4096)
+    on_gpu = fit(variant, machine(ram_gb=64, vram_gb=24), ALL, context_length=4096)
+    assert on_cpu.need_bytes > 2 * variant.approximate_bytes > on_gpu.need_bytes
+    assert fit(variant, machine(ram_gb=12), ALL, context_length=4096).place is None
+
+
+def test_layers_on_a_small_gpu_are_in_the_reason() -> None:
+    small = machine(ram_gb=16, vram_gb=4)
+    assert "GPU" in recommend(small, ALL, context_length=4096).reason
+    assert "GPU" not in recommend(small, PLAIN, context_length=4096).reason
+
+
 def test_refused_variants_run_nowhere() -> None:
     giant = machine(ram_gb=1000, vram_gb=1000)
     for variant in VARIANTS:

@@ -22,6 +22,7 @@ from tanuki_cli.packages import install_extra
 from tanuki_cli.practice import practice_model
 from tanuki_cli.settings import Directories, Settings
 from tanuki_cli.terminal.console import Console, Streams
+from tests.chat_server import ChatServer
 from tests.history_data import FORK
 from tests.hub_server import Fault, Hub, running_hub
 from tests.program import Terminal, run
@@ -270,3 +271,19 @@ def _check_as_nobody(home: str, sender: Connection) -> None:
         )
     )
     sender.send((check.status, check.fix))
+
+
+def test_the_servers_of_the_settings_are_asked(tmp_path: Path) -> None:
+    with ChatServer(kind="vllm", context_length=2048) as server:
+        run(tmp_path, "config", "set", "remotes.lab", server.url)
+        run(tmp_path, "config", "set", "remotes.gone", "http://127.0.0.1:9/v1")
+        checks = findings(tmp_path)
+        offline = findings(tmp_path, "--offline")
+    lab, gone = checks["remote:lab"], checks["remote:gone"]
+    assert lab["status"] == "ok"
+    for part in ("vLLM", "tanuki-8b", "2048"):
+        assert part in lab["detail"]
+    assert gone["status"] == "warn"
+    assert "cannot be reached" in gone["detail"]
+    assert "curl" in gone["fix"]
+    assert {offline[name]["detail"] for name in ("remote:lab", "remote:gone")} == {"Not asked: offline."}

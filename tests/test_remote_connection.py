@@ -85,7 +85,9 @@ def test_tls_where_there_is_none() -> None:
 
 def test_no_tls_where_there_is_some(authority: trustme.CA) -> None:
     with ChatServer(certificate=authority.issue_cert("127.0.0.1").configure_cert) as server:
-        assert refusal(server.url.replace("https:", "http:")).hint
+        error = refusal(server.url.replace("https:", "http:"))
+    assert "closed the connection" in error.message
+    assert "https://" in (error.hint or "")
 
 
 # Proxies

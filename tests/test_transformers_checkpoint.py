@@ -130,6 +130,10 @@ def test_another_architecture(checkpoint: Path) -> None:
 
 def test_own_code_is_named(checkpoint: Path) -> None:
     edit_config(checkpoint, auto_map={"AutoModelForCausalLM": "modeling_tanuki.TanukiForCausalLM"})
+    assert "modeling_tanuki.py" in refusal(checkpoint).message
+    (checkpoint / "modeling_tanuki.py").write_text("from .moe import x\n", encoding="utf-8")
+    assert "moe.py" in refusal(checkpoint).message
+    (checkpoint / "moe.py").touch()
     info: CheckpointInfo = read_checkpoint(checkpoint)
     assert info.custom_code == "modeling_tanuki.TanukiForCausalLM"
     assert info.architecture == "TanukiForCausalLM"

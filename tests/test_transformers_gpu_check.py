@@ -3,7 +3,10 @@
 import argparse
 import os
 import re
+import subprocess
 import sys
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -38,19 +41,59 @@ def test_a_synthetic_checkpoint_has_the_size_of_its_format(tmp_path: Path, layou
 
 
 def test_every_part_gives_a_row_or_a_sentence(tmp_path: Path) -> None:
+    """All but the first: its table has tests of its own."""
     bandwidth = gpu_measure.memory_bandwidth("cpu")
     assert bandwidth > 1e8
-    results = [gpu_measure.llama_speed(tmp_path, gpu_measure.SMALL, ON_CPU, device="cpu")]
-    results += gpu_measure.transformers_speeds(tmp_path, gpu_measure.SMALL, ON_CPU, device="cpu")
-    speeds = [result for result in results if isinstance(result, gpu_measure.Speed)]
-    assert [speed.name for speed in speeds][:2] == ["llama.cpp Q4_K_M", "transformers full"]
-    for speed in speeds:
-        assert speed.tokens_per_s > 0
-        assert len(speed.first_token_s) == 2
-        assert re.fullmatch(
-            r"\| [^|]+ \| [\d.]+ \| \d+% \| [\d.]+ \| [\d.]+ \| [\d.-]+ \|", speed.row(bandwidth)
-        )
-    assert next(result for result in results if isinstance(result, str)).startswith("transformers full: ")
+    assert "GB/s" in gpu_measure.describe("cpu")
+    for part in gpu_check.PARTS[1:]:
+        result = gpu_measure.speed(part, tmp_path, gpu_measure.SMALL, ON_CPU, device="cpu")
+        if part == "ratio":
+            assert isinstance(result, str)
+            assert re.fullmatch(r"transformers full: [\d.]+ times the tokens/s of model.generate.*", result)
+            continue
+        assert isinstance(result, gpu_measure.Speed), result
+        assert result.tokens_per_s > 0
+        assert len(result.first_token_s) == 2
+        row = result.row(bandwidth)
+        assert re.fullmatch(r"\| [^|]+ \| [\d.]+ \| \d+% \| [\d.]+ \| [\d.]+ \| [\d.-]+ \|", row)
+        assert gpu_check.header((20, 70)).splitlines()[0].count("|") == row.count("|")
+    # What was written is used again.
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    gpu_measure.speed("llama", tmp_path, gpu_measure.SMALL, ON_CPU, device="cpu")
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+
+
+def test_the_script_from_its_command_line(tmp_path: Path) -> None:
+    report = tmp_path / "report.md"
+    command = [sys.executable, "scripts/gpu_check.py", "--device", "cpu", "--small", "--only", "ratio"]
+    done = subprocess.run(
+        [*command, "--work", str(tmp_path / "work"), "--report", str(report)],
+        cwd=gpu_check.REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == report.read_text(encoding="utf-8")
+    first, *_rest, last = [line for line in done.stdout.splitlines() if line]
+    assert first.startswith("CPU, ")
+    assert last.startswith("transformers full: ")
+    assert gpu_check.header() in done.stdout
+
+
+def test_a_part_that_fails_takes_nothing_else_along(capsys: pytest.CaptureFixture[str]) -> None:
+    report = gpu_check.Report(None)
+
+    def part(code: str, seconds: float = 60) -> Iterator[str]:
+        return gpu_check.run_part([sys.executable, "-uc", code], dict(os.environ), seconds=seconds)
+
+    report.take("one", part("import os; print('| row |'); os.abort()"), table=True)
+    report.take("two", part("import time; print('| row two |'); time.sleep(600)", 5), table=True)
+    report.take("three", part("print('| row three |'); print('a sentence')"), table=True)
+    report.close()
+    assert report.failed
+    rows, *sentences = capsys.readouterr().out.split("\n\n")
+    assert rows.splitlines() == ["| row |", "| row two |", "| row three |"]
+    assert [sentence.strip() for sentence in sentences] == [
+        "one: FAILED: exit code -6", "two: FAILED: not done after 5 s", "a sentence"
+    ]  # fmt: skip
 
 
 def test_llama_is_found_or_asked_for(tmp_path: Path) -> None:
@@ -62,8 +105,56 @@ def test_llama_is_found_or_asked_for(tmp_path: Path) -> None:
     assert "--llama-sdist" in (gpu_check.find_llama(options, tmp_path, missing) or "")
 
 
-def test_a_source_that_cannot_be_built_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_check, "llama_uses_gpu", lambda _environment: False)
-    options = argparse.Namespace(device="cuda", llama_sdist=tmp_path / "llama_cpp_python-0.tar.gz")
-    with pytest.raises(SystemExit, match="could not be built"):
-        gpu_check.find_llama(options, tmp_path, dict(os.environ))
+@pytest.fixture
+def sdist(tmp_path: Path) -> Path:
+    """A package that claims to be llama-cpp-python, built for a GPU, with a build that needs nothing."""
+    source = tmp_path / "llama_cpp_python-0"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n', encoding="utf-8"
+    )
+    (source / "backend.py").write_text(BACKEND, encoding="utf-8")
+    path = tmp_path / "llama_cpp_python-0.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(source, source.name)
+    return path
+
+
+BACKEND = """
+import os, zipfile
+from pathlib import Path
+
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    assert "GGML_CUDA=on" in os.environ["CMAKE_ARGS"]
+    Path(config_settings["build-dir"]).mkdir(exist_ok=True)
+    name, info = "llama_cpp_python-0-py3-none-any.whl", "llama_cpp_python-0.dist-info"
+    with zipfile.ZipFile(Path(folder, name), "w") as wheel:
+        wheel.writestr("llama_cpp/__init__.py", "from . import llama_cpp")
+        wheel.writestr("llama_cpp/llama_cpp.py", "def llama_supports_gpu_offload(): return True")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: llama-cpp-python\\nVersion: 0\\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return name
+"""
+
+
+def test_llama_is_built_without_a_network_and_only_once(tmp_path: Path, sdist: Path) -> None:
+    (tmp_path / "llama_cpp.py").write_text("raise ImportError\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    options = argparse.Namespace(device="cuda", llama_sdist=sdist)
+    work = tmp_path / "work"
+    work.mkdir()
+    assert gpu_check.find_llama(options, work, dict(environment)) is None
+    assert (work / "llama-build").is_dir()
+    options.llama_sdist = None
+    assert gpu_check.find_llama(options, work, environment) is None
+    assert environment["PYTHONPATH"].startswith(str(work / "llama-cuda"))
+
+
+def test_a_source_that_cannot_be_built_is_told(tmp_path: Path, sdist: Path) -> None:
+    (tmp_path / "llama_cpp.py").write_text("raise ImportError\n", encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "CMAKE_ARGS": "-DGGML_VULKAN=on"}
+    options = argparse.Namespace(device="cuda", llama_sdist=sdist)
+    assert "could not be built" in (gpu_check.find_llama(options, tmp_path, environment) or "")
+    options.llama_sdist = tmp_path / "nothing.tar.gz"
+    assert "there is no" in (gpu_check.find_llama(options, tmp_path, environment) or "")

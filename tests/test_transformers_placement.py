@@ -23,6 +23,7 @@ FULL = CheckpointInfo(
     path=Path("full"),
     architecture="LlamaForCausalLM",
     custom_code=None,
+    code_files=(),
     weights=WeightFiles(entry="model.safetensors.index.json", bytes=15 * GB, dtype="bfloat16"),
     quantization=None,
     bos_id=1,

@@ -68,14 +68,14 @@ def own_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Pat
     return path, marker
 
 
-def load(path: Path, *, trust_remote_code: bool = False) -> TransformersModel:
+def load(path: Path, *, agree: bool = False) -> TransformersModel:
     local = LocalModel(name="own", format="safetensors", path=path)
-    return load_transformers(local, ON_CPU, debug=False, trust_remote_code=trust_remote_code)
+    return load_transformers(local, ON_CPU, debug=False, consent=lambda _request: agree)
 
 
 def test_own_code_does_not_run_without_a_yes(own_code: tuple[Path, Path]) -> None:
     path, marker = own_code
-    with pytest.raises(EngineError, match=r"modeling_own\.OwnForCausalLM") as error:
+    with pytest.raises(EngineError, match=r"modeling_own\.py") as error:
         load(path)
     assert "--trust-remote-code" in (error.value.hint or "")
     assert not marker.exists()
@@ -83,7 +83,7 @@ def test_own_code_does_not_run_without_a_yes(own_code: tuple[Path, Path]) -> Non
 
 def test_own_code_runs_after_a_yes(own_code: tuple[Path, Path]) -> None:
     path, marker = own_code
-    model = load(path, trust_remote_code=True)
+    model = load(path, agree=True)
     assert marker.exists()
     prompt = [1, 40, 41, 42]
     with pytest.raises(EngineError, match="a mistake of its own"):
@@ -97,8 +97,11 @@ def test_own_code_runs_after_a_yes(own_code: tuple[Path, Path]) -> None:
 def test_own_code_that_does_not_import(own_code: tuple[Path, Path]) -> None:
     path, _marker = own_code
     (path / "modeling_own.py").write_text("import a_package_nobody_has\n", encoding="utf-8")
+    with pytest.raises(EngineError, match="a-package-nobody-has"):
+        load(path, agree=True)
+    (path / "modeling_own.py").write_text("def f():\n    import a_package_nobody_has\n", encoding="utf-8")
     with pytest.raises(EngineError, match="a_package_nobody_has"):
-        load(path, trust_remote_code=True)
+        load(path, agree=True)
 
 
 def test_a_stock_model_runs_no_file_beside_it(own_code: tuple[Path, Path]) -> None:

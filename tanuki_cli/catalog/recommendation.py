@@ -13,6 +13,9 @@ Place = Literal["gpu", "cpu"]
 
 # What a GPU's driver and libraries take beside the model.
 _GPU_CONTEXT_BYTES: Final = 400_000_000
+# What torch and transformers take beside the model, as the engine itself reckons.
+_TORCH_BYTES: Final = 600_000_000
+_TORCH_GPU_BYTES: Final = 1_000_000_000
 _FULL_PRECISION_VRAM: Final = 23_000_000_000  # what a 24 GB card reports as free
 _GPU_ORDER: Final = ("full", "q8_0", "gptq-8bit", "q6_k", "q5_k_m", "q5_k_s", "awq", "gptq-4bit", "q4_k_m")
 # Below four bits the K quants are the faster ones on a CPU.
@@ -60,7 +63,7 @@ def estimate_variant(
         hidden_size=shape.hidden_size,
         vocab_size=shape.vocab_size,
         context_length=min(context_length, shape.max_context_length),
-        kv_type=kv_type,
+        kv_type=kv_type if variant.format == "gguf" else "f16",
     )
 
 
@@ -78,16 +81,30 @@ def fit(
         variant, context_length=context_length, kv_type=kv_type, weights_bytes=weights_bytes
     )
     engine = _engine(variant, engines)
-    on_gpu = estimate.total - estimate.overhead + _GPU_CONTEXT_BYTES
+    on_gpu, on_cpu = _needs(variant, estimate)
+    if variant.family.cuda_only and variant.format == "safetensors":
+        vram = sum(gpu.free_bytes for gpu in machine.gpus if not gpu.unified)
+        place: Place | None = "gpu" if on_gpu <= vram else None
+        return Fit(engine=engine, place=place, need_bytes=on_gpu, free_bytes=vram)
     gpu_usable = bool(machine.gpus) and (engine != "llama.cpp" or engines.llama_cpp_gpu)
     if gpu_usable and on_gpu <= machine.free_vram_bytes:
         return Fit(engine=engine, place="gpu", need_bytes=on_gpu, free_bytes=machine.free_vram_bytes)
     return Fit(
         engine=engine,
-        place="cpu" if estimate.total <= machine.available_ram_bytes else None,
-        need_bytes=estimate.total,
+        place="cpu" if on_cpu <= machine.available_ram_bytes else None,
+        need_bytes=on_cpu,
         free_bytes=machine.available_ram_bytes,
     )
+
+
+def _needs(variant: Variant, estimate: MemoryEstimate) -> tuple[int, int]:
+    """Bytes that ``variant`` takes of a GPU's memory, and of the main memory, where it runs there."""
+    on_gpu = estimate.total - estimate.overhead
+    if variant.format == "gguf":
+        return on_gpu + _GPU_CONTEXT_BYTES, estimate.total
+    # No CPU is fast with packed 8-bit weights: they are unpacked to 16 bits.
+    unpacked = estimate.weights if variant.tag == "gptq-8bit" else 0
+    return on_gpu + _TORCH_GPU_BYTES, estimate.total + _TORCH_BYTES + unpacked
 
 
 def _engine(variant: Variant, engines: Engines) -> str | None:
@@ -121,17 +138,22 @@ def recommend(
     for tag in _CPU_ORDER:
         variant, place = fits[tag]
         if place.runs and place.place == "cpu":
-            return Recommendation(
-                variant=variant, fit=place, reason=_cpu_reason(place, best=tag == _CPU_ORDER[0])
-            )
-    free = format_bytes(machine.available_ram_bytes)
-    return Recommendation(
-        variant=None,
-        fit=None,
-        reason=_(
-            "No variant of {family} can run here with {free} of free memory; the practice model always runs."
-        ).format(family=family.title, free=free),
-    )
+            reason = _cpu_reason(place, best=tag == _CPU_ORDER[0])
+            if machine.gpus and engines.llama_cpp_gpu:
+                reason += _(" As many of its layers as fit run on the GPU.")
+            return Recommendation(variant=variant, fit=place, reason=reason)
+    return Recommendation(variant=None, fit=None, reason=_no_reason(family, machine))
+
+
+def _no_reason(family: Family, machine: Machine) -> str:
+    if family.cuda_only:
+        vram = sum(gpu.free_bytes for gpu in machine.gpus if not gpu.unified)
+        return _(
+            "No variant of {family} can run here: it needs NVIDIA GPUs, and {free} of their memory is free."
+        ).format(family=family.title, free=format_bytes(vram))
+    return _(
+        "No variant of {family} can run here with {free} of free memory; the practice model always runs."
+    ).format(family=family.title, free=format_bytes(machine.available_ram_bytes))
 
 
 def _full_precision_suits(variant: Variant, machine: Machine) -> bool:
@@ -159,17 +181,17 @@ def best_installed(
     """The installed variant that suits ``machine`` best; None if no engine runs any of them.
 
     One that fits beats one that does not, the GPU beats the CPU; then the order of the recommendations
-    holds, and among the rest the larger file.
+    holds, and among the rest the larger file. What needs code of its own comes last.
     """
     places = {variant: fit(variant, machine, engines, context_length=context_length) for variant in installed}
     usable = [variant for variant, place in places.items() if place.engine is not None]
 
-    def rank(variant: Variant) -> tuple[int, int, int]:
-        place = places[variant].place
+    def rank(variant: Variant) -> tuple[bool, int, int, int]:
+        place, own_code = places[variant].place, variant.family.cuda_only
         if place is None:
-            return (2, 0, variant.approximate_bytes)
+            return (own_code, 2, 0, variant.approximate_bytes)
         order = _GPU_ORDER if place == "gpu" else _CPU_ORDER
         position = order.index(variant.tag) if variant.tag in order else len(order)
-        return (0 if place == "gpu" else 1, position, -variant.approximate_bytes)
+        return (own_code, 0 if place == "gpu" else 1, position, -variant.approximate_bytes)
 
     return min(usable, key=rank, default=None)

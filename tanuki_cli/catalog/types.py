@@ -14,6 +14,7 @@ class LocalModel:
 
     ``path`` is the ``.gguf`` file or the checkpoint's directory. ``tokenizer`` is the tokenizer.json
     to use; None where it must come from the GGUF's own metadata. ``name`` is what users call it.
+    ``repository`` and ``revision``, a commit, are known for what came from the hub.
     """
 
     name: str
@@ -22,6 +23,8 @@ class LocalModel:
     tokenizer: Path | None = None
     reference_tokenizer: Path | None = None
     quantization: Quantization | None = None
+    repository: str | None = None
+    revision: str | None = None
     practice: bool = False
 
 
@@ -53,12 +56,16 @@ class ModelShape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:
-    """A model in all its formats. The reference repository holds the one right tokenizer.json."""
+    """A model in all its formats. The reference repository holds the one right tokenizer.json.
+
+    ``cuda_only``: its checkpoints come with code that uses flash-attn, which needs an NVIDIA GPU.
+    """
 
     name: str
     title: str
     reference_repository: str
     shape: ModelShape
+    cuda_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ TANUKI_8X8B: Final = Family(
     title="Tanuki-8x8B-dpo-v1.0",
     reference_repository="weblab-GENIAC/Tanuki-8x8B-dpo-v1.0",
     shape=_SHAPE_8X8B,
+    cuda_only=True,
 )
 FAMILIES: Final = (TANUKI_8B, TANUKI_8X8B)
 
@@ -80,7 +81,10 @@ _CAVEAT_LOW_BITS: Final = N_("So few bits cost much quality.")
 _CAVEAT_8X8B_GGUF: Final = N_(
     "llama.cpp does not know the router of Tanuki-8x8B: it would run this file with wrong output."
 )
-_CAVEAT_8X8B: Final = N_("Needs the repository's own code, or a server built for Tanuki-8x8B.")
+_CAVEAT_8X8B: Final = N_(
+    "Needs the repository's own Python code, which you are asked about, and flash-attn on NVIDIA GPUs; "
+    "more practical is a server built for Tanuki-8x8B."
+)
 _LOW_BITS: Final = 3.5
 
 

@@ -8,16 +8,19 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tanuki_cli import __version__
 from tanuki_cli.catalog import TANUKI_8B, VARIANTS, LocalModel, Recommendation, Variant, recommend
 from tanuki_cli.cli.check import Check
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.engine_checks import check_gpu, check_llama_cpp, check_packages, check_transformers
+from tanuki_cli.cli.remote_checks import check_remotes
 from tanuki_cli.engines import gguf_tokenizer
 from tanuki_cli.engines.checkpoint import read_checkpoint
+from tanuki_cli.engines.consent import install_code_packages
 from tanuki_cli.engines.gguf import read_gguf
 from tanuki_cli.engines.llama_facts import model_facts
 from tanuki_cli.errors import SettingsError, TanukiError
@@ -31,6 +34,7 @@ from tanuki_cli.hardware import (
 )
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.hub import Hub, InstalledModel
+from tanuki_cli.hub.code import code_files, missing_packages
 from tanuki_cli.i18n import _
 from tanuki_cli.os_reasons import os_reason
 from tanuki_cli.practice import practice_model
@@ -70,6 +74,8 @@ def examine(context: CommandContext) -> Iterator[Check]:
     yield check_transformers(machine, engines)
     yield check_hub(context, findings)
     yield from check_models(findings)
+    tokenizers = (findings.hub.reference_tokenizer(TANUKI_8B), practice_model().tokenizer)
+    yield from check_remotes(context, [path for path in tokenizers if path])
     yield check_settings(context)
     yield check_history(context)
     yield check_terminal(context.console, context.environ)
@@ -168,7 +174,22 @@ def _check_installed(entry: InstalledModel, model: LocalModel, *, verified: bool
     else:
         detail = _("All files are there ({size}), the tokenizer is right; digests: {command}")
     text = detail.format(size=format_bytes(entry.size), command=f"tanuki pull {name} --verify")
-    return Check(name=f"model:{name}", status="ok", detail=text)
+    check = Check(name=f"model:{name}", status="ok", detail=text)
+    files = code_files(model.path) if model.format == "safetensors" else ()
+    return _with_code(check, files) if files else check
+
+
+def _with_code(check: Check, files: Sequence[Path]) -> Check:
+    """``check`` of a model that is whole but brings the Python ``files``."""
+    names = ", ".join(path.name for path in files)
+    if missing := missing_packages(files):
+        note = _("Its own code ({files}) needs packages that are not installed: {packages}.").format(
+            files=names, packages=", ".join(missing)
+        )
+        fix = install_code_packages(missing)
+        return Check(name=check.name, status="warn", detail=f"{check.detail} {note}", fix=fix)
+    note = _("It runs code of its own ({files}), after asking you.").format(files=names)
+    return replace(check, detail=f"{check.detail} {note}")
 
 
 def _tokenizer_problem(model: LocalModel) -> TanukiError | None:

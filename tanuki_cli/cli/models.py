@@ -176,7 +176,13 @@ def best_or_recommended(
         return installed[best]
     choice = recommend(machine, engines, context_length=length, family=family or TANUKI_8B)
     if choice.variant is None:
-        raise ModelError(choice.reason, hint=f"tanuki chat -m {PRACTICE_NAME}")
+        served = family is not None and family.cuda_only
+        raise ModelError(
+            choice.reason,
+            hint=_("Serve it with a vLLM built for it: tanuki chat -m http://host:8000/v1")
+            if served
+            else f"tanuki chat -m {PRACTICE_NAME}",
+        )
     return choice.variant, choice.reason
 
 

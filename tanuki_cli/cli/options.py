@@ -75,6 +75,12 @@ class ModelOptions(OutputOptions):
     kv_type: Annotated[
         str | None, typer.Option(metavar="f16|q8_0", help=N_("Precision of the KV cache."))
     ] = None
+    compile: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help=N_("Compile a safetensors model for the GPU: slow start, fast answers.")
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

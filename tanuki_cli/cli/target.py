@@ -24,7 +24,7 @@ from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.models import best_or_recommended, pull_with_progress
 from tanuki_cli.cli.options import ModelOptions
 from tanuki_cli.engines import open_engine
-from tanuki_cli.engines.checkpoint import read_checkpoint
+from tanuki_cli.engines.consent import CodeRequest
 from tanuki_cli.engines.llama_tuning import Tuner, TuningStore
 from tanuki_cli.engines.remote_credentials import KEY_FILE_NAME, find_api_key
 from tanuki_cli.errors import ModelError
@@ -62,17 +62,20 @@ def open_model(
         tokenizers = [path for path in (finder.family_tokenizer(), practice_model().tokenizer) if path]
         engine = open_engine(target, context.settings, api_key=api_key, served_tokenizers=tokenizers)
     else:
-        trusted = options.trust_remote_code or _trusts_code_of(target, context)
+        if context.settings.compile and _compiles(target) and inspect_machine(context.environ).gpus:
+            context.console.note(_("The model is compiled for the GPU; this takes about a minute."))
         engine = open_engine(
             target,
             context.settings,
-            trust_remote_code=trusted,
+            consent=lambda request: options.trust_remote_code or _agrees_to(request, context),
             kv_folder=context.directories.cache / "kv",
             tuner=_tuner(context, report_trial),
             debug=context.debug,
         )
     for note in engine.notes:
         context.console.note(note)
+    if context.settings.compile and not _compiles(target):
+        context.console.note(_("--compile is for models in safetensors; it changes nothing here."))
     return OpenedModel(
         engine=engine,
         reference=target.name if name == "auto" else name,
@@ -99,16 +102,22 @@ def _tuner(context: CommandContext, report_trial: Callable[[str, float], None] |
     return Tuner(store=store, announce=announce if measures else None)
 
 
-def _trusts_code_of(target: LocalModel, context: CommandContext) -> bool:
+def _compiles(target: Target) -> bool:
+    """Whether its engine knows ``--compile``."""
+    return isinstance(target, LocalModel) and target.format == "safetensors"
+
+
+def _agrees_to(request: CodeRequest, context: CommandContext) -> bool:
     """Ask whether code that came with a checkpoint may run; no on anything but a terminal."""
-    if target.format != "safetensors" or not context.console.can_ask:
+    if not context.console.can_ask:
         return False
-    code = read_checkpoint(target.path).custom_code
-    return code is not None and context.console.confirm(
-        _("{name} brings Python code of its own ({code}). Run it with all your rights?").format(
-            name=target.name, code=code
-        ),
-        default=False,
+    where = [request.origin, request.file_names, *([str(request.folder)] if request.repository else ())]
+    question = _(
+        "{model} brings Python code of its own:\n{where}\n"
+        "It runs with all your rights, and nobody has checked it for you. Run it?"
+    )
+    return context.console.confirm(
+        question.format(model=request.model, where="\n".join(f"  {line}" for line in where)), default=False
     )
 
 

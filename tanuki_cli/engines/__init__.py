@@ -6,6 +6,7 @@ from pathlib import Path
 from tanuki_cli.catalog import LocalModel, RemoteModel, Target
 from tanuki_cli.engines.base import Engine
 from tanuki_cli.engines.checkpoint import read_checkpoint
+from tanuki_cli.engines.consent import Consent, never
 from tanuki_cli.engines.gguf import GgufFile, read_gguf
 from tanuki_cli.engines.gguf_tokenizer import tokenizer_from_metadata
 from tanuki_cli.engines.kv_store import KvStore
@@ -27,7 +28,7 @@ def open_engine(
     *,
     api_key: ApiKey | None = None,
     served_tokenizers: Sequence[Path] = (),
-    trust_remote_code: bool = False,
+    consent: Consent = never,
     kv_folder: Path | None = None,
     tuner: Tuner | None = None,
     debug: bool = False,
@@ -35,9 +36,9 @@ def open_engine(
     """Load ``target`` on the engine for its format. Backends are imported only here, when used.
 
     ``api_key`` and ``served_tokenizers`` (tokenizer.json files, tried in turn, to send exact ids to a
-    server that takes them) are for remote models. ``trust_remote_code`` is the user's yes to running
-    code that came with a checkpoint. ``kv_folder`` keeps KV caches between processes, unless the
-    settings say to keep nothing. ``tuner`` knows, or measures, how llama.cpp runs best here. ``debug``
+    server that takes them) are for remote models. ``consent`` is asked before code that came with a
+    checkpoint is run. ``kv_folder`` keeps KV caches between processes, unless the settings say to
+    keep nothing. ``tuner`` knows, or measures, how llama.cpp runs best here. ``debug``
     lets the backend's own log through.
 
     Raises EngineError or RemoteError.
@@ -46,7 +47,7 @@ def open_engine(
         return _open_remote(target, settings, api_key, served_tokenizers)
     if target.format == "gguf":
         return _open_gguf(target, settings, kv_folder=kv_folder, tuner=tuner, debug=debug)
-    return _open_checkpoint(target, settings, debug=debug, trust_remote_code=trust_remote_code)
+    return _open_checkpoint(target, settings, debug=debug, consent=consent)
 
 
 def _open_gguf(
@@ -116,9 +117,7 @@ def _same_pieces(tokenizer: ChatTokenizer, pieces: list[str]) -> bool:
     return different <= _MOST_DIFFERENT_PIECES * len(own)
 
 
-def _open_checkpoint(
-    target: LocalModel, settings: Settings, *, debug: bool, trust_remote_code: bool
-) -> Engine:
+def _open_checkpoint(target: LocalModel, settings: Settings, *, debug: bool, consent: Consent) -> Engine:
     checkpoint = read_checkpoint(target.path)
     tokenizer = ChatTokenizer.from_file(
         target.tokenizer or target.path / "tokenizer.json",
@@ -129,9 +128,7 @@ def _open_checkpoint(
     verify_tokenizer(tokenizer)
     from tanuki_cli.engines.transformers import load_transformers
 
-    model = load_transformers(
-        target, settings, debug=debug, checkpoint=checkpoint, trust_remote_code=trust_remote_code
-    )
+    model = load_transformers(target, settings, debug=debug, checkpoint=checkpoint, consent=consent)
     return LocalEngine(model, tokenizer)
 
 

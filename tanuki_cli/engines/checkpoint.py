@@ -9,6 +9,7 @@ from typing import Final
 from tanuki_cli.catalog import Quantization
 from tanuki_cli.engines.weights import WeightFiles, find_weights
 from tanuki_cli.errors import EngineError
+from tanuki_cli.hub.code import code_files
 from tanuki_cli.i18n import _
 from tanuki_cli.os_reasons import os_reason
 
@@ -47,12 +48,14 @@ class CheckpointInfo:
     """A checkpoint that can be loaded.
 
     ``vocab_size`` is the number of rows of the embedding. ``custom_code`` names the class in the
-    repository's own Python code that the model needs, None for a model that transformers knows.
+    repository's own Python code that the model needs, None for a model that transformers knows;
+    ``code_files`` are the files of that code.
     """
 
     path: Path
     architecture: str
     custom_code: str | None
+    code_files: tuple[Path, ...]
     weights: WeightFiles
     quantization: QuantizationInfo | None
     bos_id: int
@@ -87,6 +90,7 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
         path=path,
         architecture=_architecture(path, config, custom_code),
         custom_code=custom_code,
+        code_files=_code_files(path) if custom_code is not None else (),
         weights=find_weights(path),
         quantization=_quantization(path, config),
         bos_id=_token_id(path, "bos_token_id", generation, config),
@@ -152,6 +156,19 @@ def _custom_code(path: Path, config: Mapping[str, object]) -> str | None:
             hint=_("Use a model that brings its own code, or serve it elsewhere: -m http://host:8000/v1"),
         )
     return reference
+
+
+def _code_files(path: Path) -> tuple[Path, ...]:
+    files = code_files(path)
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing is not None or not files:
+        raise EngineError(
+            _("{path} needs Python code of its own that is missing: {name}").format(
+                path=path, name=missing.name if missing else "*.py"
+            ),
+            hint=_("Get it again: tanuki pull --verify"),
+        )
+    return files
 
 
 def _architecture(path: Path, config: Mapping[str, object], custom_code: str | None) -> str:

@@ -78,6 +78,16 @@ class Failures:
             retryable=True,
         )
 
+    def hung_up(self) -> RequestFailed:
+        """The failure for a connection that was closed instead of answered."""
+        return RequestFailed(
+            _("{host} closed the connection without an answer.").format(host=self.host),
+            hint=_("If the server uses TLS, write https:// instead of http://.")
+            if self._base_url.startswith("http://")
+            else _("The server's own log says more."),
+            retryable=True,
+        )
+
     def reported(self, error: object) -> RequestFailed:
         """The failure that the server told of inside a stream."""
         detail = self._detail(error)
@@ -174,7 +184,9 @@ class Failures:
             path = response.request.url.path
             return _("{host} has no {path}.").format(host=self.host, path=path), self._models_hint()
         if status == 429:
-            return _("{host} has too many requests now.").format(**where), _("Wait a little, then: /retry")
+            return _("{host} has too many requests now.").format(**where), _(
+                "Wait a little, then ask again; in a chat: /retry"
+            )
         if status == 503:
             return (
                 _("{host} is not ready: {detail}").format(**where),
@@ -188,13 +200,17 @@ class Failures:
             )
         if status >= 500:
             return _("{host} failed with status {status}: {detail}").format(**where), log_hint
-        hint = self._models_hint() if status == 404 else log_hint
+        hint = log_hint if status != 404 else _("See what it serves: curl {url}").format(url=self._models_url)
         return _("{host} refused the request with status {status}: {detail}").format(**where), hint
 
     def _models_hint(self) -> str:
         return _("The address usually ends in /v1. See what is there: curl {url}").format(
-            url=f"{self._base_url}/models"
+            url=self._models_url
         )
+
+    @property
+    def _models_url(self) -> str:
+        return f"{self._base_url}/models"
 
     def _detail(self, error: object) -> str:
         """The human part of the many shapes an error comes in."""

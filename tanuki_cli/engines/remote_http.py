@@ -137,7 +137,7 @@ class RemoteConnection:
     def _small(self, method: str, url: str, content: bytes) -> JsonObject:
         timeout = self._timeout(self._timeouts.probe)
         with (
-            self._translated(self._timeouts.probe),
+            self._translated(self._timeouts.probe, streaming=False),
             self._client.stream(method, url, content=content, timeout=timeout) as response,
         ):
             self._check(response)
@@ -181,7 +181,7 @@ class RemoteConnection:
         raise self.failures.status(response, body, text)
 
     @contextmanager
-    def _translated(self, timeout: float) -> Iterator[None]:
+    def _translated(self, timeout: float, *, streaming: bool = True) -> Iterator[None]:
         try:
             yield
         except httpcore2.ConnectTimeout as exc:
@@ -193,7 +193,7 @@ class RemoteConnection:
         except httpcore2.ProxyError as exc:
             raise self.failures.proxy_refused(str(exc)) from exc
         except (httpcore2.NetworkError, httpcore2.RemoteProtocolError) as exc:
-            raise self.failures.cut() from exc
+            raise (self.failures.cut() if streaming else self.failures.hung_up()) from exc
         except (httpcore2.ProtocolError, httpcore2.UnsupportedProtocol, httpx2.HTTPError) as exc:
             raise self.failures.broken(str(exc) or type(exc).__name__) from exc
 

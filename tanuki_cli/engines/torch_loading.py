@@ -21,9 +21,12 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import logging as transformers_logging
 
+from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.checkpoint import CheckpointInfo
+from tanuki_cli.engines.consent import CodeRequest, Consent, install_code_packages, require_consent
 from tanuki_cli.engines.torch_placement import Placement
 from tanuki_cli.errors import EngineError
+from tanuki_cli.hub.code import missing_packages
 from tanuki_cli.i18n import _
 from tanuki_cli.packages import install_extra
 
@@ -46,46 +49,42 @@ _LIBRARY_ERRORS: Final = (
 )
 
 
-def require_consent(info: CheckpointInfo, *, trust_remote_code: bool) -> None:
-    """Raise EngineError if the model would run its repository's code and nobody agreed to that."""
-    if info.custom_code is not None and not trust_remote_code:
-        raise EngineError(
-            _(
-                "{path} needs Python code of its own ({code}), which could do anything on this machine."
-            ).format(path=info.path, code=info.custom_code),
-            hint=_("Read the .py files there; if you trust them: --trust-remote-code"),
-        )
-
-
 def load_weights(
-    info: CheckpointInfo, placement: Placement, *, name: str, trust_remote_code: bool, debug: bool
+    info: CheckpointInfo, placement: Placement, *, model: LocalModel, consent: Consent, debug: bool
 ) -> Any:
     """The model, ready for :meth:`forward`, as a ``transformers.PreTrainedModel``.
 
     Raises EngineError without consent to its code, without the packages its quantisation needs, and
     if the weights do not fit the architecture or the memory.
     """
-    require_consent(info, trust_remote_code=trust_remote_code)
     _require_packages(info)
+    if info.custom_code is not None:
+        _require_code_packages(info, model.name)
+        request = CodeRequest(
+            model=model.name, repository=model.repository, revision=model.revision, files=info.code_files
+        )
+        require_consent(request, consent)
     # Foreign code may raise anything; the libraries raise what the tuple lists.
     errors = (Exception,) if info.custom_code else _LIBRARY_ERRORS
     with _quiet(quantized=info.quantization is not None, debug=debug):
         try:
-            model, report = _from_pretrained(info, placement)
+            network, report = _from_pretrained(info, placement)
             missing = sorted(report["missing_keys"])
             if missing:
                 raise ValueError(_("the weights lack {names}").format(names=", ".join(missing[:3])))
             if placement.dense:
-                _unpack(model, placement.torch_dtype)
+                _unpack(network, placement.torch_dtype)
         except errors as exc:
-            raise translated(exc, name) from exc
-    model.requires_grad_(False).eval()
-    return model
+            raise translated(exc, model.name) from exc
+    network.requires_grad_(False).eval()
+    return network
 
 
 def translated(error: Exception, name: str) -> EngineError:
     """The sentence for an error of torch, transformers or gptqmodel about the model ``name``."""
-    reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    # The first line of torch.compile's errors is only that it failed.
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith(" raised:")]
+    reason = lines[0].strip() if lines else type(error).__name__
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in reason:
         return EngineError(
             _("There is not enough memory for {model}: {reason}").format(model=name, reason=reason),
@@ -110,6 +109,18 @@ def _require_packages(info: CheckpointInfo) -> None:
             hint=install_extra("quantized"),
         )
     os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(_MIN_WORKERS, (os.cpu_count() or 1) // 2)))
+
+
+def _require_code_packages(info: CheckpointInfo, name: str) -> None:
+    """Raise EngineError for packages that the model's own code imports and this Python lacks."""
+    missing = missing_packages(info.code_files)
+    if missing:
+        raise EngineError(
+            _("The own code of {model} needs packages that are not installed: {packages}.").format(
+                model=name, packages=", ".join(missing)
+            ),
+            hint=install_code_packages(missing),
+        )
 
 
 def _from_pretrained(info: CheckpointInfo, placement: Placement) -> tuple[Any, Mapping[str, Any]]:
@@ -165,6 +176,8 @@ def _quiet(*, quantized: bool, debug: bool) -> Iterator[None]:
             stack.enter_context(redirect_stdout(sys.stderr))
             yield
             return
+        # These are for developers, and come from a model's own code long after loading, too.
+        warnings.simplefilter("ignore", FutureWarning)
         sink = io.StringIO()
         stack.enter_context(redirect_stdout(sink))
         stack.enter_context(redirect_stderr(sink))

@@ -148,5 +148,8 @@ def refusal(variant: Variant) -> ModelError:
     """Why ``variant`` is not run here, and the way out."""
     return ModelError(
         _("{name} is refused. {reason}").format(name=variant.name, reason=_(variant.caveat or "")),
-        hint=_("Serve it with a vLLM built for it: tanuki chat -m http://host:8000/v1"),
+        hint=_(
+            "Serve it with a vLLM built for it (tanuki chat -m http://host:8000/v1), or take {other} "
+            "on NVIDIA GPUs."
+        ).format(other=f"{variant.family.name}:gptq-4bit"),
     )

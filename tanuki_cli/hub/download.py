@@ -17,10 +17,17 @@ from tanuki_cli.catalog import Downloadable, Variant
 from tanuki_cli.errors import DownloadError, InterruptedByUser, ModelError
 from tanuki_cli.hardware import format_bytes, free_disk_bytes
 from tanuki_cli.hub.client import HubClient
+from tanuki_cli.hub.code import MAX_CODE_BYTES, code_names
 from tanuki_cli.hub.faults import MissingError, offline_error
 from tanuki_cli.hub.files import Cache, HubFile, PinnedModel, disk_fault
-from tanuki_cli.hub.local import TOKENIZER, InstalledModel, find_installed, reference_repository
-from tanuki_cli.hub.progress import Meter, OnProgress
+from tanuki_cli.hub.local import (
+    TOKENIZER,
+    InstalledModel,
+    find_installed,
+    is_whole,
+    reference_repository,
+)
+from tanuki_cli.hub.progress import Meter, OnProgress, Progress
 from tanuki_cli.hub.records import Records
 from tanuki_cli.hub.selection import own_tokenizer, select_files
 from tanuki_cli.hub.transfer import Patience, has_digest, receive
@@ -50,7 +57,7 @@ class Pull:
         self._records = records
         self._reference = reference
         self._on_progress = on_progress
-        self._meter = Meter(on_progress, "downloading", files_total=0, bytes_total=0)
+        self._meter = Meter(self._report_wait, "downloading", files_total=0, bytes_total=0)
         self._patience = Patience(waits=waits, notify=lambda fault: self._meter.wait(fault.message))
         self._client = HubClient(reference.name)
 
@@ -59,7 +66,7 @@ class Pull:
         pinned = self._records.pinned(self._reference.name)
         installed = find_installed(self._cache, pinned, self._reference)
         offline = offline or constants.HF_HUB_OFFLINE
-        if revision is not None or pinned is None or not all(map(self._cache.is_whole, pinned.files)):
+        if revision is not None or pinned is None or not is_whole(self._cache, pinned, self._reference):
             if offline and installed is not None and revision is None and not verify:
                 return installed
             if offline:
@@ -75,7 +82,7 @@ class Pull:
         whole = find_installed(self._cache, pinned, self._reference)
         if whole is None:
             raise DownloadError(
-                _("{name} is not whole: its repository lacks a file that its index names.").format(
+                _("{name} is not whole: its repository lacks a file that the model needs.").format(
                     name=self._reference.name
                 ),
                 hint=f"tanuki pull {self._reference.name} --revision {DEFAULT_REVISION}",
@@ -93,7 +100,32 @@ class Pull:
         listing = self._patience.persist(lambda: self._client.list_files(reference.repository, revision))
         files = select_files(reference, listing)
         tokenizer = own_tokenizer(reference, listing) or self._reference_tokenizer(listing)
-        return PinnedModel(name=reference.name, revision=revision, files=(tokenizer, *files))
+        checkpoint = any(file.path.endswith(".safetensors") for file in files)
+        code = self._code(listing) if checkpoint else ()
+        return PinnedModel(name=reference.name, revision=revision, files=(tokenizer, *code, *files))
+
+    def _code(self, listing: Sequence[HubFile]) -> Sequence[HubFile]:
+        """The code files of a checkpoint. They are fetched, since each tells which others it needs."""
+        listed = {file.path: file for file in listing}
+
+        def read(name: str) -> str | None:
+            file = listed.get(name)
+            if file is None or file.size > MAX_CODE_BYTES:
+                return None
+            path = self._cache.path(file)
+            if not (self._cache.is_whole(file) and self._records.is_verified(path, file.digest)):
+                self._fetch(file)
+            try:
+                return path.read_text(encoding="utf-8", errors="replace")
+            except OSError as exc:
+                raise disk_fault(exc, path) from exc
+
+        return [listed[name] for name in code_names(read) if name in listed]
+
+    def _report_wait(self, progress: Progress) -> None:
+        """While the model's files are still being found out there is no progress but waiting."""
+        if progress.phase == "waiting":
+            self._on_progress(progress)
 
     def _reference_tokenizer(self, listing: Sequence[HubFile]) -> HubFile:
         repository = reference_repository(self._reference)

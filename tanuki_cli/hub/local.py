@@ -19,6 +19,7 @@ from tanuki_cli.catalog import (
     parse_reference,
 )
 from tanuki_cli.errors import ModelError
+from tanuki_cli.hub.code import code_files, has_all_code
 from tanuki_cli.hub.files import Cache, PinnedModel
 from tanuki_cli.hub.records import Records
 from tanuki_cli.i18n import _
@@ -52,9 +53,17 @@ def find_installed(
     cache: Cache, pinned: PinnedModel | None, reference: Downloadable
 ) -> InstalledModel | None:
     """The whole model for ``reference``, whoever downloaded it: as pinned, else any commit in the cache."""
-    if pinned is not None and all(map(cache.is_whole, pinned.files)):
+    if pinned is not None and is_whole(cache, pinned, reference):
         return _from_pinned(cache, reference, pinned)
     return next(_scan(cache, reference), None)
+
+
+def is_whole(cache: Cache, pinned: PinnedModel, reference: Downloadable) -> bool:
+    """Whether every file of a pinned model is there, its code included; contents are not hashed."""
+    if not all(map(cache.is_whole, pinned.files)):
+        return False
+    checkpoint = any(file.path.endswith(".safetensors") for file in pinned.files)
+    return not checkpoint or has_all_code(_snapshot(cache, pinned, reference))
 
 
 def all_installed(cache: Cache, records: Records) -> list[InstalledModel]:
@@ -72,7 +81,7 @@ def all_installed(cache: Cache, records: Records) -> list[InstalledModel]:
 def find_verified(cache: Cache, records: Records, reference: Downloadable) -> InstalledModel | None:
     """The pinned model if it is whole and every file has the digest it was verified with."""
     pinned = records.pinned(reference.name)
-    if pinned is None or not all(map(cache.is_whole, pinned.files)):
+    if pinned is None or not is_whole(cache, pinned, reference):
         return None
     unchanged = all(records.is_verified(cache.path(file), file.digest) for file in pinned.files)
     return _from_pinned(cache, reference, pinned) if unchanged else None
@@ -87,15 +96,19 @@ def find_tokenizer(cache: Cache, repository: str) -> Path | None:
     return None
 
 
-def _from_pinned(cache: Cache, reference: Downloadable, pinned: PinnedModel) -> InstalledModel:
+def _snapshot(cache: Cache, pinned: PinnedModel, reference: Downloadable) -> Path:
     commit = next(file.commit for file in pinned.files if file.repository == reference.repository)
-    snapshot = cache.snapshot(reference.repository, commit)
+    return cache.snapshot(reference.repository, commit)
+
+
+def _from_pinned(cache: Cache, reference: Downloadable, pinned: PinnedModel) -> InstalledModel:
+    snapshot = _snapshot(cache, pinned, reference)
     weights = next((cache.path(file) for file in pinned.files if file.path.endswith(".gguf")), None)
     tokenizer = next((cache.path(file) for file in pinned.files if file.path == TOKENIZER), None)
     return InstalledModel(
         reference=reference,
         model=_local_model(reference, snapshot, weights, tokenizer),
-        commit=commit,
+        commit=snapshot.name,
         files=tuple(cache.path(file) for file in pinned.files),
     )
 
@@ -112,11 +125,14 @@ def _scan(cache: Cache, reference: Downloadable) -> Iterator[InstalledModel]:
         if tokenizer is None or not weights:
             continue
         gguf = weights[0] if weights[0].suffix == ".gguf" else None
+        code = code_files(snapshot) if gguf is None else ()
+        if not all(path.is_file() for path in code):
+            continue
         yield InstalledModel(
             reference=reference,
             model=_local_model(reference, snapshot, gguf, tokenizer),
             commit=commit,
-            files=tuple(dict.fromkeys((*weights, tokenizer))),
+            files=tuple(dict.fromkeys((*weights, *code, tokenizer))),
         )
 
 
@@ -131,6 +147,8 @@ def _local_model(
             path=snapshot,
             tokenizer=tokenizer,
             quantization=quantization,
+            repository=reference.repository,
+            revision=snapshot.name,
         )
     # The vocabulary of somebody else's GGUF is only known from the file itself.
     foreign = isinstance(reference, HubReference) and tokenizer is not None and snapshot != tokenizer.parent
@@ -140,6 +158,8 @@ def _local_model(
         path=gguf,
         tokenizer=None if foreign else tokenizer,
         reference_tokenizer=tokenizer if foreign else None,
+        repository=reference.repository,
+        revision=snapshot.name,
     )
 
 

@@ -17,8 +17,9 @@ _SHOWN: Final = 3
 def select_files(reference: Downloadable, listing: Sequence[HubFile]) -> list[HubFile]:
     """The files of ``reference`` among those of its repository, small ones first, without a tokenizer.
 
-    A GGUF is one file. A checkpoint is its safetensors and its JSON files: no pickles and no code,
-    which could do anything when loaded. Raises ModelError if there is no such model.
+    A GGUF is one file. A checkpoint is its safetensors and its JSON files: no pickles, which could do
+    anything when loaded. Code comes only with a model that cannot do without; see
+    :mod:`tanuki_cli.hub.code`. Raises ModelError if there is no such model.
     """
     if reference.filename is not None:
         return [_named(reference.filename, reference, listing)]

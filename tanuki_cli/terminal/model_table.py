@@ -250,7 +250,9 @@ def _runs_on(row: ModelRow, caveats: list[str]) -> str:
     if row.fit.engine is None:
         return f"– {_number(missing_engine(row.variant), caveats)})"
     if row.fit.place is None:
-        return _("too large")
+        # Without any GPU memory the size is not what is wrong.
+        needs_cuda = row.variant.family.cuda_only and row.fit.free_bytes == 0
+        return _("needs CUDA") if needs_cuda else _("too large")
     return f"{row.fit.engine}, {row.fit.place.upper()}"
 
 
