@@ -26,8 +26,10 @@ SAMPLE_WORDS = """
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the tests and what they start, also where a shell runs them in the background."""
+    """Let Ctrl-C and a closed window reach the tests and what they start, also where they run in the
+    background or under nohup."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:

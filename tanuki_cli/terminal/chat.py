@@ -225,7 +225,7 @@ class Chat:
         if not self.conversation.path_nodes():
             return 0
         try:
-            plan = self.model.engine.plan(self.conversation.path(), self.session.options)
+            plan = self.model.engine.plan(self.session.prompt_messages(), self.session.options)
         except TanukiError:
             return None
         turn = self.session.last_turn
