@@ -216,6 +216,10 @@ def _obstacle(variant: Variant, machine: Machine, context: CommandContext) -> st
     place = fit(variant, machine, installed_engines(), context_length=length)
     if place.engine is None:
         return missing_engine(variant)
+    if place.place is None and place.free_bytes == 0:  # it runs on no CPU
+        return _("It needs an NVIDIA GPU with about {need} of memory, and there is none here.").format(
+            need=format_bytes(place.need_bytes)
+        )
     if place.place is None:
         return _("It needs about {need}, but only {free} of memory are free.").format(
             need=format_bytes(place.need_bytes), free=format_bytes(place.free_bytes)
