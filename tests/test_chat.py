@@ -242,6 +242,14 @@ def test_a_persona_is_shown_restored_and_removed(tmp_path: Path) -> None:
         assert "you: こんにちは" in terminal.text
 
 
+def test_search_shows_when_and_marks_what_was_found(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "ガソリンは何から作るの?")
+        ask(terminal, "/search ｶﾞｿﾘﾝ")
+        assert re.search(r"[0-9a-f]{8}  \d\d-\d\d \d\d:\d\d  ガソリンは何から", terminal.text)
+        assert re.search("\x1b\\[1;33mガソリン\x1b\\[0m".encode(), terminal.raw)
+
+
 def test_a_model_that_cannot_be_loaded_leaves_the_old_one(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         ask(terminal, "/model ./no/such.gguf")

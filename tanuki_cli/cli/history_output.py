@@ -14,7 +14,7 @@ from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 
 _EXCERPT_CHARACTERS: Final = 120
-_HIGHLIGHT: Final = "bold yellow"
+_HIGHLIGHT: Final = "found"
 
 
 def local_time(time: datetime) -> str:

@@ -26,6 +26,7 @@ from tanuki_cli.terminal.width import default_ambiguous_width, measure_ambiguous
 _THEME = rich.theme.Theme(
     {
         "note": "dim",
+        "found": "bold yellow",
         "error": "bold red",
         "warning": "yellow",
         "hint": "cyan",

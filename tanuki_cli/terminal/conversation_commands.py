@@ -1,7 +1,10 @@
 """Slash commands that act on the messages: the tree, its branches, and other conversations."""
 
+import re
 from pathlib import Path
 from typing import Final
+
+from rich.text import Text
 
 from tanuki_cli.conversation import Conversation, ConversationSettings, Node
 from tanuki_cli.errors import InputError
@@ -13,6 +16,7 @@ from tanuki_cli.terminal.program_commands import show
 from tanuki_cli.terminal.sanitize import sanitize
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 
+_WHITE_SPACE: Final = re.compile(r"\s+")
 _EXPORT_SUFFIXES: Final = (".md", ".json", ".jsonl")
 
 
@@ -119,16 +123,23 @@ def search(chat: Chat, argument: str) -> None:
     if not hits:
         chat.console.note(_("Nothing was found."))
     for hit in hits:
-        room = max(chat.console.err.width - 14, 8)
-        show(chat, f"  {hit.conversation_id[:8]}  {truncate_cells(_excerpt(hit), room)}")
+        when = hit.created_at.astimezone().strftime("%m-%d %H:%M")
+        row = Text(f"  {hit.conversation_id[:8]}  {when}  ").append_text(_excerpt(hit))
+        row.truncate(max(chat.console.err.width - 1, 1), overflow="ellipsis")
+        chat.console.err.print(row, soft_wrap=True)
 
 
-def _excerpt(hit: SearchHit) -> str:
-    """The line around the first place found, a few characters before it."""
-    start = hit.highlights[0][0] if hit.highlights else 0
+def _excerpt(hit: SearchHit) -> Text:
+    """The line around the first place found, a few characters before it, with the place marked."""
+    start, end = hit.highlights[0] if hit.highlights else (0, 0)
     line_start = hit.content.rfind("\n", 0, start) + 1
     begin = max(line_start, start - 10)
-    return sanitize(("…" if begin > line_start else "") + " ".join(hit.content[begin : start + 200].split()))
+    before, found, after = (
+        sanitize(_WHITE_SPACE.sub(" ", part))
+        for part in (hit.content[begin:start], hit.content[start:end], hit.content[end : end + 200])
+    )
+    text = Text("…" if begin > line_start else "").append(before)
+    return text.append(found, style="found").append(after)
 
 
 def resume(chat: Chat, argument: str) -> None:
