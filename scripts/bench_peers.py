@@ -99,7 +99,7 @@ def run_timed(command: Sequence[str], **environment: str) -> Mapping[str, float]
 
 def ours_cold(setup: Setup, home: Path) -> Mapping[str, float]:
     """``tanuki ask`` from process start to exit."""
-    command = [sys.executable, "-m", "tanuki_cli", "ask", "-m", str(setup.model), "--jsonl", "--no-save"]
+    command = [sys.executable, "-m", "tanuki_cli", "ask", "-m", str(setup.model), "--jsonl"]
     command += ["--temperature", "0", "--max-new-tokens", str(ANSWER_TOKENS), QUESTION]
     return run_timed(command, TANUKI_HOME=str(home))
 
