@@ -61,22 +61,19 @@ def calibrate(
     """
     trial = _Trial(bench, should_stop=should_stop, deadline=time.monotonic() + budget_s, report=report)
     try:
-        with closing(
-            Context(bench.weights, _params(bench, start, n_batch=max(start.n_batch, MAX_DRAFT + 1)))
-        ) as context:
+        with closing(Context(bench.weights, _params(bench, start))) as context:
             tuning = trial.choose_threads(context, start)
-            costs = trial.measure_drafts(context, tuning)
-        tuning = replace(tuning, draft_costs=costs or start.draft_costs)
+            tuning = replace(tuning, draft_costs=trial.measure_drafts(context, tuning))
         tuning = trial.choose_batch(tuning)
         return replace(trial.choose_repack(tuning), measured=True)
     except (DecodeAborted, NativeError):
         return start
 
 
-def _params(bench: Bench, tuning: Tuning, *, n_batch: int) -> ContextParams:
+def _params(bench: Bench, tuning: Tuning) -> ContextParams:
     return ContextParams(
         n_ctx=_CONTEXT,
-        n_batch=n_batch,
+        n_batch=tuning.n_batch,
         n_threads=tuning.threads,
         n_threads_batch=tuning.prompt_threads,
         kv_type=bench.kv_type,
@@ -100,6 +97,7 @@ class _Trial:
         self._should_stop = should_stop
         self._deadline = deadline
         self._report = report
+        self._step_s = 0.0  # seconds of a single step, once known
 
     def choose_threads(self, context: Context, start: Tuning) -> Tuning:
         """The number of threads that is fastest for single tokens, and for a prompt."""
@@ -139,7 +137,7 @@ class _Trial:
             expected = size * self._step_s
             if size > bench.facts.n_ctx_train or self._left() < 2 * expected or expected > self._left() / 4:
                 break
-            with closing(Context(bench.weights, _params(bench, tuning, n_batch=size))) as context:
+            with closing(Context(bench.weights, _params(bench, replace(tuning, n_batch=size)))) as context:
                 speeds[size] = size / self._batch(context, tuning.prompt_threads, size)
             if speeds[size] > _WORTH_IT * speeds.get(best, 0.0):
                 best = size
@@ -152,11 +150,11 @@ class _Trial:
         seconds = bench.facts.file_bytes / _REPACK_BYTES_PER_S
         if bench.gpu_layers or not fits or self._left() < 2 * seconds + 2 * _PROMPT * self._step_s:
             return tuning
-        with closing(Context(bench.weights, _params(bench, tuning, n_batch=tuning.n_batch))) as context:
+        with closing(Context(bench.weights, _params(bench, tuning))) as context:
             plain = self._times(context, tuning)
         with (
             closing(Model(bench.path, gpu_layers=0, repack=True)) as weights,
-            closing(Context(weights, _params(bench, tuning, n_batch=tuning.n_batch))) as context,
+            closing(Context(weights, _params(bench, tuning))) as context,
         ):
             repacked = self._times(context, tuning)
         pays = all(before > _REPACK_WORTH_IT * after for before, after in zip(plain, repacked, strict=True))
