@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import charset_normalizer
-
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
 from tanuki_cli.os_reasons import os_reason
@@ -95,6 +93,8 @@ def _candidates(data: bytes) -> Iterator[str]:
     if b"\x1b$" in data or b"\x1b(" in data:
         yield "iso2022_jp_ext"
     yield "utf-8"
+    import charset_normalizer  # most text is UTF-8, and never comes here
+
     best = charset_normalizer.from_bytes(data, cp_isolation=list(_LEGACY)).best()
     # Undecided: EUC-JP first, since CP932 text is hardly ever valid in it, while the reverse is.
     first = "cp932" if best is not None and best.encoding == "cp932" else "euc_jp"

@@ -10,9 +10,9 @@ cuts every such spelling after its first character, so that no text can end a tu
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import chain, pairwise, product
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,7 @@ from tanuki_cli.prompt import segments
 
 _NEWLINE: Final = "\n"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-_BYTE_PIECE: Final = re.compile(r"<0x[0-9A-Fa-f]{2}>\Z")
+_BYTE_PIECES: Final = tuple(f"<0x{high}{low}>" for high, low in product("0123456789ABCDEFabcdef", repeat=2))
 _CACHED_SEGMENTS: Final = 4096
 
 
@@ -34,7 +34,8 @@ class ChatTokenizer:
     """A Unigram tokenizer with the ids of one model's ``<s>`` and ``</s>``.
 
     ``bos_id`` and ``eos_id`` come from the model's configuration. ``vocab_size`` is the number of
-    rows of its embedding, at least the number of pieces. Run :func:`verify_tokenizer` before use.
+    rows of its embedding, at least the number of pieces; ``pieces`` gives the id of each. Run
+    :func:`verify_tokenizer` before use.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, bos_id: int, eos_id: int, vocab_size: int) -> None:
@@ -42,18 +43,19 @@ class ChatTokenizer:
         self.eos_id = eos_id
         self.vocab_size = vocab_size
         self._tokenizer = tokenizer
-        pieces = tokenizer.get_vocab(with_added_tokens=True)
+        self.pieces: Mapping[str, int] = tokenizer.get_vocab(with_added_tokens=True)
         added = {token.content: id_ for id_, token in tokenizer.get_added_tokens_decoder().items()}
-        self._byte_ids = frozenset(id_ for piece, id_ in pieces.items() if _BYTE_PIECE.match(piece))
+        bytes_ = {piece: self.pieces[piece] for piece in _BYTE_PIECES if piece in self.pieces}
+        self._byte_ids = frozenset(bytes_.values())
         spellings = {piece for piece in added if piece != _NEWLINE}
         self.control_ids = frozenset(added[piece] for piece in spellings)
-        spellings |= {piece for piece, id_ in pieces.items() if id_ in self._byte_ids}
+        spellings |= bytes_.keys()
         # Longest first, so that one spelling inside another cannot hide the longer one.
         longest_first = sorted(spellings, key=len, reverse=True)
         self._spelling = re.compile("|".join(map(re.escape, longest_first)) if spellings else r"(?!)")
         self._encode_cached = lru_cache(maxsize=_CACHED_SEGMENTS)(self._encode)
         self._ending_ids = (
-            frozenset(pieces.values())
+            frozenset(self.pieces.values())
             - self._byte_ids
             - {added_id for added_id, token in tokenizer.get_added_tokens_decoder().items() if token.special}
         )
@@ -92,7 +94,7 @@ class ChatTokenizer:
     def from_file(cls, path: Path, *, bos_id: int, eos_id: int, vocab_size: int) -> "ChatTokenizer":
         """Read a ``tokenizer.json``. Raises EngineError if it is missing or not one."""
         try:
-            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+            tokenizer = Tokenizer.from_buffer(path.read_bytes())
         except FileNotFoundError as exc:
             raise EngineError(
                 _("The tokenizer {path} is missing.").format(path=path), hint=_pull_hint()

@@ -45,6 +45,9 @@ HEAVY = (
     "numpy",
     "httpx",
     "httpx2",
+    "charset_normalizer",
+    "rich.progress",
+    "pydantic",
 )
 
 EXITS = ("tanuki_cli.cli", "tanuki_cli.__main__")
@@ -120,7 +123,7 @@ def test_only_main_exits_and_only_the_console_prints(path: Path) -> None:
             assert owner not in {"sys", "os"} or name in EXITS, f"{name}:{node.lineno} exits"
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["models"], ["config", "list"]])
 def test_start_up_is_light(arguments: list[str]) -> None:
     code = (
         "import sys\nfrom tanuki_cli.cli import main\n"

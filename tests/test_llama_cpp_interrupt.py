@@ -2,6 +2,7 @@
 
 import json
 import logging
+import random
 import signal
 import subprocess
 import sys
@@ -15,6 +16,9 @@ import pytest
 
 from scripts.make_synthetic_gguf import write_model
 from tanuki_cli.engines import llama_native
+from tanuki_cli.engines.base import GenerationCancelled
+from tanuki_cli.engines.drafting import CPU_COSTS, DraftPolicy
+from tanuki_cli.settings import Settings
 from tests.llama_models import GREEDY, PROMPT, TINY, load
 
 GENEROUS_S = 5.0
@@ -96,3 +100,37 @@ def test_sigint_stops_soon_and_the_next_turn_is_as_fresh(
         assert process.stderr is not None
         assert process.stderr.read() == ""
         assert process.wait() == 0
+
+
+def test_stopped_at_random_points_the_next_turn_is_fresh(
+    long_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alarms anywhere in prompts, answers and drafts; then a turn that keeps a part of what was there."""
+    draw = random.Random(7)
+    model = load(long_model, Settings(context_length=1024, threads=1))
+    monkeypatch.setattr(model, "_policy", DraftPolicy(costs=dict.fromkeys(CPU_COSTS, 1.0)))
+    plain = load(long_model, Settings(context_length=1024, threads=1, speculation=False))
+    before = signal.signal(signal.SIGALRM, lambda _number, _frame: model.cancel())
+    stopped = {"prompt": 0, "answer": 0}
+    started = time.monotonic()
+    assert len(list(islice(plain.generate([1, *range(300, 500)], GREEDY), 60))) == 60
+    whole = time.monotonic() - started
+    try:
+        for _round in range(40):
+            phrase = [300 + draw.randrange(600) for _id in range(draw.randrange(20, 100))]
+            prompt = [1, *phrase, 8, 8, *phrase, *phrase]
+            signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, whole))
+            ids: list[int] = []
+            try:
+                ids.extend(islice(model.generate(prompt, GREEDY), 60))
+            except GenerationCancelled:
+                stopped["answer" if len(model._cache.ids) >= len(prompt) else "prompt"] += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            second = [*prompt[: draw.randrange(1, len(prompt) + 1)], *range(400, 420)]
+            plain._cache.forget_from(0)
+            expected = list(islice(plain.generate(second, GREEDY), 12))
+            assert list(islice(model.generate(second, GREEDY), 12)) == expected
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert min(stopped.values()) >= 3, stopped

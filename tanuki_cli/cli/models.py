@@ -29,7 +29,6 @@ from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.download import DownloadProgress
 from tanuki_cli.terminal.download_events import DownloadEvents
 from tanuki_cli.terminal.model_table import list_models, models_as_json, print_models
 
@@ -144,6 +143,8 @@ def pull_with_progress(
 ) -> InstalledModel:
     """Pull ``reference`` with its progress on stderr. Raises as :meth:`Hub.pull`."""
     before = hub.locate(reference)
+    from tanuki_cli.terminal.download import DownloadProgress  # brings rich.progress
+
     with DownloadProgress(console) as progress:
         installed = hub.pull(reference, revision=revision, verify=verify, on_progress=progress.update)
     facts = {

@@ -3,9 +3,9 @@
 import errno
 import traceback
 from collections.abc import Sequence
+from typing import Any
 
 import typer
-import typer.main
 
 from tanuki_cli.cli.context import Environment
 from tanuki_cli.cli.help import parser_error
@@ -16,12 +16,11 @@ from tanuki_cli.os_reasons import os_reason
 from tanuki_cli.terminal.console import Console
 
 
-def run(app: typer.Typer, arguments: Sequence[str]) -> int:
-    """Run ``arguments`` in this process's environment and return the exit code."""
+def run(command: Any, arguments: Sequence[str]) -> int:
+    """Run ``command`` with ``arguments`` in this process's environment and return the exit code."""
     environment = Environment.of_process()
     try:
         with interruptible() as was_interrupted:
-            command = typer.main.get_command(app)
             result = command.main(
                 args=list(arguments), prog_name="tanuki", standalone_mode=False, obj=environment
             )

@@ -1,6 +1,7 @@
 """Where text becomes tokens and back."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from operator import ne
 from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel, RemoteModel, Target
@@ -96,7 +97,7 @@ def gguf_tokenizer(target: LocalModel, gguf: GgufFile, facts: ModelFacts) -> Cha
             hint=_("Put the model's tokenizer.json beside it, or fetch Tanuki's: tanuki pull tanuki-8b"),
         )
     pieces = gguf.metadata.get("tokenizer.ggml.tokens")
-    if isinstance(pieces, list) and not _same_pieces(tokenizer, [str(piece) for piece in pieces]):
+    if isinstance(pieces, list) and not _same_pieces(tokenizer, list(map(str, pieces))):
         raise EngineError(
             _("The tokenizer's pieces are not those of {path}.").format(path=target.path),
             hint=_("Put the model's own tokenizer.json beside it."),
@@ -108,13 +109,12 @@ _MOST_DIFFERENT_PIECES = 0.01
 """Share of pieces that may be spelled otherwise: converters rename a few control pieces."""
 
 
-def _same_pieces(tokenizer: ChatTokenizer, pieces: list[str]) -> bool:
-    vocabulary = tokenizer.backend.get_vocab(with_added_tokens=True)
-    if len(pieces) < len(vocabulary):
+def _same_pieces(tokenizer: ChatTokenizer, pieces: Sequence[str]) -> bool:
+    count = len(tokenizer.pieces)
+    if len(pieces) < count:
         return False
-    own = pieces[: len(vocabulary)]
-    different = sum(vocabulary.get(piece) != id_ for id_, piece in enumerate(own))
-    return different <= _MOST_DIFFERENT_PIECES * len(own)
+    different: int = sum(map(ne, map(tokenizer.pieces.get, pieces[:count]), range(count)))
+    return different <= _MOST_DIFFERENT_PIECES * count
 
 
 def _open_checkpoint(target: LocalModel, settings: Settings, *, debug: bool, consent: Consent) -> Engine:

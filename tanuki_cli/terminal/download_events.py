@@ -10,7 +10,7 @@ from typing import Final
 from tanuki_cli.errors import TanukiError
 from tanuki_cli.hub import InstalledModel, Progress
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.download import Speedometer
+from tanuki_cli.terminal.speedometer import Speedometer
 
 _EVERY_S: Final = 0.5
 
