@@ -6,7 +6,7 @@ import gguf
 import pytest
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines import llama_cpp
+from tanuki_cli.engines import llama_cpp, llama_plan
 from tanuki_cli.engines.gguf import read_gguf
 from tanuki_cli.engines.gguf_tokenizer import tokenizer_from_metadata
 from tanuki_cli.engines.llama_cpp import load_llama_cpp
@@ -135,7 +135,7 @@ def test_too_big_for_the_memory_is_refused_before_loading(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = Machine(ram_bytes=10**8, available_ram_bytes=5 * 10**7, physical_cores=1)
-    monkeypatch.setattr(llama_cpp, "inspect_machine", lambda _environ: small)
+    monkeypatch.setattr(llama_plan, "inspect_machine", lambda _environ: small)
     monkeypatch.setattr(llama_cpp, "Model", None)
     error = refusal(tiny)
     assert "tiny" in error.message

@@ -1,6 +1,7 @@
 """A conversation resumed from its stored KV cache is the one that was computed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -25,10 +26,14 @@ def store(tmp_path: Path) -> KvStore:
     return KvStore(tmp_path / "kv")
 
 
-def open_with(path: Path, store: KvStore, **changes: object) -> LlamaCppModel:
+def open_with(
+    path: Path, store: KvStore | None, *, first_tokens: int | None = None, **changes: object
+) -> LlamaCppModel:
     settings = with_values(Settings(context_length=512, threads=1), changes)
     model = LocalModel(name="tiny", format="gguf", path=path)
-    return load_llama_cpp(model, settings, debug=False, kv_store=store, head_ids=HEAD)
+    return load_llama_cpp(
+        model, settings, debug=False, kv_store=store, head_ids=HEAD, first_tokens=first_tokens
+    )
 
 
 def answer(model: LlamaCppModel, prompt: list[int], count: int = 25) -> list[int]:
@@ -161,3 +166,20 @@ def test_nothing_is_written_without_a_store_or_news(tiny: Path, store: KvStore) 
     answer(plain, PROMPT)
     assert not plain.save_state()
     plain.close()
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_cache_made_for_one_answer_grows_for_the_next(
+    tiny: Path, store: KvStore, conversation: tuple[list[int], list[int]], stored: bool
+) -> None:
+    second, expected = conversation
+    question = replace(GREEDY, max_new_tokens=25)
+    model = open_with(tiny, store if stored else None, first_tokens=len(PROMPT) + 25)
+    assert model.context_length == 512
+    assert model._context.length == 256
+    first = list(islice(model.generate(PROMPT, question), 25))
+    assert model._context.length == 256
+    assert list(islice(model.generate(second, replace(question, max_new_tokens=200)), 25)) == expected
+    assert model._context.length == 512
+    assert model.cached_tokens == (len(PROMPT) + len(first) - 1 if stored else 0)
+    model.close()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tanuki_cli.engines.drafting import LENGTHS
 from tanuki_cli.engines.llama_calibration import Bench, calibrate
 from tanuki_cli.engines.llama_cpp import LlamaCppModel, load_llama_cpp
 from tanuki_cli.engines.llama_native import Model
+from tanuki_cli.engines.llama_plan import plan_load
 from tanuki_cli.engines.llama_tuning import Tuner, Tuning, TuningStore, default_tuning, tuning_key
 from tanuki_cli.settings import Settings
 from tests.llama_models import GREEDY, PROMPT, load, write_tiny
@@ -168,8 +170,7 @@ def bench_of(path: Path, *, available: int) -> tuple[Bench, Model]:
         weights=weights,
         path=path,
         facts=facts,
-        kv_type="f16",
-        flash_attention=False,
+        params=partial(plan_load(Settings(), facts).context_params, gpu_layers=0),
         gpu_layers=0,
         available_bytes=available,
     )

@@ -99,7 +99,8 @@ def ask(
     conversation = starting_conversation(context, options, store)
     context = replace(context, settings=resumed_settings(context, options, conversation))
     unsaved: list[HistoryError] = []
-    with closing(open_model(context, options)) as model:
+    first = [] if conversation.nodes else [*conversation.path(), Message("user", question.text)]
+    with closing(open_model(context, options, first=first)) as model:
         session = ChatSession(
             model.engine,
             conversation,

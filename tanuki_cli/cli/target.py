@@ -1,7 +1,7 @@
 """From a model reference to a loaded engine: find it, offer to download it, open it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tanuki_cli.catalog import (
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.models import best_or_recommended, pull_with_progress
 from tanuki_cli.cli.options import ModelOptions
+from tanuki_cli.conversation import Message
 from tanuki_cli.engines import open_engine
 from tanuki_cli.engines.consent import CodeRequest
 from tanuki_cli.engines.llama_tuning import Tuner, TuningStore
@@ -43,10 +44,12 @@ def open_model(
     options: ModelOptions,
     *,
     reference: str | None = None,
+    first: Sequence[Message] = (),
     report_trial: Callable[[str, float], None] | None = None,
 ) -> OpenedModel:
     """Find, if need be download, and load the model ``reference`` (default: the settings').
 
+    ``first`` as in :func:`~tanuki_cli.engines.open_engine`.
     With ``report_trial`` it is measured anew how the model runs best, and every trial reported.
 
     Raises ModelError if it is unknown or not installed and may not be fetched, DownloadError,
@@ -70,6 +73,7 @@ def open_model(
             consent=lambda request: options.trust_remote_code or _agrees_to(request, context),
             kv_folder=context.directories.cache / "kv",
             tuner=_tuner(context, report_trial),
+            first=first,
             debug=context.debug,
         )
     for note in engine.notes:

@@ -5,6 +5,7 @@ from operator import ne
 from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel, RemoteModel, Target
+from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import Engine
 from tanuki_cli.engines.checkpoint import read_checkpoint
 from tanuki_cli.engines.consent import Consent, never
@@ -32,6 +33,7 @@ def open_engine(
     consent: Consent = never,
     kv_folder: Path | None = None,
     tuner: Tuner | None = None,
+    first: Sequence[Message] = (),
     debug: bool = False,
 ) -> Engine:
     """Load ``target`` on the engine for its format. Backends are imported only here, when used.
@@ -39,26 +41,34 @@ def open_engine(
     ``api_key`` and ``served_tokenizers`` (tokenizer.json files, tried in turn, to send exact ids to a
     server that takes them) are for remote models. ``consent`` is asked before code that came with a
     checkpoint is run. ``kv_folder`` keeps KV caches between processes, unless the settings say to
-    keep nothing. ``tuner`` knows, or measures, how llama.cpp runs best here. ``debug``
-    lets the backend's own log through.
+    keep nothing. ``tuner`` knows, or measures, how llama.cpp runs best here. ``first`` are the messages
+    to be answered first, where they are known and likely the only ones: memory for more is then taken
+    only when it is needed. ``debug`` lets the backend's own log through.
 
     Raises EngineError or RemoteError.
     """
     if isinstance(target, RemoteModel):
         return _open_remote(target, settings, api_key, served_tokenizers)
     if target.format == "gguf":
-        return _open_gguf(target, settings, kv_folder=kv_folder, tuner=tuner, debug=debug)
+        return _open_gguf(target, settings, kv_folder=kv_folder, tuner=tuner, first=first, debug=debug)
     return _open_checkpoint(target, settings, debug=debug, consent=consent)
 
 
 def _open_gguf(
-    target: LocalModel, settings: Settings, *, kv_folder: Path | None, tuner: Tuner | None, debug: bool
+    target: LocalModel,
+    settings: Settings,
+    *,
+    kv_folder: Path | None,
+    tuner: Tuner | None,
+    first: Sequence[Message],
+    debug: bool,
 ) -> Engine:
     from tanuki_cli.engines.llama_cpp import load_llama_cpp
 
     gguf = read_gguf(target.path)
     tokenizer = gguf_tokenizer(target, gguf, model_facts(gguf))
     verify_tokenizer(tokenizer)
+    longest_answer = settings.sampling.max_new_tokens
     model = load_llama_cpp(
         target,
         settings,
@@ -66,6 +76,7 @@ def _open_gguf(
         gguf=gguf,
         kv_store=_kv_store(target, settings, kv_folder),
         head_ids=tokenizer.encode_chat([]),
+        first_tokens=len(tokenizer.encode_chat(first)) + longest_answer if first else None,
         tuner=tuner,
     )
     return LocalEngine(model, tokenizer)

@@ -103,6 +103,11 @@ class SequenceCache:
         """Take caches from ``store``, under ``key``, and keep them there with :meth:`save`."""
         self._store, self._key = store, key
 
+    def move_to(self, context: Context) -> None:
+        """Go on in another, empty context."""
+        self._context = context
+        self.ids, self._loose_steps = [], []
+
     def reuse(self, ids: Sequence[int]) -> None:
         """Keep what ``ids`` begin with; take a stored cache instead if that has much more of them."""
         kept = shared_prefix(self.ids, ids)

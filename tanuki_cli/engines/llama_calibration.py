@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from tanuki_cli.engines.drafting import LENGTHS, MAX_DRAFT
+from tanuki_cli.engines.drafting import LENGTHS
 from tanuki_cli.engines.llama_facts import ModelFacts
 from tanuki_cli.engines.llama_native import Context, ContextParams, DecodeAborted, Model, NativeError
 from tanuki_cli.engines.llama_tuning import Tuning
-from tanuki_cli.hardware import KvType, usable_physical_cores
+from tanuki_cli.hardware import usable_physical_cores
 from tanuki_cli.i18n import _
 
 BUDGET_S: Final = 20.0
@@ -33,15 +33,21 @@ _REPACK_WORTH_IT: Final = 1.25
 _IDS: Final = tuple(300 + index * 7 % 600 for index in range(_CONTEXT))
 
 
+class ParamsMaker(Protocol):
+    """Makes the parameters of a context that is like the real one, but for ``length`` tokens."""
+
+    def __call__(self, tuning: Tuning, *, length: int) -> ContextParams:
+        """The parameters, with what ``tuning`` chose."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What is measured: ``weights`` of the file at ``path``, as the real context will use them."""
+    """What is measured: ``weights`` of the file at ``path``, in contexts that ``params`` describes."""
 
     weights: Model
     path: Path
     facts: ModelFacts
-    kv_type: KvType
-    flash_attention: bool
+    params: ParamsMaker
     gpu_layers: int
     available_bytes: int
 
@@ -71,15 +77,7 @@ def calibrate(
 
 
 def _params(bench: Bench, tuning: Tuning) -> ContextParams:
-    return ContextParams(
-        n_ctx=_CONTEXT,
-        n_batch=tuning.n_batch,
-        n_threads=tuning.threads,
-        n_threads_batch=tuning.prompt_threads,
-        kv_type=bench.kv_type,
-        flash_attention=bench.flash_attention,
-        max_outputs=MAX_DRAFT + 1,
-    )
+    return bench.params(tuning, length=_CONTEXT)
 
 
 class _Trial:

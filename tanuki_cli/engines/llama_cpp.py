@@ -10,23 +10,24 @@ tokens) and depend on how the tokens were batched. Reuse, resume and speculation
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines import llama_native
 from tanuki_cli.engines.base import EngineInfo
-from tanuki_cli.engines.drafting import MAX_DRAFT, DraftPolicy
+from tanuki_cli.engines.drafting import DraftPolicy
 from tanuki_cli.engines.gguf import GgufFile, damaged, read_gguf
 from tanuki_cli.engines.kv_store import KvStore, state_key
 from tanuki_cli.engines.llama_calibration import Bench, calibrate
 from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
-from tanuki_cli.engines.llama_memory import all_layers, forecast, gpu_layers_that_fit, uses_flash_attention
+from tanuki_cli.engines.llama_memory import all_layers, forecast
 from tanuki_cli.engines.llama_model import LlamaCppModel
-from tanuki_cli.engines.llama_native import Context, ContextParams, GpuMemory, Model, NativeError
+from tanuki_cli.engines.llama_native import Context, Model, NativeError
+from tanuki_cli.engines.llama_plan import LoadPlan, check_memory, plan_load
 from tanuki_cli.engines.llama_tuning import (
-    N_BATCH,
     SMALL_MODEL_BYTES,
     Tuner,
     Tuning,
@@ -34,27 +35,14 @@ from tanuki_cli.engines.llama_tuning import (
     tuning_key,
 )
 from tanuki_cli.errors import EngineError
-from tanuki_cli.hardware import KvType, format_bytes, inspect_machine
+from tanuki_cli.hardware import inspect_machine
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import on_interrupt
-from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, Settings
+from tanuki_cli.settings import Settings
 
 __all__ = ["LlamaCppModel", "load_llama_cpp"]
 
 ENGINE_NAME: Final = "llama.cpp"
-_KV_ALIGNMENT: Final = 256
-"""llama.cpp rounds the KV cache up to this many tokens."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """How a model will be loaded; ``gpu_layers`` as llama.cpp counts them."""
-
-    context_length: int
-    kv_type: KvType
-    gpu_layers: int
-    gpus: tuple[GpuMemory, ...]
-    notes: tuple[str, ...] = ()
 
 
 def load_llama_cpp(
@@ -65,22 +53,24 @@ def load_llama_cpp(
     gguf: GgufFile | None = None,
     kv_store: KvStore | None = None,
     head_ids: Sequence[int] = (),
+    first_tokens: int | None = None,
     tuner: Tuner | None = None,
 ) -> LlamaCppModel:
     """Load the GGUF file of ``model``; pass ``gguf`` if its header was read already.
 
     With ``kv_store``, KV caches of earlier conversations are taken from there and kept there;
-    ``head_ids`` is what every prompt begins with. ``tuner`` knows, or measures, how it runs best.
+    ``head_ids`` is what every prompt begins with. ``first_tokens`` are the prompt and the answer that
+    are known to come, often the only ones: the KV cache is made no longer than that at first, since
+    making it takes time and memory. ``tuner`` knows, or measures, how the model runs best.
 
     Raises EngineError for a file that is damaged or of another kind, for a context the model was not
     made for, and where memory will not do, before it is taken. ``debug`` sends llama.cpp's log to
     the logger ``tanuki_cli.llama_cpp``.
     """
     facts = model_facts(gguf or read_gguf(model.path))
-    context_length = _context_length(settings, facts)
     llama_native.start(debug=debug)
-    plan = _plan(settings, facts, context_length)
-    _check_memory(model, facts, plan)
+    plan = plan_load(settings, facts, first_tokens=first_tokens)
+    check_memory(model, facts, plan)
     loaded = _load(model, settings, facts, plan, tuner)
     if kv_store is not None:
         key = state_key(model.path, llama_native.VERSION, plan.kv_type, loaded.info.device)
@@ -88,74 +78,8 @@ def load_llama_cpp(
     return loaded
 
 
-def _context_length(settings: Settings, facts: ModelFacts) -> int:
-    if settings.context_length is None:
-        return min(DEFAULT_CONTEXT_LENGTH, facts.n_ctx_train)
-    if settings.context_length > facts.n_ctx_train:
-        raise EngineError(
-            _("A context of {wanted} tokens is more than this model was made for: {limit}.").format(
-                wanted=settings.context_length, limit=facts.n_ctx_train
-            ),
-            hint=f"--context-length {facts.n_ctx_train}",
-        )
-    return settings.context_length
-
-
-def _plan(settings: Settings, facts: ModelFacts, context_length: int) -> _Plan:
-    kv_type = _kv_type(settings, facts)
-    gpus = tuple(llama_native.gpus())
-    notes: tuple[str, ...] = ()
-    if not gpus:
-        layers = 0
-        if settings.gpu_layers:
-            notes = (_("This build of llama.cpp can use no GPU here; see: tanuki doctor"),)
-    elif settings.gpu_layers is not None:
-        layers = min(settings.gpu_layers, all_layers(facts))
-    else:
-        layers = gpu_layers_that_fit(
-            facts,
-            free_bytes=[gpu.free for gpu in gpus],
-            context_length=context_length,
-            kv_type=kv_type,
-            n_batch=N_BATCH,
-        )
-    return _Plan(context_length=context_length, kv_type=kv_type, gpu_layers=layers, gpus=gpus, notes=notes)
-
-
-def _kv_type(settings: Settings, facts: ModelFacts) -> KvType:
-    """As set; but float32 weights, which are there to be exact, get a float32 cache.
-
-    Its logits then differ from float64's by 1e-5 at most.
-    """
-    if facts.full_precision and settings.kv_type == "f16":
-        return "f32"
-    return cast("KvType", settings.kv_type)
-
-
-def _check_memory(model: LocalModel, facts: ModelFacts, plan: _Plan) -> None:
-    needs = forecast(
-        facts,
-        context_length=plan.context_length,
-        kv_type=plan.kv_type,
-        n_batch=N_BATCH,
-        gpu_layers=plan.gpu_layers,
-    )
-    available = inspect_machine(os.environ).available_ram_bytes
-    if needs.host.total > available:
-        raise _too_big(model, needed=needs.host.total, available=available)
-
-
-def _too_big(model: LocalModel, *, needed: int, available: int) -> EngineError:
-    return EngineError(
-        _("{model} needs about {needed} of memory, and {available} is free.").format(
-            model=model.name, needed=format_bytes(needed), available=format_bytes(available)
-        ),
-        hint=_("Close other programs, use a shorter --context-length, or a smaller variant: tanuki models"),
-    )
-
-
 def _load(
-    model: LocalModel, settings: Settings, facts: ModelFacts, plan: _Plan, tuner: Tuner | None
+    model: LocalModel, settings: Settings, facts: ModelFacts, plan: LoadPlan, tuner: Tuner | None
 ) -> LlamaCppModel:
     """Load with the planned layers on the GPU, and with fewer if its memory does not do after all."""
     wanted = plan.gpu_layers
@@ -178,6 +102,7 @@ def _load(
             info=info,
             facts=facts,
             context_length=plan.context_length,
+            longest_params=plan.context_params(tuning, gpu_layers=layers, length=plan.context_length),
             policy=DraftPolicy(costs=dict(tuning.draft_costs)),
             notes=tuple(notes),
             speculative=settings.speculation,
@@ -186,7 +111,7 @@ def _load(
 
 
 def _load_native(
-    path: Path, settings: Settings, facts: ModelFacts, plan: _Plan, gpu_layers: int, tuner: Tuner | None
+    path: Path, settings: Settings, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, tuner: Tuner | None
 ) -> tuple[Model, Context, Tuning]:
     tuning = _remembered(path, facts, plan, gpu_layers, tuner)
     weights = Model(path, gpu_layers=gpu_layers, repack=tuning is not None and tuning.repack)
@@ -194,26 +119,15 @@ def _load_native(
         if tuning is None:
             tuning = _measured(path, facts, plan, gpu_layers, weights, tuner)
         tuning = tuning.with_threads(settings.threads)
-        return weights, Context(weights, _context_params(plan, tuning, gpu_layers)), tuning
+        params = plan.context_params(tuning, gpu_layers=gpu_layers, length=plan.cache_length)
+        return weights, Context(weights, params), tuning
     except NativeError:
         weights.close()
         raise
 
 
-def _context_params(plan: _Plan, tuning: Tuning, gpu_layers: int) -> ContextParams:
-    return ContextParams(
-        n_ctx=-(-plan.context_length // _KV_ALIGNMENT) * _KV_ALIGNMENT,
-        n_batch=min(tuning.n_batch, plan.context_length),
-        n_threads=tuning.threads,
-        n_threads_batch=tuning.prompt_threads,
-        kv_type=plan.kv_type,
-        max_outputs=MAX_DRAFT + 1,
-        flash_attention=uses_flash_attention(plan.kv_type, gpu_layers=gpu_layers),
-    )
-
-
 def _remembered(
-    path: Path, facts: ModelFacts, plan: _Plan, gpu_layers: int, tuner: Tuner | None
+    path: Path, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, tuner: Tuner | None
 ) -> Tuning | None:
     """How this model runs best on this machine; None where that is still to be measured."""
     default = default_tuning(facts, gpu=gpu_layers > 0)
@@ -236,7 +150,7 @@ def _remembered(
 
 
 def _measured(
-    path: Path, facts: ModelFacts, plan: _Plan, gpu_layers: int, weights: Model, tuner: Tuner | None
+    path: Path, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, weights: Model, tuner: Tuner | None
 ) -> Tuning:
     """Measure, and remember what was found; after a Ctrl-C the defaults, so that nobody waits twice.
 
@@ -250,8 +164,7 @@ def _measured(
         weights=weights,
         path=path,
         facts=facts,
-        kv_type=plan.kv_type,
-        flash_attention=uses_flash_attention(plan.kv_type, gpu_layers=gpu_layers),
+        params=partial(plan.context_params, gpu_layers=gpu_layers),
         gpu_layers=gpu_layers,
         available_bytes=inspect_machine(os.environ).available_ram_bytes,
     )
@@ -262,12 +175,12 @@ def _measured(
     return tuning
 
 
-def _tuning_key(path: Path, plan: _Plan, gpu_layers: int) -> str:
+def _tuning_key(path: Path, plan: LoadPlan, gpu_layers: int) -> str:
     gpus = (gpu.name for gpu in plan.gpus)
     return tuning_key(path, llama_native.VERSION, plan.kv_type, str(gpu_layers), *gpus)
 
 
-def _device(facts: ModelFacts, plan: _Plan, layers: int) -> str:
+def _device(facts: ModelFacts, plan: LoadPlan, layers: int) -> str:
     if layers == 0:
         return "CPU"
     return f"{', '.join(gpu.name for gpu in plan.gpus)} ({layers}/{all_layers(facts)})"

@@ -7,7 +7,7 @@ from tanuki_cli.engines.drafting import DraftPolicy, NgramIndex
 from tanuki_cli.engines.kv_store import KvStore, shared_prefix
 from tanuki_cli.engines.llama_cache import SequenceCache
 from tanuki_cli.engines.llama_facts import ModelFacts
-from tanuki_cli.engines.llama_native import Context, Model
+from tanuki_cli.engines.llama_native import Context, ContextParams, Model, NativeError
 from tanuki_cli.engines.llama_sampling import Sampler
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
@@ -17,7 +17,9 @@ from tanuki_cli.sampling import SamplingOptions
 class LlamaCppModel:
     """A loaded GGUF model with a KV cache for one conversation at a time.
 
-    ``notes`` are sentences for the user about how it was loaded. ``speculative`` lets it check several
+    ``context`` may be shorter than ``context_length``: one of ``longest_params`` takes its place when
+    a prompt and its answer may not fit. ``notes`` are sentences for the user about how it was loaded.
+    ``speculative`` lets it check several
     guessed tokens in one batch, which changes the speed and nothing else: see :meth:`_advance`.
 
     Not for several threads at once, but :meth:`cancel` may come from a signal handler.
@@ -31,6 +33,7 @@ class LlamaCppModel:
         info: EngineInfo,
         facts: ModelFacts,
         context_length: int,
+        longest_params: ContextParams,
         policy: DraftPolicy,
         notes: tuple[str, ...] = (),
         speculative: bool = True,
@@ -42,6 +45,7 @@ class LlamaCppModel:
         self.speculative = speculative
         self._model = model
         self._context = context
+        self._longest_params = longest_params
         self._cache = SequenceCache(context, should_stop=lambda: self._cancelled)
         self._policy = policy
         self._cached_tokens = 0
@@ -100,6 +104,8 @@ class LlamaCppModel:
         self._model.close()
 
     def _generate(self, prompt_ids: list[int], options: SamplingOptions) -> Generator[int, None, None]:
+        if min(len(prompt_ids) + options.max_new_tokens, self.context_length) > self._context.length:
+            self._widen()
         self._process_prompt(prompt_ids)
         text = NgramIndex(prompt_ids)
         with Sampler(options, n_vocab=self.facts.n_vocab, prompt_ids=prompt_ids) as sampler:
@@ -108,6 +114,23 @@ class LlamaCppModel:
                 yield next_id
                 text.append(next_id)
                 next_id = yield from self._advance(next_id, text, sampler)
+
+    def _widen(self) -> None:
+        """Take the longest context from now on; what the cache held comes from the store, if there is one,
+        or is computed again."""
+        self.save_state()
+        try:
+            context = Context(self._model, self._longest_params)
+        except NativeError as exc:
+            raise EngineError(
+                _("There is not enough memory for a context of {count} tokens.").format(
+                    count=self.context_length
+                ),
+                hint=_("Use a shorter --context-length, or a smaller variant: tanuki models"),
+            ) from exc
+        self._context.close()
+        self._context = context
+        self._cache.move_to(context)
 
     def _process_prompt(self, prompt_ids: list[int]) -> None:
         """Bring the cache to ``prompt_ids`` and compute the logits of the last one."""
@@ -185,4 +208,4 @@ class LlamaCppModel:
 
     @property
     def _room(self) -> int:
-        return self.context_length - len(self._cache.ids)
+        return min(self.context_length, self._context.length) - len(self._cache.ids)
