@@ -24,6 +24,9 @@ from tanuki_cli.settings import Settings
 GREEDY = SamplingOptions(temperature=0.0, seed=0)
 DECODED = 32
 REPEATED = 128
+SHORT_HISTORY = 64
+SECOND_TURN = 32
+"""Tokens that a second turn computes."""
 
 
 def times(model: LlamaCppModel, prompt: Sequence[int], count: int) -> tuple[list[float], list[int]]:
@@ -37,9 +40,10 @@ def times(model: LlamaCppModel, prompt: Sequence[int], count: int) -> tuple[list
     return seconds, ids
 
 
-def varied(count: int, seed: int) -> list[int]:
+def varied(model: LlamaCppModel, count: int, seed: int) -> list[int]:
     """Ids without repeated runs, so that nothing can be guessed."""
-    return [1, *(300 + (seed * 7919 + index * index * 31 + index) % 5000 for index in range(count - 1))]
+    kinds = min(5000, model.facts.n_vocab - 300)
+    return [1, *(300 + (seed * 7919 + index * index * 31 + index) % kinds for index in range(count - 1))]
 
 
 def repeat_speed(model: LlamaCppModel, prompt: list[int]) -> float:
@@ -79,25 +83,30 @@ def main() -> None:
     local = LocalModel(name="bench", format="gguf", path=path)
     model = load_llama_cpp(local, Settings(), debug=False, kv_store=KvStore(folder))
     model.speculative = False
-    seconds, _ids = times(model, varied(prompt_tokens, 1), 1 + DECODED)
+    seconds, _ids = times(model, varied(model, prompt_tokens, 1), 1 + DECODED)
     result = {"prompt": prompt_tokens / seconds[0], "decode": DECODED / sum(seconds[1:])}
-    result["repeat"] = repeat_speed(model, varied(64, 3))
+    result["repeat"] = repeat_speed(model, varied(model, 64, 3))
     model.speculative = False
     if history_tokens:
-        result |= after_history(model, path, folder, varied(history_tokens, 2))
+        result |= after_history(model, path, folder, history_tokens)
     model.close()
     shutil.rmtree(folder)
     sys.stdout.write(json.dumps(result))
 
 
-def after_history(model: LlamaCppModel, path: Path, folder: Path, history: list[int]) -> dict[str, float]:
-    """Seconds to the first token: of a long prompt, of a second turn after it, and of going on with it
-    in another process, which finds its KV cache on the disk."""
+def after_history(model: LlamaCppModel, path: Path, folder: Path, history_tokens: int) -> dict[str, float]:
+    """Seconds to the first token: of a second turn after a short prompt, of a long prompt, of a second
+    turn after that, and of going on with it in another process, which finds its KV cache on the disk."""
     result = {}
+    question = varied(model, SECOND_TURN - 2, 5)
+    short = varied(model, SHORT_HISTORY, 4)
+    answer = times(model, short, 8)[1]
+    result["early_turn"] = times(model, [*short, *answer, 2, *question], 1)[0][0]
+    history = varied(model, history_tokens, 2)
     seconds, answer = times(model, history, 8)
     result["recompute"] = seconds[0]
-    second = [*history, *answer, 2, *varied(30, 5)]
-    result["second_turn"] = times(model, second, 1)[0][0]
+    # The last token of an answer is computed only now.
+    result["second_turn"] = times(model, [*history, *answer, 2, *question], 1)[0][0]
     model.close()
     local = LocalModel(name="bench", format="gguf", path=path)
     resumed = load_llama_cpp(local, Settings(), debug=False, kv_store=KvStore(folder))

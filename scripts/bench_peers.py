@@ -1,17 +1,18 @@
 """tanuki beside llama.cpp's own programs, on the same weights and kernels, in alternated runs.
 
     python -m scripts.bench_peers --work DIR --sdist llama_cpp_python-X.tar.gz
-    python -m scripts.bench_peers --work DIR --small      a small model, few runs; for CI, asserts nothing
+    python -m scripts.bench_peers --work DIR --small      the practice model, once; for CI, asserts nothing
 
 Builds llama-completion (the one-shot program) and llama-bench from the source inside the source
 distribution of the installed llama-cpp-python, makes the synthetic 8B in DIR, and prints one table of
-medians. "Best flags" are flash attention on, repacking off, one thread per physical core.
+medians. "Best flags" are flash attention on, repacking off, one thread per physical core. Every run asks
+another question, so that of what tanuki keeps on the disk only the head of the prompt is of use, as it is
+to anybody who asks something new; and once with nothing kept at all.
 """
 
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -26,15 +27,17 @@ from typing import Final
 
 import numpy as np
 
+from scripts.bench_engine import SECOND_TURN, SHORT_HISTORY
 from scripts.make_synthetic_gguf import Shape, make_tokenizer, make_vocabulary, write_model
 from tanuki_cli.hardware import usable_physical_cores
+from tanuki_cli.practice import practice_model
 
-QUESTION: Final = "たぬきはどんな動物ですか。住んでいる場所と、よく食べるものを教えてください。"
+QUESTION: Final = "{animal}はどんな動物ですか。住んでいる場所と、よく食べるものを教えてください。"
+ANIMALS: Final = ("たぬき", "きつね", "うさぎ", "いたち", "りす", "しか", "くま", "さる", "ねこ", "いぬ")
 ANSWER_TOKENS: Final = 16
-SMALL: Final = Shape(n_embd=512, n_ff=1536, n_layer=4, n_head=8, n_kv_head=4, n_vocab=32768, n_pieces=32000)
 PROGRAMS: Final = ("llama-completion", "llama-bench")
 Flags = tuple[str, ...]
-Measure = Callable[[], Mapping[str, float]]
+Measure = Callable[[int], Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,19 +100,30 @@ def run_timed(command: Sequence[str], **environment: str) -> Mapping[str, float]
     return {"wall": wall, "first": first, "memory": float(usage.ru_maxrss * scale)}
 
 
-def ours_cold(setup: Setup, home: Path) -> Mapping[str, float]:
+def question(run: int) -> str:
+    """What is asked in the run of that number."""
+    return QUESTION.format(animal=ANIMALS[run % len(ANIMALS)])
+
+
+def ours_cold(setup: Setup, home: Path, run: int) -> Mapping[str, float]:
     """``tanuki ask`` from process start to exit."""
     command = [sys.executable, "-m", "tanuki_cli", "ask", "-m", str(setup.model), "--jsonl"]
-    command += ["--temperature", "0", "--max-new-tokens", str(ANSWER_TOKENS), QUESTION]
+    command += ["--temperature", "0", "--max-new-tokens", str(ANSWER_TOKENS), question(run)]
     return run_timed(command, TANUKI_HOME=str(home))
 
 
-def theirs_cold(setup: Setup, flags: Flags) -> Mapping[str, float]:
+def ours_first(setup: Setup, work: Path, run: int) -> Mapping[str, float]:
+    """The same as the very first thing on a machine: nothing is kept yet."""
+    with tempfile.TemporaryDirectory(dir=work) as home:
+        return ours_cold(setup, Path(home), run)
+
+
+def theirs_cold(setup: Setup, flags: Flags, run: int) -> Mapping[str, float]:
     """llama.cpp's one-shot program on the same text in Tanuki's format."""
     from tanuki_cli.conversation import Message
     from tanuki_cli.prompt import segments
 
-    text = segments([Message("user", QUESTION)])[0]
+    text = segments([Message("user", question(run))])[0]
     command = [str((setup.programs or Path()) / "llama-completion"), "-m", str(setup.model), "-p", text]
     command += ["-n", str(ANSWER_TOKENS), "--temp", "0", "-no-cnv", "--no-display-prompt", "--ignore-eos"]
     return run_timed([*command, "-c", "4096", *flags])
@@ -122,6 +136,19 @@ def theirs_speed(setup: Setup, flags: Flags) -> Mapping[str, float]:
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
     results = json.loads(output)
     return {("prompt" if entry["n_prompt"] else "decode"): entry["avg_ts"] for entry in results}
+
+
+def theirs_second_turn(setup: Setup, flags: Flags) -> Mapping[str, float]:
+    """llama-bench: seconds for a second turn's tokens in the midst of a long chat, and of a short one."""
+    command = [str((setup.programs or Path()) / "llama-bench"), "-m", str(setup.model), "-o", "json"]
+    command += ["-p", str(SECOND_TURN), "-n", "0", "-r", "1", *flags]
+    result = {}
+    for figure, depth in (("early_turn", SHORT_HISTORY), ("second_turn", setup.history_tokens)):
+        output = subprocess.run(
+            [*command, "-d", str(depth)], stdout=subprocess.PIPE, check=True, encoding="utf-8"
+        ).stdout
+        result[figure] = SECOND_TURN / json.loads(output)[0]["avg_ts"]
+    return result
 
 
 def ours_speed(setup: Setup, store: Path, history_tokens: int) -> Mapping[str, float]:
@@ -150,7 +177,7 @@ def alternate(measures: Mapping[str, Measure], *, runs: int) -> dict[str, dict[s
     for run in range(runs):
         for name, measure in measures.items():
             print(f"run {run + 1}/{runs}: {name}", file=sys.stderr, flush=True)
-            found[name].append(measure())
+            found[name].append(measure(run))
     return {
         name: {figure: statistics.median(result[figure] for result in results) for figure in results[0]}
         for name, results in found.items()
@@ -160,11 +187,14 @@ def alternate(measures: Mapping[str, Measure], *, runs: int) -> dict[str, dict[s
 ROWS: Final = (
     ("cold one-shot, 16 tokens, s", "cold", "wall"),
     ("time to first token, cold, s", "cold", "first"),
+    ("cold one-shot, nothing kept, s", "first", "wall"),
+    ("time to first token, nothing kept, s", "first", "first"),
     ("peak memory, GB", "cold", "memory"),
     ("prompt, tokens/s", "speed", "prompt"),
     ("decode, tokens/s", "speed", "decode"),
     ("decode repeating the context, tokens/s", "speed", "repeat"),
-    ("second turn, time to first token, s", "history", "second_turn"),
+    ("second turn after a short text, time to first token, s", "history", "early_turn"),
+    ("second turn after the history, time to first token, s", "history", "second_turn"),
     ("recompute of the history, s", "history", "recompute"),
     ("resume of the history, s", "history", "resume"),
 )
@@ -175,7 +205,9 @@ def print_table(medians: Mapping[str, Mapping[str, float]], bandwidth: float, mo
     print("| | tanuki | llama.cpp defaults | best flags | ratio to defaults | ratio to best |")
     print("|---|---|---|---|---|---|")
     for title, group, figure in ROWS:
-        values = [medians.get(f"{group} {who}", {}).get(figure) for who in ("tanuki", "defaults", "best")]
+        theirs = "cold" if group == "first" else group  # they keep nothing: one figure for both
+        groups = (f"{group} tanuki", f"{theirs} defaults", f"{theirs} best")
+        values = [medians.get(name, {}).get(figure) for name in groups]
         scale = 1e9 if figure == "memory" else 1.0
         texts = ["–" if value is None else f"{value / scale:.3g}" for value in values]
         ratios = ["–" if not value or not values[0] else f"{values[0] / value:.2f}" for value in values[1:]]
@@ -184,24 +216,29 @@ def print_table(medians: Mapping[str, Mapping[str, float]], bandwidth: float, mo
     print(f"\nMemory bandwidth: {bandwidth / 1e9:.1f} GB/s; it allows {limit:.1f} tokens/s.")
 
 
+def synthetic_model(folder: Path) -> Path:
+    """The synthetic 8B in ``folder``, made if it is not there yet."""
+    model = folder / "synthetic-8b-q4_k_m.gguf"
+    if not model.exists():
+        folder.mkdir(exist_ok=True)
+        write_model(model, Shape())
+        make_tokenizer(make_vocabulary(Shape().n_pieces)).save(str(folder / "tokenizer.json"))
+    return model
+
+
 def main() -> None:
     """Make what is missing, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the model and the programs")
     parser.add_argument("--sdist", type=Path, help="source distribution of llama-cpp-python to build from")
     parser.add_argument("--programs", type=Path, help="folder with llama-completion and llama-bench")
-    parser.add_argument("--small", action="store_true", help="a small model; only shows that it runs")
+    parser.add_argument("--small", action="store_true", help="the practice model; only shows that it runs")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--history-tokens", type=int, default=2000)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
-    model = options.work / ("small" if options.small else "synthetic-8b") / "synthetic-8b-q4_k_m.gguf"
-    shape = SMALL if options.small else Shape()
-    if not model.exists():
-        model.parent.mkdir(exist_ok=True)
-        write_model(model, shape)
-        make_tokenizer(make_vocabulary(shape.n_pieces)).save(str(model.parent / "tokenizer.json"))
+    model = practice_model().path if options.small else synthetic_model(options.work / "synthetic-8b")
     programs = options.programs or (build_programs(options.sdist, options.work) if options.sdist else None)
     setup = Setup(
         model=model,
@@ -212,20 +249,23 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(dir=options.work) as scratch:
         measures: dict[str, Measure] = {
-            "cold tanuki": lambda: ours_cold(setup, Path(scratch)),
-            "speed tanuki": lambda: ours_speed(setup, Path(scratch) / "kv", 0),
+            "cold tanuki": lambda run: ours_cold(setup, Path(scratch), run),
+            "first tanuki": lambda run: ours_first(setup, Path(scratch), run),
+            "speed tanuki": lambda _run: ours_speed(setup, Path(scratch) / "kv", 0),
         }
         if programs is not None:
-            measures["cold defaults"] = lambda: theirs_cold(setup, ())
-            measures["cold best"] = lambda: theirs_cold(setup, setup.best)
-            measures["speed defaults"] = lambda: theirs_speed(setup, ())
-            measures["speed best"] = lambda: theirs_speed(setup, setup.best_bench)
+            measures["cold defaults"] = lambda run: theirs_cold(setup, (), run)
+            measures["cold best"] = lambda run: theirs_cold(setup, setup.best, run)
+            measures["speed defaults"] = lambda _run: theirs_speed(setup, ())
+            measures["speed best"] = lambda _run: theirs_speed(setup, setup.best_bench)
+        measures["cold tanuki"](-1)  # the head of the prompt is kept from here on
         medians = alternate(measures, runs=1 if options.small else options.runs)
         # Minutes each, and compared with nothing but themselves: once.
         medians["history tanuki"] = dict(ours_speed(setup, Path(scratch) / "kv", setup.history_tokens))
+        if programs is not None:
+            medians["history defaults"] = dict(theirs_second_turn(setup, ()))
+            medians["history best"] = dict(theirs_second_turn(setup, setup.best_bench))
     print_table(medians, memory_bandwidth(setup.threads), model)
-    if options.small:
-        shutil.rmtree(model.parent)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """``tanuki bench`` with the practice model: figures that can be true, and nothing kept."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+from scripts.bench_peers import ROWS
 from scripts.make_synthetic_gguf import Shape, make_tokenizer, make_vocabulary, write_model
 from tests.program import run
 
@@ -40,3 +43,15 @@ def test_tune_keeps_a_record_and_says_what_it_tried(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "one token," in done.stderr
     assert len(list((tmp_path / "cache" / "tuning").glob("*.json"))) == 1
+
+
+def test_the_peer_benchmark_runs_on_the_practice_model(tmp_path: Path) -> None:
+    """Without llama.cpp's own programs, which take ten minutes to build: our half of the table."""
+    command = [sys.executable, "-m", "scripts.bench_peers", "--work", str(tmp_path), "--small"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    titles = [title for title, _group, _figure in ROWS]
+    rows = {cells[1].strip(): cells for line in done.stdout.splitlines() if len(cells := line.split("|")) > 2}
+    assert all(float(rows[title][2]) > 0 for title in titles)
+    assert "Memory bandwidth" in done.stdout
+    assert list(tmp_path.iterdir()) == []

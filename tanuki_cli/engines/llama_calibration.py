@@ -115,16 +115,18 @@ class _Trial:
         return replace(start, threads=best, prompt_threads=_best(prompts, default) if prompts else best)
 
     def measure_drafts(self, context: Context, tuning: Tuning) -> tuple[tuple[int, float], ...]:
-        """The cost of every draft length in single steps; the long ones may be left out.
+        """The cost of every draft length in single steps; what there is no time for is estimated.
 
         A batch of a draft is computed with the threads of a prompt, as llama.cpp does.
         """
-        costs = [(1, 1.0)]
-        for length in LENGTHS:
-            if self._left() < (length + 1) * self._step_s:
-                break
-            seconds = self._batch(context, tuning.prompt_threads, length + 1)
-            costs.append((length + 1, seconds / self._step_s))
+        costs, usual, slower = [(1, 1.0)], dict(tuning.draft_costs), 1.0
+        for size in (length + 1 for length in LENGTHS):
+            if self._left() > size * self._step_s:
+                cost = self._batch(context, tuning.prompt_threads, size) / self._step_s
+                slower = cost / usual[size]
+            else:
+                cost = usual[size] * slower
+            costs.append((size, cost))
         return tuple(costs)
 
     def choose_batch(self, tuning: Tuning) -> Tuning:
