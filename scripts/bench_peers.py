@@ -77,8 +77,8 @@ def build_programs(sdist: Path, work: Path) -> Path:
     return folder / "bin"
 
 
-def run_timed(command: Sequence[str], **environment: str) -> Mapping[str, float]:
-    """Wall seconds, seconds to the first byte on stdout, and peak memory in bytes."""
+def run_timed(command: Sequence[str], **environment: str) -> tuple[dict[str, float], bytes]:
+    """Wall seconds, seconds to the first byte on stdout, and peak memory in bytes; and what it wrote."""
     started = time.perf_counter()
     with subprocess.Popen(
         command,
@@ -88,16 +88,16 @@ def run_timed(command: Sequence[str], **environment: str) -> Mapping[str, float]
         env={**os.environ, **environment},
     ) as process:
         assert process.stdout is not None
-        process.stdout.read(1)
+        output = process.stdout.read(1)
         first = time.perf_counter() - started
-        process.stdout.read()
+        output += process.stdout.read()
         _pid, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.perf_counter() - started
     if process.returncode:
         raise RuntimeError(f"{command[0]} ended with {process.returncode}")
     scale = 1 if sys.platform == "darwin" else 1024
-    return {"wall": wall, "first": first, "memory": float(usage.ru_maxrss * scale)}
+    return {"wall": wall, "first": first, "memory": float(usage.ru_maxrss * scale)}, output
 
 
 def question(run: int) -> str:
@@ -106,10 +106,12 @@ def question(run: int) -> str:
 
 
 def ours_cold(setup: Setup, home: Path, run: int) -> Mapping[str, float]:
-    """``tanuki ask`` from process start to exit."""
+    """``tanuki ask`` from process start to exit; ``python`` are the seconds before it loads the model."""
     command = [sys.executable, "-m", "tanuki_cli", "ask", "-m", str(setup.model), "--jsonl"]
     command += ["--temperature", "0", "--max-new-tokens", str(ANSWER_TOKENS), question(run)]
-    return run_timed(command, TANUKI_HOME=str(home))
+    result, output = run_timed(command, TANUKI_HOME=str(home))
+    timings = json.loads(output.splitlines()[-1])["timings"]
+    return result | {"python": result["first"] - timings["load_s"] - timings["ttft_s"]}
 
 
 def ours_first(setup: Setup, work: Path, run: int) -> Mapping[str, float]:
@@ -126,7 +128,7 @@ def theirs_cold(setup: Setup, flags: Flags, run: int) -> Mapping[str, float]:
     text = segments([Message("user", question(run))])[0]
     command = [str((setup.programs or Path()) / "llama-completion"), "-m", str(setup.model), "-p", text]
     command += ["-n", str(ANSWER_TOKENS), "--temp", "0", "-no-cnv", "--no-display-prompt", "--ignore-eos"]
-    return run_timed([*command, "-c", "4096", *flags])
+    return run_timed([*command, "-c", "4096", *flags])[0]
 
 
 def theirs_speed(setup: Setup, flags: Flags) -> Mapping[str, float]:
@@ -189,6 +191,7 @@ ROWS: Final = (
     ("time to first token, cold, s", "cold", "first"),
     ("cold one-shot, nothing kept, s", "first", "wall"),
     ("time to first token, nothing kept, s", "first", "first"),
+    ("Python before the model is loaded, s", "cold", "python"),
     ("peak memory, GB", "cold", "memory"),
     ("prompt, tokens/s", "speed", "prompt"),
     ("decode, tokens/s", "speed", "decode"),

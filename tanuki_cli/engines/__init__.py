@@ -11,7 +11,7 @@ from tanuki_cli.engines.checkpoint import read_checkpoint
 from tanuki_cli.engines.consent import Consent, never
 from tanuki_cli.engines.gguf import GgufFile, read_gguf
 from tanuki_cli.engines.gguf_tokenizer import tokenizer_from_metadata
-from tanuki_cli.engines.kv_store import KvStore
+from tanuki_cli.engines.kv_store import KvStore, shared_prefix
 from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
 from tanuki_cli.engines.llama_tuning import Tuner
 from tanuki_cli.engines.local import LocalEngine
@@ -75,11 +75,17 @@ def _open_gguf(
         debug=debug,
         gguf=gguf,
         kv_store=_kv_store(target, settings, kv_folder),
-        head_ids=tokenizer.encode_chat([]),
+        head_ids=_head_ids(tokenizer),
         first_tokens=len(tokenizer.encode_chat(first)) + longest_answer if first else None,
         tuner=tuner,
     )
     return LocalEngine(model, tokenizer)
+
+
+def _head_ids(tokenizer: ChatTokenizer) -> list[int]:
+    """What the prompts of all conversations without a system text of their own begin with."""
+    first, second = (tokenizer.encode_chat([Message("user", text)]) for text in ("あ", "A"))
+    return first[: shared_prefix(first, second)]
 
 
 def _kv_store(target: LocalModel, settings: Settings, folder: Path | None) -> KvStore | None:

@@ -132,6 +132,17 @@ class SequenceCache:
             return False
         self.drop_draft()
         self._stored_ids = list(ids)
+        return self._write(head)
+
+    def save_head(self, head: int) -> bool:
+        """Cut the cache down to its first ``head`` ids and keep that in the store."""
+        self.forget_from(head)
+        return self._write(head)
+
+    def _write(self, head: int) -> bool:
+        ids = list(self.ids)
+        if self._store is None or not ids:
+            return False
         return self._store.save(
             self._key,
             ids,

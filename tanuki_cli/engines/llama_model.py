@@ -52,6 +52,7 @@ class LlamaCppModel:
         self._cancelled = False
         self._closed = False
         self._head_ids: list[int] = []
+        self._head_is_new = False
         self._running: Generator[int, None, None] | None = None
 
     @property
@@ -76,7 +77,7 @@ class LlamaCppModel:
     def use_store(self, store: KvStore, key: str, *, head_ids: Sequence[int] = ()) -> None:
         """Take caches from ``store``, under ``key``, and keep them there at :meth:`close`.
 
-        ``head_ids`` is what every new conversation begins with; its cache is stored at the first use.
+        ``head_ids`` is what every new conversation begins with; its cache is kept as well.
         """
         self._cache.use_store(store, key)
         self._head_ids = list(head_ids)
@@ -100,6 +101,9 @@ class LlamaCppModel:
         if self._running is not None:
             self._running.close()
         self.save_state()
+        head = self._head_ids
+        if self._head_is_new and self._cache.ids[: len(head)] == head:
+            self._cache.save_head(len(head))
         self._context.close()
         self._model.close()
 
@@ -146,8 +150,7 @@ class LlamaCppModel:
         cache.reuse(prompt_ids[:-1])
         self._cached_tokens = len(cache.ids)
         if head and not cache.ids and shared_prefix(head, prompt_ids[:-1]) == len(head):
-            cache.compute(head, outputs=0)
-            self.save_state()
+            self._head_is_new = True
         size = self._context.n_batch
         for start in range(len(cache.ids), len(prompt_ids), size):
             is_last = start + size >= len(prompt_ids)
