@@ -73,7 +73,8 @@ _CONVERSIONS: Final[Mapping[Any, Callable[[str], Any]]] = {
 def parse_as_typed(command: Any, ctx: Any, args: list[str]) -> Any:
     """Parse ``args`` as typer does, but take flags, texts and paths as they were typed."""
     for param in command.get_params(ctx):
-        convert = _CONVERSIONS.get(param.type_descriptor.annotation)
+        descriptor = getattr(param, "type_descriptor", None)
+        convert = _CONVERSIONS.get(getattr(descriptor, "annotation", None))
         if convert is not None:
             param._runtime_param = AsTyped(convert)
     return type(command).parse_args(command, ctx, args)
