@@ -61,7 +61,10 @@ def run(
 
 
 class Terminal:
-    """``tanuki arguments`` on a pseudo-terminal; what it prints is shown on :attr:`screen`."""
+    """``tanuki arguments`` on a pseudo-terminal; what it prints is shown on :attr:`screen`.
+
+    ``before_report`` is typed right before the first answer to a question about the cursor.
+    """
 
     def __init__(
         self,
@@ -72,8 +75,10 @@ class Terminal:
         lines: int = 24,
         env: Mapping[str, str] | None = None,
         command: Sequence[str] = COMMAND,
+        before_report: str = "",
     ) -> None:
         self.screen = Screen(columns, lines)
+        self._before_report = before_report
         self.raw = b""
         # A read may end in the middle of a character.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -148,7 +153,8 @@ class Terminal:
         for index, piece in enumerate(data.split(b"\x1b[6n")):
             if index:
                 cursor = self.screen.raw.cursor
-                os.write(self._master, f"\x1b[{cursor.y + 1};{cursor.x + 1}R".encode())
+                self.type(f"{self._before_report}\x1b[{cursor.y + 1};{cursor.x + 1}R")
+                self._before_report = ""
             self.screen.feed(self._decoder.decode(piece))
         return True
 

@@ -416,6 +416,25 @@ def test_what_is_typed_during_an_answer_waits_for_the_prompt(tmp_path: Path) -> 
         terminal.wait_for("> 先に打つ")
 
 
+def test_what_is_typed_before_the_first_prompt_waits_for_it(tmp_path: Path) -> None:
+    with Terminal(tmp_path, CHAT) as terminal:
+        terminal.type("先に打つ")
+        terminal.wait_for("> 先に打つ")
+        terminal.type("、後からも打つ")
+        terminal.wait_for("> 先に打つ、後からも打つ")
+        # Not also among the first lines, where the terminal would echo it.
+        assert terminal.text.count("先に打つ") == 1
+
+
+@pytest.mark.parametrize("before_report", ["先に打つ", "先に\x1b[D打つ"])
+def test_what_is_typed_while_the_terminal_is_measured_waits_for_the_prompt(
+    tmp_path: Path, before_report: str
+) -> None:
+    with Terminal(tmp_path, CHAT, before_report=before_report) as terminal:
+        terminal.wait_for("> 先に打つ" if before_report == "先に打つ" else "> 先打つに")
+        terminal.wait_for("mame (practice) · ")
+
+
 def test_a_resumed_chat_shows_where_it_stands(tmp_path: Path) -> None:
     run(tmp_path, *CHAT, stdin="あなたは誰?\n".encode())
     with open_chat(tmp_path, "chat", "--continue") as terminal:

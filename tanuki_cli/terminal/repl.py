@@ -25,7 +25,8 @@ from prompt_toolkit.filters import (
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.input.vt100_parser import Vt100Parser
+from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.defaults import create_output
@@ -41,7 +42,6 @@ from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.editor import edit_text
 from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
 from tanuki_cli.terminal.takeover import may_leave, take_over, with_download
-from tanuki_cli.terminal.typing_ahead import hold_typing
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 
 _TWICE_WITHIN_S: Final = 2.0
@@ -86,9 +86,10 @@ class Repl:
         self._prompt.default_buffer.on_text_changed += self._disarm
 
     def run(self) -> None:
-        """Until /exit, Ctrl-D or Ctrl-C twice."""
+        """Until /exit, Ctrl-D or Ctrl-C twice. The typing is held (:func:`hold_typing`)."""
+        self._take_typed()
         # One handler for all of it: nothing is installed and removed around the prompt.
-        with on_interrupt(self._signalled), hold_typing(self._chat.console.streams.stdin):
+        with on_interrupt(self._signalled):
             self._loop()
             while not may_leave(self._chat):
                 self._loop()
@@ -119,6 +120,12 @@ class Repl:
         if self._take_typed_interrupt():
             self._chat.session.interrupt()
         return text
+
+    def _take_typed(self) -> None:
+        """Let the first prompt begin with what was typed before it."""
+        keys: list[KeyPress] = []
+        Vt100Parser(keys.append).feed_and_flush(self._chat.console.take_typed())
+        store_typeahead(self._prompt.input, keys)
 
     def _take_typed_interrupt(self) -> bool:
         source = self._prompt.input

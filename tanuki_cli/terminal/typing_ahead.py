@@ -2,12 +2,25 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol
 
 try:
     import termios
 except ImportError:  # a platform without POSIX terminals: typing is left as it is
     termios = None  # type: ignore[assignment]
+
+
+class Terminal(Protocol):
+    """A stream that may be on a terminal: what ``sys.stdin`` and ``sys.stdout`` are."""
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        ...
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        ...
+
 
 _Attributes = list[Any]
 """As ``termios.tcgetattr`` gives them: flags by index, the control characters at the end."""
@@ -17,7 +30,7 @@ _CHARACTERS: Final = 6
 
 
 @contextmanager
-def hold_typing(stdin: TextIO | None) -> Iterator[None]:
+def hold_typing(stdin: Terminal | None) -> Iterator[None]:
     """Keep what is typed, key for key, for the next prompt, until the block ends.
 
     Nothing is echoed or edited by the terminal, and Enter stays Enter. Ctrl-C is a signal that
@@ -29,7 +42,7 @@ def hold_typing(stdin: TextIO | None) -> Iterator[None]:
 
 
 @contextmanager
-def usual_typing(stdin: TextIO | None) -> Iterator[None]:
+def usual_typing(stdin: Terminal | None) -> Iterator[None]:
     """Inside :func:`hold_typing`: let a question, or an editor, have the terminal as usual."""
     with _changed(stdin, _release):
         yield
@@ -50,7 +63,7 @@ def _release(attributes: _Attributes) -> None:
 
 
 @contextmanager
-def _changed(stdin: TextIO | None, change: Callable[[_Attributes], None]) -> Iterator[None]:
+def _changed(stdin: Terminal | None, change: Callable[[_Attributes], None]) -> Iterator[None]:
     if termios is None or stdin is None or not stdin.isatty():
         yield
         return
