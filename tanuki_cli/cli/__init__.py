@@ -37,6 +37,10 @@ _MODULES: Final = {"pull": "models", "rm": "models"}
 """Commands that live in a module of another name; each is the module's ``<command>_app``."""
 
 
+_COMPLETION: Final = ("install_completion", "show_completion")
+"""Options that typer adds; each is a function of :mod:`tanuki_cli.cli.completion`."""
+
+
 def show_help(command: Any, ctx: Any, formatter: Any) -> None:
     """Write the help page of ``command``; laid out by :mod:`tanuki_cli.cli.help`."""
     columns = shutil.get_terminal_size().columns
@@ -55,6 +59,14 @@ class CommandGroup(typer.core.TyperGroup):
     """The commands of the table above, imported one at a time."""
 
     _listing = False
+
+    def get_params(self, ctx: Any) -> Any:
+        """As typer's, but the options about completion answer in the user's language."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if parameter.name in _COMPLETION:
+                parameter.callback = _complete
+        return parameters
 
     def list_commands(self, ctx: Any) -> list[str]:
         """All names, in the order of the table."""
@@ -97,6 +109,13 @@ class CommandGroup(typer.core.TyperGroup):
             return super().shell_complete(ctx, incomplete)
         finally:
             self._listing = False
+
+
+def _complete(ctx: Any, parameter: Any, value: Any) -> Any:
+    if value and not ctx.resilient_parsing:
+        getattr(importlib.import_module("tanuki_cli.cli.completion"), parameter.name)()
+        raise typer.Exit
+    return value
 
 
 def _show_version(value: bool) -> None:
