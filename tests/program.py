@@ -31,6 +31,7 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
         "LANG": "en_US.UTF-8",
         "LC_CTYPE": "C.UTF-8",
         "PYTHONPATH": str(ROOT),
+        "PAGER": "cat",
         "PYTHONUTF8": "1",
         "TANUKI_HOME": str(home),
         "HF_HOME": str(home / "hf"),

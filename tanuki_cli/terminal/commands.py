@@ -8,10 +8,23 @@ from typing import Final, Literal
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.terminal import conversation_commands, program_commands
+from tanuki_cli.terminal import attachment_commands, conversation_commands, program_commands
 from tanuki_cli.terminal.chat import Chat
+from tanuki_cli.terminal.help import help_lines
+from tanuki_cli.terminal.pager import show_long
 
-Completes = Literal["", "command", "model", "setting", "conversation", "path", "node", "language", "switch"]
+Completes = Literal[
+    "",
+    "command",
+    "model",
+    "setting",
+    "conversation",
+    "path",
+    "attachment",
+    "node",
+    "language",
+    "switch",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +49,7 @@ def _help(chat: Chat, argument: str) -> None:
         program_commands.show_rows(chat, [(command.usage, _(command.summary))])
         return
     rows = [(command.usage, _(command.summary)) for command in COMMANDS]
-    program_commands.show_rows(chat, rows, folded=True)
-    program_commands.show_keys(chat)
-    program_commands.show_suggestions(chat)
+    show_long(chat.console, list(help_lines(chat, rows)))
 
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -134,12 +145,12 @@ COMMANDS: Final[tuple[Command, ...]] = (
     ),
     Command(
         name="file",
-        run=program_commands.attach_file,
-        argument=N_("PATH"),
-        summary=N_("add a text file to the next message"),
-        completes="path",
+        run=attachment_commands.attach_file,
+        argument=N_("[PATH|-]"),
+        summary=N_("add a text file to the next message; - drops what was added"),
+        completes="attachment",
     ),
-    Command(name="paste", run=program_commands.paste, summary=N_("add the clipboard to the next message")),
+    Command(name="paste", run=attachment_commands.paste, summary=N_("add the clipboard to the next message")),
     Command(name="context", run=program_commands.context, summary=N_("show what the model sees")),
     Command(
         name="stats",

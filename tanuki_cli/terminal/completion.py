@@ -39,12 +39,11 @@ class ChatCompleter(Completer):
                     )
             return
         kind: Completes = next((command.completes for command in COMMANDS if command.name == word), "")
-        if kind == "path":
-            yield from self._paths.get_completions(Document(argument), complete_event)
-            return
         for text, meta in self._values(kind):
             if text.lower().startswith(argument.lower()):
                 yield Completion(text, start_position=-len(argument), display_meta=sanitize(meta))
+        if kind in {"path", "attachment"}:
+            yield from self._paths.get_completions(Document(argument), complete_event)
 
     def _values(self, kind: Completes) -> Iterable[tuple[str, str]]:
         if kind == "command":
@@ -62,6 +61,8 @@ class ChatCompleter(Completer):
             return [(str(number), node.message.content[:40]) for number, node in nodes]
         if kind == "conversation":
             return self._conversations()
+        if kind == "attachment" and (names := [one.name for one in self._chat.attachments]):
+            return [("-", _("drop everything attached")), *((f"- {name}", _("drop this")) for name in names)]
         return []
 
     def _models(self) -> list[tuple[str, str]]:
