@@ -77,6 +77,47 @@ def test_help_is_whole_with_any_pager(tmp_path: Path, pager: str) -> None:
         assert ("PAGED" in terminal.text) == ("PAGED" in pager)
 
 
+@pytest.mark.parametrize("word", ["/quit", "／ｂｙｅ", "/q"])
+def test_the_words_of_other_chats_leave(tmp_path: Path, word: str) -> None:
+    with open_chat(tmp_path) as terminal:
+        terminal.send("/?")
+        assert "  /help [COMMAND] " in terminal.text
+        terminal.type(word + ENTER)
+        assert terminal.wait_for_exit() == 0
+
+
+def test_full_width_commands_are_completed(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        terminal.type("／ｒｅｔ")
+        terminal.wait_for("answer the last question again")
+        terminal.type(CTRL_U + "／ｌａｎｇ　e")
+        terminal.wait_for(" en\n")
+        terminal.type("\t")
+        terminal.wait_for("／ｌａｎｇ　en")
+
+
+def test_a_conversation_is_completed_by_its_title(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        for question in ("あなたは誰?", "/new", "分福茶釜ってどんな話?", "/new"):
+            terminal.send(question)
+        terminal.type("/resume 茶釜")
+        terminal.wait_for("  分福茶釜ってどんな話?")
+        assert "  あなたは誰?" not in terminal.text
+        terminal.send("\t" + ENTER)
+        assert "Going on with “分福茶釜ってどんな話?”, 2 messages." in terminal.text
+
+
+def test_ctrl_c_at_a_question_is_no_error(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        prompts = terminal.prompts
+        terminal.type("/model tanuki-8b" + ENTER)
+        terminal.wait_for("[Y/n]")
+        terminal.interrupt()
+        terminal.wait_for_prompt(prompts)
+        assert "\nInterrupted." in terminal.text
+        assert "Error" not in terminal.text
+
+
 def test_attachments_are_listed_and_dropped(tmp_path: Path) -> None:
     for name in ("いち.txt", "に two.txt", "さん.txt"):
         (tmp_path / name).write_text(f"中身は{name}", encoding="utf-8")

@@ -2,24 +2,20 @@
 
 import shlex
 from pathlib import Path
-from typing import Final
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import guard_markers
 from tanuki_cli.terminal.chat import Attachment, Chat
 from tanuki_cli.terminal.clipboard import read_clipboard
-from tanuki_cli.terminal.program_commands import show
+from tanuki_cli.terminal.program_commands import is_dash, show
 from tanuki_cli.text_files import fenced, read_text_file
-
-_DASHES: Final = ("-", "－", "−", "ー")
-"""What the key of ``-`` types, the last ones in an input method."""
 
 
 def attach_file(chat: Chat, argument: str) -> None:
     """Add a text file to the next message, list what was added, or drop it again."""
     first, _space, name = argument.partition(" ")
-    if first in _DASHES:
+    if is_dash(first):
         _drop(chat, name.strip())
     elif argument:
         path = _path(argument)

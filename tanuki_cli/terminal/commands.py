@@ -169,6 +169,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     ),
 )
 _BY_NAME: Final = {command.name: command for command in COMMANDS}
+_OTHER_NAMES: Final = {"?": "help", "quit": "exit", "q": "exit", "bye": "exit"}
+"""What other chats call them; understood, but neither listed nor completed."""
 
 
 def is_command(line: str) -> bool:
@@ -178,7 +180,7 @@ def is_command(line: str) -> bool:
 
 def find_command(name: str) -> Command:
     """The command ``name``. Raises InputError with the nearest one."""
-    if command := _BY_NAME.get(name):
+    if command := _BY_NAME.get(_OTHER_NAMES.get(name, name)):
         return command
     near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.5)
     raise InputError(

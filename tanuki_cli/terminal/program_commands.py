@@ -21,12 +21,18 @@ from tanuki_cli.terminal.sanitize import sanitize
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 
 _CODE_BLOCK: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
+_DASHES: Final = ("-", "－", "−", "ー")
 SAMPLING_KEYS: Final = tuple(name for name in SamplingOptions.__dataclass_fields__ if name != "stop")
 
 
 def show(chat: Chat, text: str) -> None:
     """Print what a command was asked for, on stderr, also with --quiet."""
     chat.console.err.print(sanitize(text), soft_wrap=True)
+
+
+def is_dash(argument: str) -> bool:
+    """Whether this is ``-``, or what its key types in an input method."""
+    return argument in _DASHES
 
 
 def show_rows(chat: Chat, rows: list[tuple[str, str]]) -> None:
@@ -45,9 +51,9 @@ def system(chat: Chat, argument: str) -> None:
     if not argument:
         show(chat, chat.conversation.system or SYSTEM_TEXT)
         return
-    chat.conversation.system = None if argument == "-" else argument
+    chat.conversation.system = None if is_dash(argument) else argument
     chat.session.save_conversation()
-    if argument == "-":
+    if is_dash(argument):
         chat.console.note(_("The model's own system text is used again."))
     else:
         chat.console.note(
@@ -63,7 +69,7 @@ def persona(chat: Chat, argument: str) -> None:
     """Show or set the text that is put before every question of this conversation."""
     if not argument:
         show(chat, chat.conversation.settings.persona or _("No persona is set."))
-    elif argument == "-":
+    elif is_dash(argument):
         chat.session.set_persona(None)
         chat.console.note(_("The persona is removed."))
     else:

@@ -36,7 +36,7 @@ from prompt_toolkit.output.defaults import create_output
 from prompt_toolkit.search import SearchDirection
 from prompt_toolkit.styles import Style
 
-from tanuki_cli.errors import ClosedPipeError, InputError, TanukiError
+from tanuki_cli.errors import ClosedPipeError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import interruptible, on_interrupt
 from tanuki_cli.terminal.chat import Chat
@@ -256,7 +256,7 @@ def handle_input(chat: Chat, text: str) -> None:
             chat.ask(text.removeprefix("/") if text.startswith("//") else text)
     except ClosedPipeError:
         raise
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, InterruptedByUser):
         chat.console.note(_("Interrupted."))
     except TanukiError as error:
         chat.console.error(error)
