@@ -77,6 +77,19 @@ def test_help_is_whole_with_any_pager(tmp_path: Path, pager: str) -> None:
         assert ("PAGED" in terminal.text) == ("PAGED" in pager)
 
 
+def test_the_keys_are_folded_where_their_halves_fit(tmp_path: Path) -> None:
+    with open_chat(tmp_path, columns=130, lines=40) as terminal:
+        terminal.send("/help")
+        assert re.search(r"\n  Enter +send +Ctrl-C +stop the answer;", terminal.text)
+        assert re.search(r"\n  /help \[COMMAND\] +show this help\n", terminal.text)
+
+
+def test_short_rows_stay_rows_in_a_narrow_window(tmp_path: Path) -> None:
+    with open_chat(tmp_path, columns=40) as terminal:
+        terminal.send("/params")
+        assert "\n  context_length  4096\n  model           mame\n" in terminal.text
+
+
 @pytest.mark.parametrize("word", ["/quit", "／ｂｙｅ", "/q"])
 def test_the_words_of_other_chats_leave(tmp_path: Path, word: str) -> None:
     with open_chat(tmp_path) as terminal:

@@ -28,25 +28,26 @@ KEYS: Final[tuple[tuple[str, str], ...]] = (
 def row_lines(rows: Sequence[tuple[str, str]], *, columns: int | None, folded: bool = False) -> Iterator[str]:
     """Two columns, aligned in cells; in a window of ``columns`` the right one wraps inside its column.
 
-    Where that would be too narrow, it stands below the left one. ``folded`` puts the second half of the
-    rows beside the first where both fit.
+    Where it would wrap in too narrow a column, it stands below the left one. ``folded`` puts the second
+    half of the rows beside the first where both fit.
     """
     width = max((cell_width(left) for left, _right in rows), default=0)
     lines = [f"  {pad_cells(left, width)}  {right}" for left, right in rows]
-    longest = max(map(cell_width, lines), default=0)
+    half = (len(lines) + 1) // 2
+    first, second = (max(map(cell_width, part), default=0) for part in (lines[:half], lines[half:]))
     if columns is None:
         yield from lines
-    elif folded and 2 * longest < columns:
-        half = (len(lines) + 1) // 2
+    elif folded and first + second < columns:
         for left, right in zip_longest(lines[:half], lines[half:], fillvalue=""):
-            yield (pad_cells(left, longest) + right).rstrip()
+            yield (pad_cells(left, first) + right).rstrip()
     else:
+        below = max(first, second) > columns and columns - width - 4 < _NARROWEST_COLUMN
         for left, right in rows:
-            yield from _wrapped_row(left, right, width=width, columns=columns)
+            yield from _wrapped_row(left, right, width=width, columns=columns, below=below)
 
 
-def _wrapped_row(left: str, right: str, *, width: int, columns: int) -> Iterator[str]:
-    if columns - width - 4 < _NARROWEST_COLUMN:
+def _wrapped_row(left: str, right: str, *, width: int, columns: int, below: bool) -> Iterator[str]:
+    if below:
         yield f"  {left}"
         indent, head = 6, " " * 6
     else:
