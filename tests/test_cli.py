@@ -217,6 +217,30 @@ def test_completion_script(tmp_path: Path) -> None:
     assert done.stdout.split() == ["models"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("tanuki ", '"ask":"質問を一つして、答えを表示します。"'),
+        ("tanuki --vers", '"--version":"バージョンを表示して終了します。"'),
+        ("tanuki history ", '"rm":"会話をメッセージごと削除します。"'),
+        ("tanuki chat --max", '"--max-new-tokens":"答えの最大トークン数。"'),
+    ],
+)
+def test_completion_describes_in_the_users_language(tmp_path: Path, typed: str, shown: str) -> None:
+    env = {"_TANUKI_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": typed, "LANG": "ja_JP.UTF-8"}
+    assert shown in run(tmp_path, env=env).stdout
+
+
+@pytest.mark.parametrize("typed", ["chat -m ", "ask --model ", "pull ", "rm "])
+def test_names_of_models_are_completed(tmp_path: Path, typed: str) -> None:
+    env = {"_TANUKI_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    done = run(tmp_path, env={**env, "_TYPER_COMPLETE_ARGS": f"tanuki {typed}tanuki-8"})
+    names = done.stdout.split()
+    assert {"tanuki-8b", "tanuki-8b:q4_k_m", "tanuki-8x8b:gptq-4bit"} <= set(names)
+    assert "tanuki-8x8b:q4_k_m" not in names  # refused
+    assert all(name.startswith("tanuki-8") for name in names)
+
+
 def in_shell(home: Path, shell: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``tanuki arguments`` as a child of ``shell``, which stays."""
     command = shlex.join([*COMMAND, *arguments])

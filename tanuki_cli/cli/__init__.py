@@ -47,9 +47,24 @@ def show_help(command: Any, ctx: Any, formatter: Any) -> None:
     formatter.write(importlib.import_module("tanuki_cli.cli.help").help_page(command, ctx, columns=columns))
 
 
+def short_help(command: Any, limit: int = 0) -> str:
+    """The summary of ``command``, never cut: shells cut what is too long for them."""
+    return " ".join(_(command.help or "").split("\n\n", 1)[0].split())
+
+
+def completions(complete: Any, ctx: Any, incomplete: str) -> Any:
+    """What ``complete`` finds, described in the user's language."""
+    items = complete(ctx, incomplete)
+    for item in items:
+        item.help = _(item.help or "") or None
+    return items
+
+
 def with_our_help(command: Any) -> Any:
-    """Let ``command`` and everything below it show our help page."""
+    """Let ``command`` and everything below it show our help page, and complete in the user's language."""
     command.format_help = functools.partial(show_help, command)
+    command.get_short_help_str = functools.partial(short_help, command)
+    command.shell_complete = functools.partial(completions, command.shell_complete)
     for child in getattr(command, "commands", {}).values():
         with_our_help(child)
     return command
@@ -77,7 +92,7 @@ class CommandGroup(typer.core.TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         if self._listing:
-            return typer.core.TyperCommand(cmd_name, help=_COMMANDS[cmd_name])
+            return with_our_help(typer.core.TyperCommand(cmd_name, help=_COMMANDS[cmd_name]))
         module = importlib.import_module(f"tanuki_cli.cli.{_MODULES.get(cmd_name, cmd_name)}")
         command = typer.main.get_command(getattr(module, f"{cmd_name}_app"))
         command.name = cmd_name
@@ -106,7 +121,7 @@ class CommandGroup(typer.core.TyperGroup):
         """Names and summaries, without importing the commands."""
         self._listing = True
         try:
-            return super().shell_complete(ctx, incomplete)
+            return completions(super().shell_complete, ctx, incomplete)
         finally:
             self._listing = False
 
