@@ -113,6 +113,8 @@ def test_a_conversation_is_completed_by_its_title(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         for question in ("あなたは誰?", "/new", "分福茶釜ってどんな話?", "/new"):
             terminal.send(question)
+        terminal.send("/resume 狐")
+        assert "There is no conversation '狐' in the history.\n  Next: /resume\n" in terminal.text
         terminal.type("/resume 茶釜")
         terminal.wait_for("  分福茶釜ってどんな話?")
         assert "  あなたは誰?" not in terminal.text
