@@ -237,6 +237,13 @@ def test_keys_are_kept_where_the_terminal_is_silent(terminal: tuple[int, int]) -
     assert measured == Measurement(typed="先に打つ")
 
 
+def test_a_terminal_that_goes_away_raises_nothing_of_its_own() -> None:
+    ours, theirs = pty.openpty()
+    with hold_typing(_Stream(theirs)):
+        os.close(ours)
+    os.close(theirs)
+
+
 def test_nothing_is_asked_off_a_terminal() -> None:
     source, target = os.pipe()
     assert measure_ambiguous_width(_Stream(source), _Stream(target)) == Measurement()

@@ -1,7 +1,7 @@
 """What is typed while no prompt is shown: kept for the next one, and not echoed into an answer."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
 
 try:
@@ -68,11 +68,15 @@ def _changed(stdin: Terminal | None, change: Callable[[_Attributes], None]) -> I
         yield
         return
     descriptor = stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    changed = termios.tcgetattr(descriptor)
-    change(changed)
-    termios.tcsetattr(descriptor, termios.TCSANOW, changed)
+    before: _Attributes | None = None
+    with suppress(termios.error):  # the terminal may have gone, and the program is about to be told
+        before = termios.tcgetattr(descriptor)
+        changed = termios.tcgetattr(descriptor)
+        change(changed)
+        termios.tcsetattr(descriptor, termios.TCSANOW, changed)
     try:
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+        if before is not None:
+            with suppress(termios.error):
+                termios.tcsetattr(descriptor, termios.TCSANOW, before)
