@@ -178,14 +178,14 @@ def is_command(line: str) -> bool:
     return line.startswith(("/", "／")) and not line.startswith("//")
 
 
-def find_command(name: str) -> Command:
-    """The command ``name``. Raises InputError with the nearest one."""
+def find_command(name: str, *, hint: str = "/help") -> Command:
+    """The command ``name``. Raises InputError with the nearest one, or with ``hint`` if none is near."""
     if command := _BY_NAME.get(_OTHER_NAMES.get(name, name)):
         return command
     near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.5)
     raise InputError(
         _("There is no command /{name}.").format(name=name),
-        hint=_("Did you mean {key}?").format(key=f"/{near[0]}") if near else "/help",
+        hint=_("Did you mean {key}?").format(key=f"/{near[0]}") if near else hint,
     )
 
 
@@ -193,4 +193,5 @@ def run_command(chat: Chat, line: str) -> None:
     """Run the slash command ``line``. Raises TanukiError; the chat goes on."""
     word, _space, argument = line[1:].replace("\u3000", " ").partition(" ")
     name = unicodedata.normalize("NFKC", word).strip().lower()
-    find_command(name).run(chat, argument.strip())
+    hint = _("/help (a message that begins with / is sent with //)")
+    find_command(name, hint=hint).run(chat, argument.strip())
