@@ -117,6 +117,11 @@ class Terminal:
         """Type ``text``; control characters are keys (``\\r`` is Enter, ``\\x03`` Ctrl-C)."""
         os.write(self._master, text.encode("utf-8"))
 
+    @property
+    def foreground(self) -> int:
+        """The process group that the keys go to."""
+        return os.tcgetpgrp(self._master)
+
     def paste(self, text: str) -> None:
         """Paste ``text`` as a terminal does that was asked to bracket it."""
         data = f"\x1b[200~{text}\x1b[201~".encode()

@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from tanuki_cli.history import HistoryStore
+from tests.chat_server import ChatServer, Hang, chat
 from tests.conftest import until
 from tests.program import COMMAND, Terminal
 
@@ -216,9 +217,11 @@ def test_a_narrow_status_line_keeps_what_matters_most(tmp_path: Path, columns: i
         until(lambda: not terminal.pump(0.2) and re.fullmatch(line, terminal.screen.window[-1]))
 
 
+SHELL: Final = ("bash", "-mc", '"$@"; stty sane; echo SUSPENDED; fg', "bash", *COMMAND)
+
+
 def test_ctrl_z_suspends_and_what_was_typed_is_there_again(tmp_path: Path) -> None:
-    shell = ["bash", "-mc", '"$@"; echo SUSPENDED; fg', "bash", *COMMAND]
-    with Terminal(tmp_path, CHAT, command=shell) as terminal:
+    with Terminal(tmp_path, CHAT, command=SHELL) as terminal:
         terminal.wait_for_prompt(0)
         terminal.type("書きかけ")
         terminal.wait_for("> 書きかけ")
@@ -227,6 +230,29 @@ def test_ctrl_z_suspends_and_what_was_typed_is_there_again(tmp_path: Path) -> No
         until(lambda: not terminal.pump(0.1) and _row_of_the_cursor(terminal) == "> 書きかけ")
         terminal.send("の続き")
     assert saved(tmp_path)[0][0] == "書きかけの続き"
+
+
+def test_typing_is_held_again_after_ctrl_z_in_an_answer(tmp_path: Path) -> None:
+    answers = [chat("むかしむかし、"), Hang()], [chat("あるところに、"), Hang()]
+    with (
+        ChatServer(*answers) as server,
+        Terminal(tmp_path, ["chat", "-m", server.url], command=SHELL) as terminal,
+    ):
+        terminal.wait_for_prompt(0)
+        terminal.type("一つ目" + ENTER)
+        terminal.wait_for("むかしむかし、")
+        terminal.type(CTRL_Z)
+        terminal.wait_for("SUSPENDED")
+        until(lambda: not terminal.pump(0.01) and terminal.foreground != terminal.process.pid)
+        prompts = terminal.prompts
+        terminal.interrupt()
+        terminal.wait_for_prompt(prompts)
+        terminal.type("二つ目" + ENTER)
+        terminal.wait_for("あるところに、")
+        terminal.type("先に打つ")
+        terminal.interrupt()
+        terminal.wait_for("> 先に打つ")
+        assert terminal.text.count("先に打つ") == 1
 
 
 def _row_of_the_cursor(terminal: Terminal) -> str:

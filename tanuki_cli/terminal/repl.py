@@ -47,6 +47,7 @@ from tanuki_cli.terminal.editor import edit_text
 from tanuki_cli.terminal.sanitize import sanitize_line
 from tanuki_cli.terminal.status_line import status_line
 from tanuki_cli.terminal.takeover import may_leave, take_over
+from tanuki_cli.terminal.typing_ahead import hold_typing
 from tanuki_cli.terminal.width import truncate_cells
 
 _TWICE_WITHIN_S: Final = 2.0
@@ -110,9 +111,11 @@ class Repl:
                 return
             self._chat.notice = ""
             if text.strip():
-                if not is_command(text):
-                    take_over(self._chat)  # it may have come while this was typed
-                handle_input(self._chat, text)
+                # Held again: a shell that had the terminal meanwhile (Ctrl-Z) leaves it as it likes it.
+                with hold_typing(self._chat.console.streams.stdin):
+                    if not is_command(text):
+                        take_over(self._chat)  # it may have come while this was typed
+                    handle_input(self._chat, text)
 
     def _read(self) -> str:
         """The next input. Raises EOFError when the user leaves."""
