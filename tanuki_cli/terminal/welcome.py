@@ -9,7 +9,7 @@ from tanuki_cli.terminal.help import in_columns
 
 _TOUR: Final = (
     N_("Enter sends, Alt-Enter or Ctrl-J breaks the line; pasting never sends."),
-    N_("Ctrl-C stops an answer and keeps what came; /retry answers again, /edit changes the question."),
+    N_("Ctrl-C stops an answer, what came stays; /retry answers again, /edit asks anew."),
     N_("Conversations are kept: tanuki chat --continue goes on, /search finds."),
     N_("/file adds a file, /model changes the model, /set changes a setting."),
 )
