@@ -233,9 +233,8 @@ def test_ctrl_z_suspends_and_what_was_typed_is_there_again(tmp_path: Path) -> No
 
 
 def test_typing_is_held_again_after_ctrl_z_in_an_answer(tmp_path: Path) -> None:
-    answers = [chat("むかしむかし、"), Hang()], [chat("あるところに、"), Hang()]
     with (
-        ChatServer(*answers) as server,
+        ChatServer([chat("むかしむかし、"), Hang()], [chat("あるところに、"), Hang()]) as server,
         Terminal(tmp_path, ["chat", "-m", server.url], command=SHELL) as terminal,
     ):
         terminal.wait_for_prompt(0)
