@@ -15,7 +15,7 @@ from typing import Final
 
 from tanuki_cli.i18n import LANGUAGES, Language, _, activate, active_language
 from tanuki_cli.terminal.commands import COMMANDS
-from tanuki_cli.terminal.program_commands import KEYS
+from tanuki_cli.terminal.help import KEYS
 
 README: Final = Path(__file__).resolve().parent.parent / "README.md"
 _HEADS: Final[dict[Language, dict[str, tuple[str, str]]]] = {

@@ -1,10 +1,9 @@
-"""The machine: memory, cores, GPUs, disk; and how much memory a model will take of it."""
+"""The machine: memory, cores, disk; and how much memory a model will take of it."""
 
 import math
 import os
 import platform
 import shutil
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -13,20 +12,12 @@ from typing import Final, Literal
 
 import psutil
 
+from tanuki_cli.gpus import Gpu, apple_gpu, nvidia_gpus
+
 KvType = Literal["f32", "f16", "q8_0"]
 
 _CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 _CPU_ROOT: Final = Path("/sys/devices/system/cpu")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
-    """A GPU; bytes of its memory. ``unified`` memory is the machine's own RAM (Apple Silicon)."""
-
-    name: str
-    total_bytes: int
-    free_bytes: int
-    unified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +109,7 @@ def inspect_machine(environ: Mapping[str, str]) -> Machine:
     ram, available = int(memory.total), int(memory.available)
     if limit < ram:
         ram, available = limit, min(available, max(limit - used, 0))
-    gpus = tuple(_nvidia_gpus(environ)) or tuple(_apple_gpu(ram, available))
+    gpus = tuple(nvidia_gpus(environ)) or tuple(apple_gpu(ram, available))
     return Machine(
         ram_bytes=ram, available_ram_bytes=available, physical_cores=usable_physical_cores(), gpus=gpus
     )
@@ -253,54 +244,3 @@ def _cgroup_cpus(root: Path, groups: Mapping[str, str]) -> int:
             if quota.isdigit() and period.isdigit():
                 best = min(best, int(quota) / int(period))
     return 1 << 16 if best == math.inf else max(1, math.ceil(best))
-
-
-def _nvidia_gpus(environ: Mapping[str, str]) -> Iterable[Gpu]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        import pynvml
-
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return
-    try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-        uuids = [_text(pynvml.nvmlDeviceGetUUID(handle)) for handle in handles]
-        for index in visible_devices(uuids, environ.get("CUDA_VISIBLE_DEVICES")):
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handles[index])
-            name = _text(pynvml.nvmlDeviceGetName(handles[index]))
-            yield Gpu(name=name, total_bytes=int(memory.total), free_bytes=int(memory.free))
-    except pynvml.NVMLError:
-        return
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def visible_devices(uuids: list[str], setting: str | None) -> list[int]:
-    """Indices of the GPUs that ``CUDA_VISIBLE_DEVICES`` leaves, in its order.
-
-    As in CUDA, the list ends at the first entry that names no GPU. None: all of them.
-    """
-    if setting is None:
-        return list(range(len(uuids)))
-    chosen: list[int] = []
-    for entry in (part.strip() for part in setting.split(",")):
-        matches = [index for index, uuid in enumerate(uuids) if entry and uuid.startswith(entry)]
-        if entry.isdigit() and int(entry) < len(uuids):
-            matches = [int(entry)]
-        if len(matches) != 1:
-            break
-        chosen += matches
-    return chosen
-
-
-def _apple_gpu(ram: int, available: int) -> Iterable[Gpu]:
-    """The GPU of Apple Silicon, which shares the RAM; Metal lends about three quarters of it."""
-    if platform.system() == "Darwin" and platform.machine() == "arm64":
-        lent = ram * 3 // 4
-        yield Gpu(name="Apple Silicon", total_bytes=lent, free_bytes=min(lent, available), unified=True)

@@ -31,6 +31,7 @@ def environment(home: Path, **extra: str) -> dict[str, str]:
         "LANG": "en_US.UTF-8",
         "LC_CTYPE": "C.UTF-8",
         "PYTHONPATH": str(ROOT),
+        "PAGER": "cat",
         "PYTHONUTF8": "1",
         "TANUKI_HOME": str(home),
         "HF_HOME": str(home / "hf"),
@@ -61,7 +62,10 @@ def run(
 
 
 class Terminal:
-    """``tanuki arguments`` on a pseudo-terminal; what it prints is shown on :attr:`screen`."""
+    """``tanuki arguments`` on a pseudo-terminal; what it prints is shown on :attr:`screen`.
+
+    ``before_report`` is typed right before the first answer to a question about the cursor.
+    """
 
     def __init__(
         self,
@@ -72,8 +76,10 @@ class Terminal:
         lines: int = 24,
         env: Mapping[str, str] | None = None,
         command: Sequence[str] = COMMAND,
+        before_report: str = "",
     ) -> None:
         self.screen = Screen(columns, lines)
+        self._before_report = before_report
         self.raw = b""
         # A read may end in the middle of a character.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -110,6 +116,11 @@ class Terminal:
     def type(self, text: str) -> None:
         """Type ``text``; control characters are keys (``\\r`` is Enter, ``\\x03`` Ctrl-C)."""
         os.write(self._master, text.encode("utf-8"))
+
+    @property
+    def foreground(self) -> int:
+        """The process group that the keys go to."""
+        return os.tcgetpgrp(self._master)
 
     def paste(self, text: str) -> None:
         """Paste ``text`` as a terminal does that was asked to bracket it."""
@@ -148,7 +159,8 @@ class Terminal:
         for index, piece in enumerate(data.split(b"\x1b[6n")):
             if index:
                 cursor = self.screen.raw.cursor
-                os.write(self._master, f"\x1b[{cursor.y + 1};{cursor.x + 1}R".encode())
+                self.type(f"{self._before_report}\x1b[{cursor.y + 1};{cursor.x + 1}R")
+                self._before_report = ""
             self.screen.feed(self._decoder.decode(piece))
         return True
 

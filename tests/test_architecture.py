@@ -24,6 +24,7 @@ LAYERS = (
     (
         "sampling",
         "hardware",
+        "gpus",
         "settings",
         "setting_specs",
         "interrupts",

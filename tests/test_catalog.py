@@ -29,7 +29,8 @@ from tanuki_cli.catalog import (
     reference_names,
 )
 from tanuki_cli.errors import InputError, ModelError
-from tanuki_cli.hardware import Engines, Gpu, Machine
+from tanuki_cli.gpus import Gpu
+from tanuki_cli.hardware import Engines, Machine
 
 GB = 10**9
 ALL = Engines(llama_cpp=True, llama_cpp_gpu=True, transformers=True, quantized=True)

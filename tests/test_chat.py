@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli.history import HistoryStore
+from tests.chat_server import ChatServer, Hang, chat
 from tests.conftest import until
 from tests.program import COMMAND, Terminal, run
 
 CHAT = ("chat", "-m", "mame", "--temperature", "0")
-LONG = ("chat", "-m", "mame", "--temperature", "2", "--max-new-tokens", "100000")
 READY = "\n>"
 ENTER = "\r"
 CTRL_C, CTRL_D, CTRL_J, CTRL_R = "\x03", "\x04", "\x0a", "\x12"
@@ -92,15 +92,29 @@ def test_paste_of_many_lines_never_sends(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_in_the_middle_of_an_answer_keeps_it(tmp_path: Path) -> None:
-    with open_chat(tmp_path, *LONG) as terminal:
+    # A server that holds its answer back: the practice model may have ended before the key arrives.
+    with (
+        ChatServer([chat("むかしむかし、ある山に"), Hang()]) as server,
+        open_chat(tmp_path, "chat", "-m", server.url) as terminal,
+    ):
+        prompts = terminal.prompts
         terminal.type("長い話をして" + ENTER)
-        until(lambda: terminal.pump(0.05) and len(saved_or_nothing(tmp_path)) > 0)
+        terminal.wait_for("ある山に")
+        assert server.waiting.wait(60)
+        assert terminal.prompts == prompts
         terminal.interrupt()
-        until(lambda: not terminal.pump(0.2) and terminal.text.count(READY) > 1)
+        terminal.wait_for_prompt(prompts)
+        assert "Stopped. /retry answers again." in terminal.text
+        assert server.disconnected.wait(60)
         terminal.type(CTRL_D)
         assert terminal.wait_for_exit() == 0
-    (conversation,) = saved(tmp_path)
-    assert conversation[0] == "長い話をして"
+    (path,) = tmp_path.rglob("history.sqlite3")
+    with HistoryStore(path) as store:
+        question, answer = store.load(store.list()[0].id).path_nodes()
+    assert question.message.content == "長い話をして"
+    assert answer.message.content == "むかしむかし、ある山に"
+    assert answer.generation is not None
+    assert answer.generation.finish_reason == "interrupted"
 
 
 def saved_or_nothing(home: Path) -> list[str]:
@@ -391,12 +405,34 @@ def test_typing_on_disarms_leaving(tmp_path: Path) -> None:
 
 
 def test_what_is_typed_during_an_answer_waits_for_the_prompt(tmp_path: Path) -> None:
-    with open_chat(tmp_path, *LONG) as terminal:
+    with (
+        ChatServer([chat("むかしむかし、"), Hang()]) as server,
+        open_chat(tmp_path, "chat", "-m", server.url) as terminal,
+    ):
         terminal.type("長い話をして" + ENTER)
-        until(lambda: terminal.pump(0.05) and len(saved_or_nothing(tmp_path)) > 0)
+        terminal.wait_for("むかしむかし、")
         terminal.type("先に打つ")
         terminal.interrupt()
         terminal.wait_for("> 先に打つ")
+
+
+def test_what_is_typed_before_the_first_prompt_waits_for_it(tmp_path: Path) -> None:
+    with Terminal(tmp_path, CHAT) as terminal:
+        terminal.type("先に打つ")
+        terminal.wait_for("> 先に打つ")
+        terminal.type("、後からも打つ")
+        terminal.wait_for("> 先に打つ、後からも打つ")
+        # Not also among the first lines, where the terminal would echo it.
+        assert terminal.text.count("先に打つ") == 1
+
+
+@pytest.mark.parametrize("before_report", ["先に打つ", "先に\x1b[D打つ"])
+def test_what_is_typed_while_the_terminal_is_measured_waits_for_the_prompt(
+    tmp_path: Path, before_report: str
+) -> None:
+    with Terminal(tmp_path, CHAT, before_report=before_report) as terminal:
+        terminal.wait_for("> 先に打つ" if before_report == "先に打つ" else "> 先打つに")
+        terminal.wait_for("mame (practice) · ")
 
 
 def test_a_resumed_chat_shows_where_it_stands(tmp_path: Path) -> None:

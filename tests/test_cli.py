@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli import __version__
-from tests.program import Terminal, environment, run
+from tests.program import COMMAND, Terminal, environment, run
 
 COMMANDS = ("chat", "ask", "pull", "models", "rm", "history", "config", "doctor", "bench")
 JAPANESE = re.compile("[ぁ-んァ-ン一-龠]")
@@ -214,6 +215,80 @@ def test_completion_script(tmp_path: Path) -> None:
         tmp_path, env={"_TANUKI_COMPLETE": "complete_bash", "COMP_WORDS": "tanuki mo", "COMP_CWORD": "1"}
     )
     assert done.stdout.split() == ["models"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        ("tanuki ", '"ask":"質問を一つして、答えを表示します。"'),
+        ("tanuki --vers", '"--version":"バージョンを表示して終了します。"'),
+        ("tanuki history ", '"rm":"会話をメッセージごと削除します。"'),
+        ("tanuki chat --max", '"--max-new-tokens":"答えの最大トークン数。"'),
+    ],
+)
+def test_completion_describes_in_the_users_language(tmp_path: Path, typed: str, shown: str) -> None:
+    env = {"_TANUKI_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": typed, "LANG": "ja_JP.UTF-8"}
+    assert shown in run(tmp_path, env=env).stdout
+
+
+@pytest.mark.parametrize("typed", ["chat -m ", "ask --model ", "pull ", "rm "])
+def test_names_of_models_are_completed(tmp_path: Path, typed: str) -> None:
+    env = {"_TANUKI_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+    done = run(tmp_path, env={**env, "_TYPER_COMPLETE_ARGS": f"tanuki {typed}tanuki-8"})
+    names = done.stdout.split()
+    assert {"tanuki-8b", "tanuki-8b:q4_k_m", "tanuki-8x8b:gptq-4bit"} <= set(names)
+    assert "tanuki-8x8b:q4_k_m" not in names  # refused
+    assert all(name.startswith("tanuki-8") for name in names)
+
+
+def in_shell(home: Path, shell: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``tanuki arguments`` as a child of ``shell``, which stays."""
+    command = shlex.join([*COMMAND, *arguments])
+    return subprocess.run(
+        [shell, "-c", f"{command}; code=$?; exit $code"],
+        env=environment(home, HOME=str(home)),
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("lang", "words"),
+    [
+        ("ja", ("bash の補完を組み込みました: ", "これから開くターミナルで使えます。")),
+        (
+            "en",
+            ("Completion for bash is installed: ", "It works in every terminal that you open from now on."),
+        ),
+    ],
+)
+def test_completion_is_installed_in_the_users_language(
+    tmp_path: Path, lang: str, words: tuple[str, str]
+) -> None:
+    done = in_shell(tmp_path, "bash", "--lang", lang, "--install-completion")
+    assert done.returncode == 0, done.stderr
+    script = tmp_path / ".bash_completions" / "tanuki.sh"
+    assert done.stdout.splitlines() == [f"{words[0]}{script}", words[1]]
+    shown = in_shell(tmp_path, "bash", "--lang", lang, "--show-completion")
+    assert shown.stdout.strip() == script.read_text(encoding="utf-8").strip()
+    assert "_TANUKI_COMPLETE=complete_bash" in shown.stdout
+
+
+@pytest.mark.parametrize("option", ["--install-completion", "--show-completion"])
+def test_a_shell_without_completion_is_told_in_japanese(tmp_path: Path, option: str) -> None:
+    done = in_shell(tmp_path, "sh", "--lang", "ja", option)
+    assert done.returncode == 2
+    assert "このシェル（sh）用の補完はありません。" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_home_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / ".bash_completions").write_text("in the way", encoding="utf-8")
+    done = in_shell(tmp_path, "bash", "--lang", "en", "--install-completion")
+    assert done.returncode == 2
+    assert "The completion of bash could not be installed" in done.stderr
+    assert "tanuki --show-completion" in done.stderr
 
 
 def test_python_m_is_the_same(tmp_path: Path) -> None:

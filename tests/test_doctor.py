@@ -17,7 +17,8 @@ from tanuki_cli.cli import engine_checks
 from tanuki_cli.cli.check import Check
 from tanuki_cli.cli.checks import can_encode, check_history
 from tanuki_cli.cli.context import CommandContext, Environment
-from tanuki_cli.hardware import Engines, Gpu, Machine
+from tanuki_cli.gpus import Gpu
+from tanuki_cli.hardware import Engines, Machine
 from tanuki_cli.packages import install_extra
 from tanuki_cli.practice import practice_model
 from tanuki_cli.settings import Directories, Settings

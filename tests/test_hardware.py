@@ -11,8 +11,8 @@ import pynvml
 import pytest
 
 from tanuki_cli import hardware
+from tanuki_cli.gpus import Gpu, visible_devices
 from tanuki_cli.hardware import (
-    Gpu,
     KvType,
     MemoryEstimate,
     estimate_memory,
@@ -21,7 +21,6 @@ from tanuki_cli.hardware import (
     inspect_machine,
     installed_engines,
     usable_physical_cores,
-    visible_devices,
 )
 
 

@@ -222,3 +222,18 @@ def test_on_a_terminal_rm_asks_and_hits_are_marked(store: HistoryStore, tmp_path
         terminal.type("はい\r")
         assert terminal.wait_for_exit() == 0
     assert list(store.list()) == []
+
+
+@pytest.mark.parametrize("columns", [40, 36])
+def test_what_was_found_has_one_line_of_its_own_in_a_narrow_window(
+    store: HistoryStore, tmp_path: Path, columns: int
+) -> None:
+    talk(store, "たぬきはどんな動物?", "たぬきはイヌ科です。")
+    with Terminal(tmp_path, ["history", "search", "たぬき"], columns=columns) as terminal:
+        assert terminal.wait_for_exit() == 0
+        rows = terminal.screen.display
+    assert len(rows) == 4
+    assert all(
+        re.match(r"[0-9a-f]{6}  \d{4}-\d\d-\d\d \d\d:\d\d  (You|Tanuki)(  |$)", row) for row in rows[::2]
+    )
+    assert [row.strip() for row in rows[1::2]] == ["たぬきはイヌ科です。", "たぬきはどんな動物?"]

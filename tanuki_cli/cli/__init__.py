@@ -10,8 +10,7 @@ import importlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
@@ -19,6 +18,7 @@ import typer.core
 import typer.main
 
 from tanuki_cli import __version__
+from tanuki_cli.cli.as_typed import parse_as_typed
 from tanuki_cli.errors import ExitCode, InputError
 from tanuki_cli.i18n import LANGUAGES, N_, _, activate, detect_language
 from tanuki_cli.setting_specs import find_spec, range_sentence
@@ -38,52 +38,36 @@ _MODULES: Final = {"pull": "models", "rm": "models"}
 """Commands that live in a module of another name; each is the module's ``<command>_app``."""
 
 
+_COMPLETION: Final = ("install_completion", "show_completion")
+"""Options that typer adds; each is a function of :mod:`tanuki_cli.cli.completion`."""
+
+
 def show_help(command: Any, ctx: Any, formatter: Any) -> None:
     """Write the help page of ``command``; laid out by :mod:`tanuki_cli.cli.help`."""
     columns = shutil.get_terminal_size().columns
     formatter.write(importlib.import_module("tanuki_cli.cli.help").help_page(command, ctx, columns=columns))
 
 
-class AsTyped:
-    """The values of flags, texts and paths, in place of typer's own conversion.
-
-    Typer has pydantic convert them, whose import is a third of all the time before a model is loaded.
-    Where typer does not know this hook (any more), it converts them itself, and nothing else changes.
-    """
-
-    def __init__(self, convert: Callable[[str], Any]) -> None:
-        self._convert = convert
-
-    def coerce(self, value: Any, *, param: Any, ctx: Any) -> Any:
-        """The converted value, or a tuple of them for what can be given repeatedly."""
-        if param.nargs == -1 or getattr(param, "multiple", False):
-            return tuple(self._convert(item) for item in value or ())
-        return None if value is None else self._convert(value)
+def short_help(command: Any, limit: int = 0) -> str:
+    """The summary of ``command``, never cut: shells cut what is too long for them."""
+    return " ".join(_(command.help or "").split("\n\n", 1)[0].split())
 
 
-_CONVERSIONS: Final[Mapping[Any, Callable[[str], Any]]] = {
-    bool: bool,
-    str: str,
-    list[str]: str,
-    Path: Path,
-    list[Path]: Path,
-}
-
-
-def parse_as_typed(command: Any, ctx: Any, args: list[str]) -> Any:
-    """Parse ``args`` as typer does, but take flags, texts and paths as they were typed."""
-    for param in command.get_params(ctx):
-        descriptor = getattr(param, "type_descriptor", None)
-        convert = _CONVERSIONS.get(getattr(descriptor, "annotation", None))
-        if convert is not None:
-            param._runtime_param = AsTyped(convert)
-    return type(command).parse_args(command, ctx, args)
+def completions(complete: Any, ctx: Any, incomplete: str) -> Any:
+    """What ``complete`` finds, described in the user's language."""
+    items = complete(ctx, incomplete)
+    for item in items:
+        item.help = _(item.help or "") or None
+    return items
 
 
 def prepared(command: Any) -> Any:
-    """Let ``command`` and everything below it show our help page, and take texts as they were typed."""
+    """Let ``command`` and everything below it show our help page, complete in the user's language, and
+    take texts as they were typed."""
     command.format_help = functools.partial(show_help, command)
     command.parse_args = functools.partial(parse_as_typed, command)
+    command.get_short_help_str = functools.partial(short_help, command)
+    command.shell_complete = functools.partial(completions, command.shell_complete)
     for child in getattr(command, "commands", {}).values():
         prepared(child)
     return command
@@ -94,6 +78,14 @@ class CommandGroup(typer.core.TyperGroup):
 
     _listing = False
 
+    def get_params(self, ctx: Any) -> Any:
+        """As typer's, but the options about completion answer in the user's language."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if parameter.name in _COMPLETION:
+                parameter.callback = _complete
+        return parameters
+
     def list_commands(self, ctx: Any) -> list[str]:
         """All names, in the order of the table."""
         return list(_COMMANDS)
@@ -103,7 +95,7 @@ class CommandGroup(typer.core.TyperGroup):
         if cmd_name not in _COMMANDS:
             return None
         if self._listing:
-            return typer.core.TyperCommand(cmd_name, help=_COMMANDS[cmd_name])
+            return prepared(typer.core.TyperCommand(cmd_name, help=_COMMANDS[cmd_name]))
         module = importlib.import_module(f"tanuki_cli.cli.{_MODULES.get(cmd_name, cmd_name)}")
         command = typer.main.get_command(getattr(module, f"{cmd_name}_app"))
         command.name = cmd_name
@@ -132,9 +124,16 @@ class CommandGroup(typer.core.TyperGroup):
         """Names and summaries, without importing the commands."""
         self._listing = True
         try:
-            return super().shell_complete(ctx, incomplete)
+            return completions(super().shell_complete, ctx, incomplete)
         finally:
             self._listing = False
+
+
+def _complete(ctx: Any, parameter: Any, value: Any) -> Any:
+    if value and not ctx.resilient_parsing:
+        getattr(importlib.import_module("tanuki_cli.cli.completion"), parameter.name)()
+        raise typer.Exit
+    return value
 
 
 def _show_version(value: bool) -> None:

@@ -16,6 +16,7 @@ from tanuki_cli.i18n import N_, _
 from tanuki_cli.session import OpenedModel
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.commands import is_command, run_command
+from tanuki_cli.terminal.typing_ahead import hold_typing
 from tanuki_cli.terminal.welcome import greet
 from tanuki_cli.text_files import decode_text
 
@@ -57,27 +58,33 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
     def open_by_reference(reference: str) -> OpenedModel:
         return open_model(context, options, reference=reference)
 
-    model, download = open_first_model(context, options)
-    chat = Chat(
-        console=context.console,
-        settings=context.settings,
-        history=history,
-        model=model,
-        conversation=conversation,
-        open_model=open_by_reference,
-        download=download,
-    )
-    try:
-        if context.console.in_is_terminal:
-            _talk(chat, context)
-        else:
-            if chat.model.practice:
-                context.console.note(_("豆だぬき, the practice model, answers:"), style="practice")
-            _run_script(chat, context.environment.streams.stdin.buffer)
-    finally:
-        if chat.download is not None:
-            chat.download.stop()
-        chat.model.close()
+    # From here on what is typed waits for the prompt instead of being echoed between the first lines.
+    with hold_typing(context.environment.streams.stdin):
+        model, download = open_first_model(context, options)
+        chat = Chat(
+            console=context.console,
+            settings=context.settings,
+            history=history,
+            model=model,
+            conversation=conversation,
+            open_model=open_by_reference,
+            download=download,
+        )
+        try:
+            _run(chat, context)
+        finally:
+            if chat.download is not None:
+                chat.download.stop()
+            chat.model.close()
+
+
+def _run(chat: Chat, context: CommandContext) -> None:
+    if context.console.in_is_terminal:
+        _talk(chat, context)
+        return
+    if chat.model.practice:
+        context.console.note(_("豆だぬき, the practice model, answers:"), style="practice")
+    _run_script(chat, context.environment.streams.stdin.buffer)
 
 
 def _talk(chat: Chat, context: CommandContext) -> None:

@@ -14,6 +14,7 @@ from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
 from tanuki_cli.terminal.width import cell_width, truncate_cells
 
 _EXCERPT_CHARACTERS: Final = 120
+_LEAST_CELLS: Final = 5
 _HIGHLIGHT: Final = "found"
 
 
@@ -153,8 +154,11 @@ def _title(title: str) -> str:
 
 
 def _fitted(console: Console, text: str, *, used: int) -> str:
-    """``text`` cut to what is left of a terminal's line after ``used`` cells."""
-    return truncate_cells(text, max(console.out.width - used, 8)) if console.out_is_terminal else text
+    """``text`` cut to what is left of a terminal's line after ``used`` cells; next to nothing is left out."""
+    if not console.out_is_terminal:
+        return text
+    room = console.out.width - used
+    return truncate_cells(text, room) if room >= _LEAST_CELLS else ""
 
 
 def _highlighted(hit: SearchHit) -> rich.text.Text:

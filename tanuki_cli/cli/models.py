@@ -22,7 +22,7 @@ from tanuki_cli.catalog import (
     recommend,
 )
 from tanuki_cli.cli.context import CommandContext, prepare
-from tanuki_cli.cli.options import OutputOptions, takes
+from tanuki_cli.cli.options import OutputOptions, model_names, takes
 from tanuki_cli.errors import ClosedPipeError, DownloadError, InputError, ModelError, TanukiError
 from tanuki_cli.hardware import format_bytes, inspect_machine, installed_engines
 from tanuki_cli.hub import Hub, InstalledModel
@@ -91,7 +91,11 @@ def pull(
     options: NetworkOptions,
     model: Annotated[
         str | None,
-        typer.Argument(metavar="[MODEL]", help=N_("The model; by default the one that suits this machine.")),
+        typer.Argument(
+            metavar="[MODEL]",
+            help=N_("The model; by default the one that suits this machine."),
+            autocompletion=model_names,
+        ),
     ] = None,
     revision: Annotated[
         str | None,
@@ -235,7 +239,12 @@ def models(
 def rm(
     ctx: typer.Context,
     options: OutputOptions,
-    model: Annotated[str, typer.Argument(metavar="MODEL", help=N_("The model, e.g. tanuki-8b:q4_k_m."))],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help=N_("The model, e.g. tanuki-8b:q4_k_m."), autocompletion=model_names
+        ),
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help=N_("Do not ask."))] = False,
 ) -> None:
     """Remove a downloaded model."""

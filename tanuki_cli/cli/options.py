@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from tanuki_cli.catalog import VARIANTS, reference_names
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_
 from tanuki_cli.setting_specs import SPECS, SettingSpec, Value, parse_value, range_sentence
@@ -20,6 +21,12 @@ from tanuki_cli.settings import Settings, with_values
 SAMPLING = N_("Sampling")
 SESSION = N_("Conversation")
 OUTPUT = N_("Output")
+
+
+def model_names(incomplete: str) -> list[str]:
+    """The models of the catalog that can be run and whose names begin so, for the shell's completion."""
+    refused = {variant.name for variant in VARIANTS if variant.refused}
+    return [name for name in reference_names() if name.startswith(incomplete.lower()) and name not in refused]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +61,7 @@ class ModelOptions(OutputOptions):
             "-m",
             metavar="MODEL",
             help=N_("Model: tanuki-8b:q4_k_m, mame, ./file.gguf, http://…"),
+            autocompletion=model_names,
             show_default=False,
         ),
     ] = None

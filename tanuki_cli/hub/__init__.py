@@ -139,7 +139,7 @@ class Hub:
 
         Raises DownloadError if the hub cannot be asked.
         """
-        from tanuki_cli.hub.download import remote_sizes
+        from tanuki_cli.hub.sizes import remote_sizes
 
         return remote_sizes(variants, offline=self._offline, waits=self._waits)
 

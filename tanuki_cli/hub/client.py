@@ -21,6 +21,7 @@ from tanuki_cli.hub.faults import translated
 from tanuki_cli.hub.files import HubFile
 from tanuki_cli.i18n import _
 
+DEFAULT_REVISION: Final = "main"
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # Neither the versions of Python and the libraries nor the surroundings are the hub's business.

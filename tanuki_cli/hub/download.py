@@ -3,9 +3,8 @@
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -13,12 +12,12 @@ from filelock import Timeout
 from huggingface_hub import constants
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # documented
 
-from tanuki_cli.catalog import Downloadable, Variant
-from tanuki_cli.errors import DownloadError, InterruptedByUser, ModelError
+from tanuki_cli.catalog import Downloadable
+from tanuki_cli.errors import DownloadError, InterruptedByUser
 from tanuki_cli.hardware import format_bytes, free_disk_bytes
-from tanuki_cli.hub.client import HubClient
+from tanuki_cli.hub.client import DEFAULT_REVISION, HubClient
 from tanuki_cli.hub.code import MAX_CODE_BYTES, code_names
-from tanuki_cli.hub.faults import MissingError, offline_error
+from tanuki_cli.hub.faults import offline_error
 from tanuki_cli.hub.files import Cache, HubFile, PinnedModel, disk_fault
 from tanuki_cli.hub.local import (
     TOKENIZER,
@@ -33,7 +32,6 @@ from tanuki_cli.hub.selection import own_tokenizer, select_files
 from tanuki_cli.hub.transfer import Patience, has_digest, receive
 from tanuki_cli.i18n import _
 
-DEFAULT_REVISION: Final = "main"
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _BRANCH: Final = re.compile(r"(?!.*\.\.)(?!/)[\w./-]+")
 _LOCK_PATIENCE: Final = 0.2
@@ -266,33 +264,6 @@ class Pull:
             path.write_text(commit, encoding="ascii")
         except OSError as exc:
             raise disk_fault(exc, path) from exc
-
-
-def remote_sizes(variants: Iterable[Variant], *, offline: bool, waits: tuple[float, ...]) -> dict[str, int]:
-    """Bytes of each variant that the hub has, by name; one request per repository."""
-    patience = Patience(waits=waits, notify=lambda fault: None)
-    listings: dict[str, list[HubFile]] = {}
-    sizes: dict[str, int] = {}
-    for variant in variants:
-        if offline or constants.HF_HUB_OFFLINE:
-            raise DownloadError(
-                _("The hub cannot be asked: the network is not to be used."),
-                hint=offline_error(variant.name).hint,
-            )
-        repository = variant.repository
-        if repository not in listings:
-            client = HubClient(variant.name)
-            try:
-                listings[repository] = patience.persist(
-                    partial(client.list_files, repository, DEFAULT_REVISION)
-                )
-            except MissingError:
-                listings[repository] = []
-        try:
-            sizes[variant.name] = sum(file.size for file in select_files(variant, listings[repository]))
-        except ModelError:
-            continue
-    return sizes
 
 
 def _move(unfinished: Path, blob: Path) -> None:

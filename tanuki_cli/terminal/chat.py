@@ -6,7 +6,7 @@ The slash commands (:mod:`~tanuki_cli.terminal.commands`) act on a :class:`Chat`
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.engines.base import Chunk, PromptPlan
@@ -20,6 +20,14 @@ from tanuki_cli.terminal.answer import open_answer
 from tanuki_cli.terminal.background_pull import BackgroundPull
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.statistics import describe_turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """What goes with the next message: ``text`` as it is sent, ``name`` as it is shown."""
+
+    name: str
+    text: str
 
 
 class Chat:
@@ -48,7 +56,7 @@ class Chat:
         self.model = model
         self.next_input = ""
         self.notice = ""
-        self.attachments: list[str] = []
+        self.attachments: list[Attachment] = []
         self.show_statistics = False
         self.leaving = False
         self.download = download
@@ -83,7 +91,7 @@ class Chat:
 
         Raises the errors of :meth:`ChatSession.send`; the text is then ready to be edited.
         """
-        parts = [text, *self.attachments]
+        parts = [text, *(attachment.text for attachment in self.attachments)]
         try:
             self._show(self.session.send("\n\n".join(part for part in parts if part)))
         except PromptTooLongError as error:

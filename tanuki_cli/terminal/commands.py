@@ -8,10 +8,23 @@ from typing import Final, Literal
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.terminal import conversation_commands, program_commands
+from tanuki_cli.terminal import attachment_commands, conversation_commands, program_commands
 from tanuki_cli.terminal.chat import Chat
+from tanuki_cli.terminal.help import help_lines
+from tanuki_cli.terminal.pager import show_long
 
-Completes = Literal["", "command", "model", "setting", "conversation", "path", "node", "language", "switch"]
+Completes = Literal[
+    "",
+    "command",
+    "model",
+    "setting",
+    "conversation",
+    "path",
+    "attachment",
+    "node",
+    "language",
+    "switch",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +49,7 @@ def _help(chat: Chat, argument: str) -> None:
         program_commands.show_rows(chat, [(command.usage, _(command.summary))])
         return
     rows = [(command.usage, _(command.summary)) for command in COMMANDS]
-    program_commands.show_rows(chat, rows, folded=True)
-    program_commands.show_keys(chat)
-    program_commands.show_suggestions(chat)
+    show_long(chat.console, list(help_lines(chat, rows)))
 
 
 COMMANDS: Final[tuple[Command, ...]] = (
@@ -134,12 +145,12 @@ COMMANDS: Final[tuple[Command, ...]] = (
     ),
     Command(
         name="file",
-        run=program_commands.attach_file,
-        argument=N_("PATH"),
-        summary=N_("add a text file to the next message"),
-        completes="path",
+        run=attachment_commands.attach_file,
+        argument=N_("[PATH|-]"),
+        summary=N_("add a text file to the next message; - drops what was added"),
+        completes="attachment",
     ),
-    Command(name="paste", run=program_commands.paste, summary=N_("add the clipboard to the next message")),
+    Command(name="paste", run=attachment_commands.paste, summary=N_("add the clipboard to the next message")),
     Command(name="context", run=program_commands.context, summary=N_("show what the model sees")),
     Command(
         name="stats",
@@ -158,6 +169,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     ),
 )
 _BY_NAME: Final = {command.name: command for command in COMMANDS}
+_OTHER_NAMES: Final = {"?": "help", "quit": "exit", "q": "exit", "bye": "exit"}
+"""What other chats call them; understood, but neither listed nor completed."""
 
 
 def is_command(line: str) -> bool:
@@ -165,14 +178,14 @@ def is_command(line: str) -> bool:
     return line.startswith(("/", "／")) and not line.startswith("//")
 
 
-def find_command(name: str) -> Command:
-    """The command ``name``. Raises InputError with the nearest one."""
-    if command := _BY_NAME.get(name):
+def find_command(name: str, *, hint: str = "/help") -> Command:
+    """The command ``name``. Raises InputError with the nearest one, or with ``hint`` if none is near."""
+    if command := _BY_NAME.get(_OTHER_NAMES.get(name, name)):
         return command
     near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.5)
     raise InputError(
         _("There is no command /{name}.").format(name=name),
-        hint=_("Did you mean {key}?").format(key=f"/{near[0]}") if near else "/help",
+        hint=_("Did you mean {key}?").format(key=f"/{near[0]}") if near else hint,
     )
 
 
@@ -180,4 +193,5 @@ def run_command(chat: Chat, line: str) -> None:
     """Run the slash command ``line``. Raises TanukiError; the chat goes on."""
     word, _space, argument = line[1:].replace("\u3000", " ").partition(" ")
     name = unicodedata.normalize("NFKC", word).strip().lower()
-    find_command(name).run(chat, argument.strip())
+    hint = _("/help (a message that begins with / is sent with //)")
+    find_command(name, hint=hint).run(chat, argument.strip())

@@ -1,5 +1,6 @@
 """Completion of slash commands and of what they take."""
 
+import unicodedata
 from collections.abc import Iterable
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
@@ -30,21 +31,23 @@ class ChatCompleter(Completer):
         before = document.text_before_cursor
         if not is_command(before) or "\n" in before:
             return
-        word, space, argument = before[1:].partition(" ")
+        word, space, argument = before[1:].replace("\u3000", " ").partition(" ")
+        word = unicodedata.normalize("NFKC", word).lower()
         if not space:
             for command in COMMANDS:
-                if command.name.startswith(word.lower()):
+                if command.name.startswith(word):
                     yield Completion(
                         f"/{command.name}", start_position=-len(before), display_meta=_(command.summary)
                     )
             return
         kind: Completes = next((command.completes for command in COMMANDS if command.name == word), "")
-        if kind == "path":
-            yield from self._paths.get_completions(Document(argument), complete_event)
-            return
         for text, meta in self._values(kind):
-            if text.lower().startswith(argument.lower()):
+            # Nobody knows the ids of conversations by heart: words of their titles find them, too.
+            by_title = kind == "conversation" and argument.lower() in meta.lower()
+            if by_title or text.lower().startswith(argument.lower()):
                 yield Completion(text, start_position=-len(argument), display_meta=sanitize(meta))
+        if kind in {"path", "attachment"}:
+            yield from self._paths.get_completions(Document(argument), complete_event)
 
     def _values(self, kind: Completes) -> Iterable[tuple[str, str]]:
         if kind == "command":
@@ -62,6 +65,8 @@ class ChatCompleter(Completer):
             return [(str(number), node.message.content[:40]) for number, node in nodes]
         if kind == "conversation":
             return self._conversations()
+        if kind == "attachment" and (names := [one.name for one in self._chat.attachments]):
+            return [("-", _("drop everything attached")), *((f"- {name}", _("drop this")) for name in names)]
         return []
 
     def _models(self) -> list[tuple[str, str]]:

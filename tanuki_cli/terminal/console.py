@@ -88,6 +88,7 @@ class Console:
         self.quiet = quiet
         self.environ = environ
         self.ambiguous_width = default_ambiguous_width(environ)
+        self._typed = ""
         dumb = environ.get("TERM") == "dumb"
         self.in_is_terminal = streams.stdin.isatty()
         self.out_is_terminal = streams.stdout.isatty()
@@ -97,11 +98,22 @@ class Console:
         self.out_has_color = wants_color(streams.stdout, environ, no_color=no_color)
         self.err_has_color = wants_color(streams.stderr, environ, no_color=no_color)
 
-    def measure_ambiguous_width(self) -> None:
-        """Ask the terminal how wide it draws ※ and its like; the guess by locale stays if it is silent."""
+    def measure_ambiguous_width(self, *, keep_typing: bool = False) -> None:
+        """Ask the terminal how wide it draws ※ and its like; the guess by locale stays if it is silent.
+
+        ``keep_typing`` asks also while keys are being typed, which :meth:`take_typed` gives back.
+        """
         if self.in_is_terminal and self.out_can_move_cursor:
-            measured = measure_ambiguous_width(self.streams.stdin, self.streams.stdout)
-            self.ambiguous_width = measured or self.ambiguous_width
+            measured = measure_ambiguous_width(
+                self.streams.stdin, self.streams.stdout, among_keys=keep_typing
+            )
+            self.ambiguous_width = measured.ambiguous_width or self.ambiguous_width
+            self._typed += measured.typed
+
+    def take_typed(self) -> str:
+        """What was typed while the terminal was measured; the next call gives nothing."""
+        typed, self._typed = self._typed, ""
+        return typed
 
     @property
     def can_ask(self) -> bool:
@@ -185,10 +197,10 @@ class Console:
 
         Raises InterruptedByUser at Ctrl-C. Call only if :attr:`can_ask`.
         """
-        self.err.print(sanitize(question), end="", soft_wrap=True)
-        self.streams.stderr.flush()
         try:
-            with usual_typing(self.streams.stdin):
+            with usual_typing(self.streams.stdin):  # before the question: its answer may come at once
+                self.err.print(sanitize(question), end="", soft_wrap=True)
+                self.streams.stderr.flush()
                 line = self.streams.stdin.readline()
         except KeyboardInterrupt as exc:
             self.err.print()

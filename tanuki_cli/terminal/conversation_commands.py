@@ -7,8 +7,15 @@ from typing import Final
 from rich.text import Text
 
 from tanuki_cli.conversation import Conversation, ConversationSettings, Node
-from tanuki_cli.errors import InputError
-from tanuki_cli.history import SearchHit, export_text, format_of, write_export
+from tanuki_cli.errors import HistoryError, InputError
+from tanuki_cli.history import (
+    AmbiguousIdError,
+    SearchHit,
+    UnknownConversationError,
+    export_text,
+    format_of,
+    write_export,
+)
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.chat import Chat
 from tanuki_cli.terminal.editor import edit_text
@@ -145,7 +152,11 @@ def _excerpt(hit: SearchHit) -> Text:
 def resume(chat: Chat, argument: str) -> None:
     """List the newest conversations, or go on with one."""
     if argument:
-        chat.start(chat.history.find(argument))
+        try:
+            conversation = chat.history.find(argument)
+        except (UnknownConversationError, AmbiguousIdError) as error:
+            raise HistoryError(error.message, hint="/resume") from error
+        chat.start(conversation)
         chat.show_last_turn()
         return
     for summary in chat.history.list(limit=20):

@@ -1,45 +1,28 @@
-"""Slash commands that act on the program: help, model, settings, attachments, clipboard, screen.
+"""Slash commands that act on the program: model, settings, clipboard, screen.
 
 Each takes the chat and the rest of the line. Those that act on the messages are in
 :mod:`~tanuki_cli.terminal.conversation_commands`.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import zip_longest
-from pathlib import Path
 from typing import Final
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.i18n import LANGUAGES, N_, _, activate, active_language
-from tanuki_cli.practice import suggestions
+from tanuki_cli.i18n import LANGUAGES, _, activate
 from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.setting_specs import find_spec, parse_value
 from tanuki_cli.terminal.background_pull import describe_pull
 from tanuki_cli.terminal.chat import Chat
-from tanuki_cli.terminal.clipboard import copy_text, read_clipboard
-from tanuki_cli.terminal.japanese import wrap_text
+from tanuki_cli.terminal.clipboard import copy_text
+from tanuki_cli.terminal.help import row_lines
 from tanuki_cli.terminal.sanitize import sanitize
-from tanuki_cli.terminal.width import cell_width, pad_cells, truncate_cells
-from tanuki_cli.text_files import fenced, read_text_file
+from tanuki_cli.terminal.width import cell_width, truncate_cells
 
 _CODE_BLOCK: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
-_NARROWEST_COLUMN: Final = 24
+_DASHES: Final = ("-", "－", "−", "ー")
 SAMPLING_KEYS: Final = tuple(name for name in SamplingOptions.__dataclass_fields__ if name != "stop")
-
-KEYS: Final[tuple[tuple[str, str], ...]] = (
-    ("Enter", N_("send")),
-    ("Alt-Enter", N_("break the line")),
-    ("Ctrl-J", N_("break the line")),
-    ("↑ ↓ Ctrl-R", N_("past input, and search in it")),
-    ("Ctrl-C", N_("stop the answer; at the prompt, clear the line, twice leaves")),
-    ("Ctrl-D", N_("leave")),
-    ("Ctrl-X Ctrl-E", N_("edit the message in $EDITOR")),
-    ("Tab", N_("complete")),
-)
-"""The keys of the prompt and what they do, as message ids; ``--enter newline`` swaps the first two."""
 
 
 def show(chat: Chat, text: str) -> None:
@@ -47,55 +30,15 @@ def show(chat: Chat, text: str) -> None:
     chat.console.err.print(sanitize(text), soft_wrap=True)
 
 
-def show_rows(chat: Chat, rows: list[tuple[str, str]], *, folded: bool = False) -> None:
-    """Print two columns, aligned in cells; on a terminal the right one wraps inside its column.
+def is_dash(argument: str) -> bool:
+    """Whether this is ``-``, or what its key types in an input method."""
+    return argument in _DASHES
 
-    Where that would be too narrow, it stands below the left one. ``folded`` puts the second half of the
-    rows beside the first where both fit.
-    """
-    console = chat.console
-    width = max((cell_width(left) for left, _right in rows), default=0)
-    lines = [f"  {pad_cells(left, width)}  {right}" for left, right in rows]
-    longest = max(map(cell_width, lines), default=0)
-    if folded and console.err_is_terminal and 2 * longest < console.err.width:
-        half = (len(lines) + 1) // 2
-        pairs = zip_longest(lines[:half], lines[half:], fillvalue="")
-        lines = [(pad_cells(left, longest) + right).rstrip() for left, right in pairs]
-    elif console.err_is_terminal:
-        lines = [line for row in rows for line in _wrapped_row(*row, width=width, columns=console.err.width)]
-    for line in lines:
+
+def show_rows(chat: Chat, rows: list[tuple[str, str]]) -> None:
+    """Print two columns, aligned in cells; on a terminal the right one wraps inside its column."""
+    for line in row_lines(rows, columns=chat.console.err.width if chat.console.err_is_terminal else None):
         show(chat, line)
-
-
-def _wrapped_row(left: str, right: str, *, width: int, columns: int) -> Iterator[str]:
-    if columns - width - 4 < _NARROWEST_COLUMN:
-        yield f"  {left}"
-        indent, head = 6, " " * 6
-    else:
-        indent, head = width + 4, f"  {pad_cells(left, width)}  "
-    for line in wrap_text(right, columns - indent):
-        yield head + line
-        head = " " * indent
-
-
-def show_keys(chat: Chat) -> None:
-    """Print the keys of the prompt."""
-    show(chat, "")
-    rows = [(key, _(summary)) for key, summary in KEYS]
-    if chat.settings.enter == "newline":
-        (enter, sends), (alt_enter, breaks), *others = rows
-        rows = [(enter, breaks), (alt_enter, sends), *others]
-    show_rows(chat, rows, folded=True)
-
-
-def show_suggestions(chat: Chat) -> None:
-    """Print what the practice model can be asked; nothing for any other model."""
-    if not chat.model.practice:
-        return
-    show(chat, "")
-    show(chat, _("The practice model knows for example:"))
-    for question in suggestions(active_language()):
-        show(chat, f"  {question}")
 
 
 def leave(chat: Chat, _argument: str) -> None:
@@ -108,9 +51,9 @@ def system(chat: Chat, argument: str) -> None:
     if not argument:
         show(chat, chat.conversation.system or SYSTEM_TEXT)
         return
-    chat.conversation.system = None if argument == "-" else argument
+    chat.conversation.system = None if is_dash(argument) else argument
     chat.session.save_conversation()
-    if argument == "-":
+    if is_dash(argument):
         chat.console.note(_("The model's own system text is used again."))
     else:
         chat.console.note(
@@ -126,7 +69,7 @@ def persona(chat: Chat, argument: str) -> None:
     """Show or set the text that is put before every question of this conversation."""
     if not argument:
         show(chat, chat.conversation.settings.persona or _("No persona is set."))
-    elif argument == "-":
+    elif is_dash(argument):
         chat.session.set_persona(None)
         chat.console.note(_("The persona is removed."))
     else:
@@ -195,34 +138,6 @@ def copy(chat: Chat, argument: str) -> None:
         text = blocks[-1]
     copy_text(text, chat.console)
     chat.console.note(_("Copied {count} characters.").format(count=len(text)))
-
-
-def attach_file(chat: Chat, argument: str) -> None:
-    """Add a text file to the next message."""
-    if not argument:
-        raise InputError(_("/file needs a file name."), hint="/file README.md")
-    path = Path(argument).expanduser()
-    _attach(chat, fenced(path.name, read_text_file(path)), str(path))
-
-
-def paste(chat: Chat, _argument: str) -> None:
-    """Add the clipboard to the next message."""
-    _attach(chat, read_clipboard(), _("the clipboard"))
-
-
-def _attach(chat: Chat, text: str, name: str) -> None:
-    guarded, changed = guard_markers(text)
-    chat.attachments.append(guarded)
-    chat.console.note(
-        _("{name} ({count} characters) goes with the next message.").format(name=name, count=len(guarded))
-    )
-    if changed:
-        chat.console.note(
-            _(
-                "{count} line(s) in {name} look like a turn of the prompt format; "
-                "a backslash was put before them."
-            ).format(count=changed, name=name)
-        )
 
 
 def context(chat: Chat, _argument: str) -> None:

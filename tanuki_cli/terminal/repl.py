@@ -6,6 +6,7 @@ prompt_toolkit keeps the real cursor at the place of typing, so that an input me
 import asyncio
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,13 +26,17 @@ from prompt_toolkit.filters import (
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
-from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.input.vt100_parser import Vt100Parser
+from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
 from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout.controls import SearchBufferControl
+from prompt_toolkit.layout.processors import BeforeInput
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.output.defaults import create_output
+from prompt_toolkit.search import SearchDirection
 from prompt_toolkit.styles import Style
 
-from tanuki_cli.errors import ClosedPipeError, InputError, TanukiError
+from tanuki_cli.errors import ClosedPipeError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import interruptible, on_interrupt
 from tanuki_cli.terminal.chat import Chat
@@ -39,10 +44,11 @@ from tanuki_cli.terminal.commands import is_command, run_command
 from tanuki_cli.terminal.completion import ChatCompleter
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.editor import edit_text
-from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
-from tanuki_cli.terminal.takeover import may_leave, take_over, with_download
+from tanuki_cli.terminal.sanitize import sanitize_line
+from tanuki_cli.terminal.status_line import status_line
+from tanuki_cli.terminal.takeover import may_leave, take_over
 from tanuki_cli.terminal.typing_ahead import hold_typing
-from tanuki_cli.terminal.width import cell_width, truncate_cells
+from tanuki_cli.terminal.width import truncate_cells
 
 _TWICE_WITHIN_S: Final = 2.0
 _STYLE = Style.from_dict(
@@ -79,16 +85,19 @@ class Repl:
             style=_STYLE,
             color_depth=None if chat.console.out_has_color else ColorDepth.DEPTH_1_BIT,
             include_default_pygments_style=False,
+            enable_suspend=True,
             # With the answers in a pipe (tanuki chat | tee log) the prompt goes to stderr.
             # A dumb terminal gets prompt_toolkit's plain prompt, which must choose its output itself.
             output=None if _is_dumb(chat.console) else create_output(always_prefer_tty=True),
         )
         self._prompt.default_buffer.on_text_changed += self._disarm
+        _speak_in_search(self._prompt)
 
     def run(self) -> None:
-        """Until /exit, Ctrl-D or Ctrl-C twice."""
+        """Until /exit, Ctrl-D or Ctrl-C twice. The typing is held (:func:`hold_typing`)."""
+        self._take_typed()
         # One handler for all of it: nothing is installed and removed around the prompt.
-        with on_interrupt(self._signalled), hold_typing(self._chat.console.streams.stdin):
+        with on_interrupt(self._signalled):
             self._loop()
             while not may_leave(self._chat):
                 self._loop()
@@ -102,9 +111,11 @@ class Repl:
                 return
             self._chat.notice = ""
             if text.strip():
-                if not is_command(text):
-                    take_over(self._chat)  # it may have come while this was typed
-                handle_input(self._chat, text)
+                # Held again: a shell that had the terminal meanwhile (Ctrl-Z) leaves it as it likes it.
+                with hold_typing(self._chat.console.streams.stdin):
+                    if not is_command(text):
+                        take_over(self._chat)  # it may have come while this was typed
+                    handle_input(self._chat, text)
 
     def _read(self) -> str:
         """The next input. Raises EOFError when the user leaves."""
@@ -119,6 +130,12 @@ class Repl:
         if self._take_typed_interrupt():
             self._chat.session.interrupt()
         return text
+
+    def _take_typed(self) -> None:
+        """Let the first prompt begin with what was typed before it."""
+        keys: list[KeyPress] = []
+        Vt100Parser(keys.append).feed_and_flush(self._chat.console.take_typed())
+        store_typeahead(self._prompt.input, keys)
 
     def _take_typed_interrupt(self) -> bool:
         source = self._prompt.input
@@ -208,33 +225,26 @@ class Repl:
         if self._chat.notice:
             return [("class:toolbar.notice", truncate_cells(sanitize_line(self._chat.notice), width))]
         style = "class:toolbar.practice" if self._chat.model.practice else "class:toolbar"
-        return [(style, truncate_cells(status_line(self._chat, width=width), width))]
+        return [(style, status_line(self._chat, width=width))]
+
+
+def _speak_in_search(prompt: PromptSession[str]) -> None:
+    """Let the incremental search of ``prompt`` ask in our words, in the language of the moment."""
+    for control in prompt.layout.find_all_controls():
+        if isinstance(control, SearchBufferControl):
+            control.input_processors = [
+                BeforeInput(partial(_search_prompt, control), style="class:search-toolbar.prompt")
+            ]
+
+
+def _search_prompt(control: SearchBufferControl) -> str:
+    if control.searcher_search_state.direction == SearchDirection.BACKWARD:
+        return _("Search past input: ")
+    return _("Search past input, towards the newest: ")
 
 
 def _is_dumb(console: Console) -> bool:
     return console.out_is_terminal and not console.out_can_move_cursor
-
-
-def status_line(chat: Chat, *, width: int) -> str:
-    """Model, context used and left, speed, title; the least important parts go first when narrow."""
-    info = chat.model.engine.info
-    name = _("{model} (practice)").format(model=info.model) if chat.model.practice else info.model
-    limit = chat.model.engine.context_length
-    used = chat.context_tokens() or 0
-    parts = [sanitize(name), f"{used}/{limit}"]
-    if (left := chat.characters_left()) is not None:
-        parts[-1] = _("{tokens} (about {count} characters left)").format(tokens=parts[-1], count=left)
-    turn = chat.session.last_turn
-    if turn is not None and turn.tokens_per_s is not None:
-        parts.append(_("{speed:.1f} tokens/s").format(speed=turn.tokens_per_s))
-    if chat.attachments:
-        parts.append(_("{count} attached").format(count=len(chat.attachments)))
-    parts = with_download(chat, parts, width=width)
-    if chat.conversation.title:
-        parts.append(sanitize(chat.conversation.title))
-    while len(parts) > 1 and cell_width(" · ".join(parts)) > width:
-        parts.pop()
-    return " · ".join(parts)
 
 
 def handle_input(chat: Chat, text: str) -> None:
@@ -249,7 +259,7 @@ def handle_input(chat: Chat, text: str) -> None:
             chat.ask(text.removeprefix("/") if text.startswith("//") else text)
     except ClosedPipeError:
         raise
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, InterruptedByUser):
         chat.console.note(_("Interrupted."))
     except TanukiError as error:
         chat.console.error(error)

@@ -3,10 +3,8 @@
 from tanuki_cli.errors import InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import interruptible
-from tanuki_cli.terminal.background_pull import BackgroundPull, describe_pull
+from tanuki_cli.terminal.background_pull import BackgroundPull
 from tanuki_cli.terminal.chat import Chat
-from tanuki_cli.terminal.sanitize import sanitize
-from tanuki_cli.terminal.width import cell_width
 
 
 def take_over(chat: Chat) -> None:
@@ -41,20 +39,6 @@ def _change(chat: Chat, name: str) -> None:
     else:
         info = chat.model.engine.info
         chat.console.note(f"{info.model} · {info.engine} · {info.device}")
-
-
-def with_download(chat: Chat, parts: list[str], *, width: int) -> list[str]:
-    """The ``parts`` of a status line with those of the download, which come before all but the first.
-
-    In a window too narrow for both, the download comes first: the model's name is no news.
-    """
-    if chat.download is None:
-        return parts
-    chat.download.poll()
-    arriving = [sanitize(part) for part in describe_pull(chat.download)]
-    if cell_width(f"{parts[0]} · {arriving[0]}") > width:
-        return [*arriving, *parts]
-    return [parts[0], *arriving, *parts[1:]]
 
 
 def may_leave(chat: Chat) -> bool:

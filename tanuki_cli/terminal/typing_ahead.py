@@ -1,13 +1,26 @@
 """What is typed while no prompt is shown: kept for the next one, and not echoed into an answer."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Final, TextIO
+from contextlib import contextmanager, suppress
+from typing import Any, Final, Protocol
 
 try:
     import termios
 except ImportError:  # a platform without POSIX terminals: typing is left as it is
     termios = None  # type: ignore[assignment]
+
+
+class Terminal(Protocol):
+    """A stream that may be on a terminal: what ``sys.stdin`` and ``sys.stdout`` are."""
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        ...
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        ...
+
 
 _Attributes = list[Any]
 """As ``termios.tcgetattr`` gives them: flags by index, the control characters at the end."""
@@ -17,7 +30,7 @@ _CHARACTERS: Final = 6
 
 
 @contextmanager
-def hold_typing(stdin: TextIO | None) -> Iterator[None]:
+def hold_typing(stdin: Terminal | None) -> Iterator[None]:
     """Keep what is typed, key for key, for the next prompt, until the block ends.
 
     Nothing is echoed or edited by the terminal, and Enter stays Enter. Ctrl-C is a signal that
@@ -29,7 +42,7 @@ def hold_typing(stdin: TextIO | None) -> Iterator[None]:
 
 
 @contextmanager
-def usual_typing(stdin: TextIO | None) -> Iterator[None]:
+def usual_typing(stdin: Terminal | None) -> Iterator[None]:
     """Inside :func:`hold_typing`: let a question, or an editor, have the terminal as usual."""
     with _changed(stdin, _release):
         yield
@@ -50,16 +63,20 @@ def _release(attributes: _Attributes) -> None:
 
 
 @contextmanager
-def _changed(stdin: TextIO | None, change: Callable[[_Attributes], None]) -> Iterator[None]:
+def _changed(stdin: Terminal | None, change: Callable[[_Attributes], None]) -> Iterator[None]:
     if termios is None or stdin is None or not stdin.isatty():
         yield
         return
     descriptor = stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    changed = termios.tcgetattr(descriptor)
-    change(changed)
-    termios.tcsetattr(descriptor, termios.TCSANOW, changed)
+    before: _Attributes | None = None
+    with suppress(termios.error):  # the terminal may have gone, and the program is about to be told
+        before = termios.tcgetattr(descriptor)
+        changed = termios.tcgetattr(descriptor)
+        change(changed)
+        termios.tcsetattr(descriptor, termios.TCSANOW, changed)
     try:
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+        if before is not None:
+            with suppress(termios.error):
+                termios.tcsetattr(descriptor, termios.TCSANOW, before)

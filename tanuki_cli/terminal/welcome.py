@@ -5,11 +5,11 @@ from typing import Final
 from tanuki_cli.i18n import N_, _, active_language
 from tanuki_cli.practice import suggestions
 from tanuki_cli.terminal.chat import Chat
-from tanuki_cli.terminal.width import cell_width
+from tanuki_cli.terminal.help import in_columns
 
 _TOUR: Final = (
     N_("Enter sends, Alt-Enter or Ctrl-J breaks the line; pasting never sends."),
-    N_("Ctrl-C stops an answer and keeps what came; /retry answers again, /edit changes the question."),
+    N_("Ctrl-C stops an answer, what came stays; /retry answers again, /edit asks anew."),
     N_("Conversations are kept: tanuki chat --continue goes on, /search finds."),
     N_("/file adds a file, /model changes the model, /set changes a setting."),
 )
@@ -20,7 +20,7 @@ def greet(chat: Chat, *, first_time: bool) -> None:
 
     ``first_time`` adds a tour of a few lines, which nobody needs twice.
     """
-    chat.console.measure_ambiguous_width()
+    chat.console.measure_ambiguous_width(keep_typing=True)
     info = chat.model.engine.info
     note = chat.console.note
     note(
@@ -31,7 +31,7 @@ def greet(chat: Chat, *, first_time: bool) -> None:
     if chat.model.practice and not chat.conversation.nodes:
         _introduce_practice(chat)
         note(_("Try for example:"))
-        for line in _in_columns(suggestions(active_language()), width=chat.console.err.width):
+        for line in in_columns(suggestions(active_language()), columns=chat.console.err.width):
             note(line)
     for line in _TOUR if first_time else ():
         note(_(line))
@@ -56,11 +56,3 @@ def _introduce_practice(chat: Chat) -> None:
         style="practice",
     )
     chat.console.note("  tanuki pull tanuki-8b", style="practice")
-
-
-def _in_columns(items: list[str], *, width: int) -> list[str]:
-    """``items`` in as many columns as fit, padded in cells."""
-    widest = max((cell_width(item) for item in items), default=0) + 2
-    columns = max(1, (width - 2) // widest)
-    rows = [items[start : start + columns] for start in range(0, len(items), columns)]
-    return ["  " + "".join(item + " " * (widest - cell_width(item)) for item in row).rstrip() for row in rows]

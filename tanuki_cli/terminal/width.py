@@ -12,13 +12,12 @@ import select
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final
 
 from wcwidth import iter_graphemes, wcswidth
 
-if sys.platform != "win32":
-    import termios
-    import tty
+from tanuki_cli.terminal.typing_ahead import Terminal, hold_typing
 
 # Ranges in which every character is its own grapheme: ASCII, kana, kanji and full-width forms.
 _SIMPLE: Final = re.compile(r"[ -~\u3001-\u3029\u3041-\u3096\u309b-\u30ff\u4e00-\u9fff\uff01-\uff60]*")
@@ -27,16 +26,12 @@ _REPORT: Final = re.compile(rb"\x1b\[\d+;(\d+)R")
 _AMBIGUOUS_SAMPLE: Final = "※"
 
 
-class Terminal(Protocol):
-    """A stream on a terminal: what ``sys.stdin`` and ``sys.stdout`` are."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """``ambiguous_width`` is 1, 2, or None where the terminal does not tell; ``typed`` came meanwhile."""
 
-    def fileno(self) -> int:
-        """The file descriptor."""
-        ...
-
-    def isatty(self) -> bool:
-        """Whether it is a terminal."""
-        ...
+    ambiguous_width: int | None = None
+    typed: str = ""
 
 
 def graphemes(text: str) -> Iterator[str]:
@@ -79,37 +74,44 @@ def default_ambiguous_width(environ: Mapping[str, str]) -> int:
     return 2 if encoding.startswith(("eucjp", "ujis", "sjis", "shiftjis", "cp932")) else 1
 
 
-def measure_ambiguous_width(stream_in: Terminal, stream_out: Terminal, *, timeout: float = 0.3) -> int | None:
-    """Ask the terminal how wide it draws ``※``: 1, 2, or None where it does not tell.
+def measure_ambiguous_width(
+    stream_in: Terminal, stream_out: Terminal, *, timeout: float = 0.3, among_keys: bool = False
+) -> Measurement:
+    """Ask the terminal how wide it draws ``※``.
 
     Prints the character at the start of the current line, asks for the cursor position, and wipes
     the character again. Waits at most ``timeout`` seconds. Nothing is asked when a stream is not a
-    terminal or when keys are already waiting, which would be lost.
+    terminal; nor when keys are already waiting, unless the caller has a use for them (``among_keys``).
     """
     if sys.platform == "win32" or not (stream_in.isatty() and stream_out.isatty()):
-        return None
+        return Measurement()
     source, target = stream_in.fileno(), stream_out.fileno()
-    if select.select([source], [], [], 0)[0]:
-        return None
-    saved = termios.tcgetattr(source)
+    if not among_keys and select.select([source], [], [], 0)[0]:
+        return Measurement()
+    received = bytearray()
     try:
-        tty.setcbreak(source, termios.TCSANOW)
-        os.write(target, f"\r{_AMBIGUOUS_SAMPLE}\x1b[6n".encode())
-        column = _read_column(source, time.monotonic() + timeout)
-        os.write(target, b"\r\x1b[K")
-    except (OSError, termios.error):
-        return None
-    finally:
-        termios.tcsetattr(source, termios.TCSANOW, saved)
-    return column - 1 if column in {2, 3} else None
+        with hold_typing(stream_in):
+            os.write(target, f"\r{_AMBIGUOUS_SAMPLE}\x1b[6n".encode())
+            column = _read_column(source, received, time.monotonic() + timeout)
+            os.write(target, b"\r\x1b[K")
+    except OSError:
+        column = 0
+    width = column - 1 if column in {2, 3} else None
+    return Measurement(ambiguous_width=width, typed=received.decode("utf-8", "ignore"))
 
 
-def _read_column(source: int, deadline: float) -> int:
-    """The column of a cursor position report, 0 when none comes before ``deadline``."""
-    reply = b""
+def _read_column(source: int, received: bytearray, deadline: float) -> int:
+    """The column of a cursor position report, 0 when none comes before ``deadline``.
+
+    What else comes is left in ``received``; nothing is read that follows the report.
+    """
     while (left := deadline - time.monotonic()) > 0 and select.select([source], [], [], left)[0]:
-        piece = os.read(source, 32)
-        reply += piece
-        if (match := _REPORT.search(reply)) or not piece:
-            return int(match[1]) if match else 0
+        piece = os.read(source, 1)
+        if not piece:
+            return 0
+        received += piece
+        if match := _REPORT.search(received):
+            column = int(match[1])
+            del received[match.start() :]
+            return column
     return 0

@@ -1,0 +1,50 @@
+"""Text that is taller than the window, in the user's own pager."""
+
+import shlex
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tanuki_cli.i18n import _
+from tanuki_cli.interrupts import on_interrupt
+from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.sanitize import sanitize
+from tanuki_cli.terminal.typing_ahead import usual_typing
+
+_ROWS_OF_THE_PROMPT: Final = 2
+_KNOWN: Final = ("less", "more")
+
+
+def show_long(console: Console, lines: Sequence[str]) -> None:
+    """Print ``lines`` on stderr, also with --quiet; through ``$PAGER`` (else less) where they do not fit.
+
+    They are taken not to be wider than the window. What was seen in the pager stays on the screen.
+    """
+    too_tall = len(lines) + _ROWS_OF_THE_PROMPT > console.err.height
+    if not (too_tall and console.can_ask and console.err_can_move_cursor and _page(console, lines)):
+        for line in lines:
+            console.err.print(sanitize(line), soft_wrap=True)
+
+
+def _page(console: Console, lines: Sequence[str]) -> bool:
+    """Whether there is such a pager; returns when the user has left it."""
+    try:
+        command = shlex.split(console.environ.get("PAGER", "")) or [_KNOWN[0]]
+        # In less's own prompt Japanese would be garbled.
+        how_to_leave = [_("(space for more, q to go back)")] if Path(command[0]).name in _KNOWN else []
+        text = "".join(f"{sanitize(line)}\n" for line in [*how_to_leave, *lines])
+        console.streams.stderr.flush()
+        # Ctrl-C in the pager is the pager's, but the terminal sends it to us as well.
+        with on_interrupt(lambda: None), usual_typing(console.streams.stdin):
+            subprocess.run(
+                command,
+                input=text.encode(),
+                stdout=console.streams.stderr,
+                # What git sets: what was seen stays on the screen afterwards.
+                env={"LESS": "RX", "LESSCHARSET": "utf-8", **console.environ},
+                check=False,
+            )
+    except (OSError, ValueError):  # not there, or a quote without its partner
+        return False
+    return True
