@@ -1,6 +1,6 @@
 """Doubles that play a script: a TokenModel that answers with given ids, an Engine with given texts."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, PromptPlan
@@ -12,14 +12,25 @@ INFO = EngineInfo(model="script", engine="script", device="none")
 
 
 class ScriptedModel:
-    """A TokenModel that yields ``ids``; an exception among them is raised in its turn."""
+    """A TokenModel that yields ``ids``; an exception among them is raised in its turn.
+
+    ``bursts`` are the places of ids after which the next one is ready.
+    """
 
     info = INFO
     notes: tuple[str, ...] = ()
     cached_tokens = 0
 
-    def __init__(self, ids: Iterable[int | Exception], *, context_length: int = 512) -> None:
+    def __init__(
+        self,
+        ids: Iterable[int | Exception],
+        *,
+        context_length: int = 512,
+        bursts: Collection[int] = (),
+    ) -> None:
         self.context_length = context_length
+        self.next_is_ready = False
+        self._bursts = bursts
         self.prompts: list[list[int]] = []
         self.closed = False
         self.generators_closed = 0
@@ -33,7 +44,8 @@ class ScriptedModel:
     def _generate(self, prompt_ids: Sequence[int]) -> Generator[int, None, None]:
         self.prompts.append(list(prompt_ids))
         try:
-            for id_ in self._ids:
+            for place, id_ in enumerate(self._ids):
+                self.next_is_ready = place in self._bursts
                 if self._cancelled:
                     raise GenerationCancelled
                 if isinstance(id_, Exception):

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -147,6 +147,25 @@ def test_the_second_turn_after_a_stop_inside_a_draft(eager: LlamaCppModel, plain
         assert list(islice(eager.generate(second, GREEDY), 10)) == expected
         assert eager.cached_tokens >= len(PROMPT) + len(answer) - 1
     assert Eager.accepted > 0
+
+
+def test_accepted_tokens_are_said_to_come_at_once(eager: LlamaCppModel) -> None:
+    decodes = 0
+    compute = eager._context.decode
+
+    def counted(*arguments: Any, **options: Any) -> None:
+        nonlocal decodes
+        decodes += 1
+        compute(*arguments, **options)
+
+    eager._context.decode = counted  # type: ignore[method-assign]
+    ready = []
+    for _id in islice(eager.generate(PROMPT, replace(GREEDY, temperature=0.8)), 60):
+        ready.append((eager.next_is_ready, decodes))
+    steps = list(pairwise(ready))
+    assert all(before == after for (said, before), (_said, after) in steps if said)
+    assert all(before < after for (said, before), (_said, after) in steps if not said)
+    assert any(said for said, _decodes in ready)
 
 
 def test_cancel_between_accepted_tokens(eager: LlamaCppModel, plain: LlamaCppModel) -> None:

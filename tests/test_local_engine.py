@@ -45,6 +45,34 @@ def test_the_first_chunk_tells_the_plan_before_the_model_runs(small_tokenizer: C
     assert model.prompts == [small_tokenizer.encode_chat(QUESTION)]
 
 
+def test_what_comes_at_once_is_one_chunk(small_tokenizer: ChatTokenizer) -> None:
+    ids = small_tokenizer.encode("abcdefghij")
+    count = len(ids)
+    assert count > 8
+    _text, chunks = answer(ScriptedModel(ids, bursts=range(2, 6)), small_tokenizer)
+    texts = [(chunk.text, chunk.token_count) for chunk in chunks if chunk.text]
+    pieces = [small_tokenizer.decode([id_]) for id_ in ids]
+    singles = [(piece, 1) for piece in pieces]
+    assert texts == [*singles[:2], ("".join(pieces[2:7]), 5), *singles[7:]]
+
+
+@pytest.mark.parametrize("end", [(), (2,)], ids=["length", "stop"])
+def test_a_burst_at_the_end_is_not_lost(small_tokenizer: ChatTokenizer, end: tuple[int, ...]) -> None:
+    ids = small_tokenizer.encode("abcdefghij")
+    text, _chunks = answer(ScriptedModel([*ids, *end], bursts=range(100)), small_tokenizer)
+    assert text == "abcdefghij"
+
+
+def test_a_burst_before_an_error_is_not_lost(small_tokenizer: ChatTokenizer) -> None:
+    model = ScriptedModel(
+        [*small_tokenizer.encode("abcdefghij"), EngineError("broken", hint=None)], bursts=range(100)
+    )
+    chunks: list[Chunk] = []
+    with pytest.raises(EngineError):
+        chunks.extend(LocalEngine(model, small_tokenizer).stream(QUESTION, SamplingOptions(seed=1)))
+    assert "".join(chunk.text for chunk in chunks) == "abcdefghij"
+
+
 def test_length_limit(small_tokenizer: ChatTokenizer) -> None:
     ids = small_tokenizer.encode("abcdefgh")
     model = ScriptedModel(ids)

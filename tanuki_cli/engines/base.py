@@ -121,6 +121,10 @@ class TokenModel(Protocol):
     def cached_tokens(self) -> int:
         """How many prompt ids of the newest :meth:`generate` were in the KV cache already."""
 
+    @property
+    def next_is_ready(self) -> bool:
+        """Whether the id after the one just given is known already, so that it comes at once."""
+
     def generate(self, prompt_ids: Sequence[int], options: SamplingOptions) -> Generator[int, None, None]:
         """Yield the ids that follow ``prompt_ids``, one at a time, until closed or the context is full.
 

@@ -19,8 +19,8 @@ class LlamaCppModel:
 
     ``context`` may be shorter than ``context_length``: one of ``longest_params`` takes its place when
     a prompt and its answer may not fit. ``notes`` are sentences for the user about how it was loaded.
-    ``speculative`` lets it check several
-    guessed tokens in one batch, which changes the speed and nothing else: see :meth:`_advance`.
+    ``speculative`` lets it check several guessed tokens in one batch, which changes the speed and
+    nothing else: see :meth:`_advance`. ``next_is_ready`` as in TokenModel.
 
     Not for several threads at once, but :meth:`cancel` may come from a signal handler.
     """
@@ -54,6 +54,7 @@ class LlamaCppModel:
         self._head_ids: list[int] = []
         self._head_is_new = False
         self._running: Generator[int, None, None] | None = None
+        self.next_is_ready = False
 
     @property
     def cached_tokens(self) -> int:
@@ -115,6 +116,7 @@ class LlamaCppModel:
         with Sampler(options, n_vocab=self.facts.n_vocab, prompt_ids=prompt_ids) as sampler:
             next_id = self._pick(sampler, text)[0] if self._room else None
             while next_id is not None:
+                self.next_is_ready = False
                 yield next_id
                 text.append(next_id)
                 next_id = yield from self._advance(next_id, text, sampler)
@@ -185,6 +187,7 @@ class LlamaCppModel:
                 return sampled
             cache.confirm(sampled)
             text.append(sampled)
+            self.next_is_ready = True  # its logits are there
             yield sampled
             if self._cancelled:
                 raise GenerationCancelled

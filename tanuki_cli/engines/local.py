@@ -65,7 +65,7 @@ class LocalEngine:
         options = options.with_seed()
         plan, prompt_ids = self._plan(messages, options)
         yield Chunk(plan=plan)
-        answer = _Answer(self._tokenizer, prompt_ids, options)
+        answer = _Answer(self._model, self._tokenizer, prompt_ids, options)
         with closing(self._model.generate(prompt_ids, options)) as ids:
             if self._cancelled:  # before the model ran: generate() has just forgotten it
                 self._model.cancel()
@@ -90,27 +90,47 @@ class LocalEngine:
 class _Answer:
     """One answer being generated: counts its tokens and learns why it ended."""
 
-    def __init__(self, tokenizer: ChatTokenizer, prompt_ids: Sequence[int], options: SamplingOptions) -> None:
+    def __init__(
+        self,
+        model: TokenModel,
+        tokenizer: ChatTokenizer,
+        prompt_ids: Sequence[int],
+        options: SamplingOptions,
+    ) -> None:
         self.completion_tokens = 0
         self.finish_reason: FinishReason = "length"
+        self._counted = 0
+        self._model = model
         self._tokenizer = tokenizer
         self._prompt_ids = prompt_ids
         self._options = options
 
     def stream(self, ids: Iterator[int]) -> Iterator[Chunk]:
-        """Turn ids into text chunks until a stop rule, the length, the context or Ctrl-C ends them."""
+        """Turn ids into text chunks until a stop rule, the length, the context or Ctrl-C ends them.
+
+        What comes at once is one chunk: nothing of it is shown late, waiting for a slow step after it.
+        """
         matcher = StopMatcher((OWN_STOP, *self._options.stop))
-        counted = 0
-        for text in self._tokenizer.detokenize(self._visible(ids), prompt_ids=self._prompt_ids):
-            safe = matcher.feed(text)
-            if safe:
-                yield Chunk(text=safe, token_count=self.completion_tokens - counted)
-                counted = self.completion_tokens
-            if matcher.stopped:
-                self.finish_reason = "stop"
-                return
-        if rest := matcher.flush():
-            yield Chunk(text=rest, token_count=self.completion_tokens - counted)
+        held = ""
+        try:
+            for text in self._tokenizer.detokenize(self._visible(ids), prompt_ids=self._prompt_ids):
+                held += matcher.feed(text)
+                if matcher.stopped:
+                    self.finish_reason = "stop"
+                    break
+                if held and not self._model.next_is_ready:
+                    yield self._chunk(held)
+                    held = ""
+        except EngineError:
+            if held:
+                yield self._chunk(held)
+            raise
+        if held := held + ("" if matcher.stopped else matcher.flush()):
+            yield self._chunk(held)
+
+    def _chunk(self, text: str) -> Chunk:
+        count, self._counted = self.completion_tokens - self._counted, self.completion_tokens
+        return Chunk(text=text, token_count=count)
 
     def _visible(self, ids: Iterator[int]) -> Iterator[int]:
         try:

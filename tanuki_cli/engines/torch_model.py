@@ -94,6 +94,11 @@ class TransformersModel:
         """How many prompt ids of the newest :meth:`generate` were in the KV cache already."""
         return self._cached_tokens
 
+    @property
+    def next_is_ready(self) -> bool:
+        """Never: every id takes a step."""
+        return False
+
     def generate(self, prompt_ids: Sequence[int], options: SamplingOptions) -> Generator[int, None, None]:
         """Yield the ids that follow ``prompt_ids`` until closed or the context is full.
 
