@@ -30,6 +30,7 @@ LAYERS = (
         "text_files",
         "os_reasons",
         "packages",
+        "limits",
         "i18n",
         "errors",
     ),

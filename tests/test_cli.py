@@ -65,6 +65,7 @@ def test_help_fits_the_window(tmp_path: Path, columns: str) -> None:
         (["rm"], "MODEL"),
         (["ask", "--top-k", "-3", "x"], "--top-k cannot be '-3': allowed is 0 to 100000."),
         (["ask", "--top-k", "many", "x"], "Next: --top-k 40"),
+        (["ask", "--threads", "4", "x"], "Next: tanuki config set threads 4"),
         (["ask", "--kv-type", "foo", "x"], "--kv-type cannot be 'foo': allowed is f16, q8_0."),
         (["ask", "--lang", "fr", "x"], "--lang cannot be 'fr': allowed is ja, en."),
         (["--lang", "fr", "ask", "x"], "--lang cannot be 'fr': allowed is ja, en."),

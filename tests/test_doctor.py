@@ -287,3 +287,14 @@ def test_the_servers_of_the_settings_are_asked(tmp_path: Path) -> None:
     assert "cannot be reached" in gone["detail"]
     assert "curl" in gone["fix"]
     assert {offline[name]["detail"] for name in ("remote:lab", "remote:gone")} == {"Not asked: offline."}
+
+
+def test_what_chose_the_language(tmp_path: Path) -> None:
+    def said(*arguments: str, **env: str) -> str:
+        return str(findings(tmp_path, "--offline", *arguments, **env)["language"]["detail"])
+
+    assert said().endswith("(LANG=en_US.UTF-8)")
+    assert said(TANUKI_LANG="ja").endswith("(TANUKI_LANG=ja)")
+    assert said("--lang", "en", TANUKI_LANG="ja").endswith("(lang = en)")
+    run(tmp_path, "config", "set", "lang", "ja")
+    assert said().endswith("(lang = ja)")
