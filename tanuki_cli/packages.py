@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable
 from importlib import metadata
@@ -56,8 +57,18 @@ def _modules(extra: Extra) -> list[str]:
     return sorted({*TRANSFORMERS, *(QUANTIZED["gptq"] if extra == "quantized" else ())})
 
 
-def rebuild_llama_cpp(flags: str) -> str:
-    """What builds llama.cpp again in this environment with CMake's ``flags``, not from pip's cache."""
+def find_nvcc() -> str | None:
+    """The CUDA compiler, also where it is installed but not on the path."""
+    return shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+
+
+def rebuild_llama_cpp(flags: str, *, nvcc: str | None = None) -> str:
+    """What builds llama.cpp again in this environment with CMake's ``flags``, not from pip's cache.
+
+    CMake is told of a CUDA compiler ``nvcc`` that it would not find.
+    """
     variables = f'CMAKE_ARGS="{flags}" ' if flags else ""
+    if nvcc is not None and shutil.which("nvcc") is None:
+        variables = f"CUDACXX={shlex.quote(nvcc)} {variables}"
     options = ("--force-reinstall", "--no-deps", "--no-cache-dir", "--no-binary", LLAMA_CPP, LLAMA_CPP)
     return variables + pip_install(*options)

@@ -217,6 +217,7 @@ def test_8x8b_needs_nvidia_gpus(vram_gb: float, ram_gb: float, name: str | None)
     choice = recommend(place, ALL, context_length=4096, family=TANUKI_8X8B)
     assert (choice.variant.tag if choice.variant else None) == name
     assert ("NVIDIA" in choice.reason) is (name is None)
+    assert ("smallest takes about 26.7 GB" in choice.reason) is (vram_gb == 24)
     shared = replace(place, gpus=tuple(replace(gpu, unified=True) for gpu in place.gpus))
     assert recommend(shared, ALL, context_length=4096, family=TANUKI_8X8B).variant is None
 
@@ -258,6 +259,13 @@ def test_nothing_runs_without_llama_cpp_whatever_the_memory() -> None:
     choice = recommend(machine(ram_gb=64), replace(PLAIN, llama_cpp=False), context_length=4096)
     assert choice.variant is None
     assert "llama.cpp is not installed" in choice.reason
+
+
+def test_8x8b_without_its_engine_is_not_said_to_be_too_large() -> None:
+    place = machine(ram_gb=64, vram_gb=48)
+    choice = recommend(place, PLAIN, context_length=4096, family=TANUKI_8X8B)
+    assert choice.variant is None
+    assert "engine is not installed" in choice.reason
 
 
 def test_every_gpu_holds_back_some_memory() -> None:

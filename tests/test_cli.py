@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli import __version__
-from tests.program import Terminal, environment, run
+from tests.program import COMMAND, Terminal, environment, run
 
 COMMANDS = ("chat", "ask", "pull", "models", "rm", "history", "config", "doctor", "bench")
 JAPANESE = re.compile("[ぁ-んァ-ン一-龠]")
@@ -226,3 +226,17 @@ def test_python_m_is_the_same(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == f"tanuki {__version__}\n"
+
+
+def test_a_folder_that_is_named_like_a_model_gets_its_path_in_the_hint(tmp_path: Path) -> None:
+    (tmp_path / "my model").mkdir()
+    done = subprocess.run(
+        [*COMMAND, "ask", "-m", "my model", "hi"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert done.stderr == "Error: There is no model named my model.\n  Next: -m './my model'\n"

@@ -148,20 +148,35 @@ def recommend(
             elif machine.gpus:
                 reason += _(" Nothing that is installed can use the GPU for it; see: tanuki doctor")
             return Recommendation(variant=variant, fit=place, reason=reason)
-    return Recommendation(variant=None, fit=None, reason=_no_reason(family, machine, engines))
+    if family.cuda_only:
+        candidates = [place for variant, place in fits.values() if not variant.refused]
+        reason = _no_cuda_reason(family, min(candidates, key=lambda place: place.need_bytes))
+    else:
+        reason = _no_reason(family, machine, engines)
+    return Recommendation(variant=None, fit=None, reason=reason)
+
+
+def _no_cuda_reason(family: Family, smallest: Fit) -> str:
+    """Why not even the ``smallest`` variant runs on the NVIDIA GPUs here."""
+    if smallest.free_bytes == 0:
+        return _("No variant of {family} can run here: it needs NVIDIA GPUs, and there is none.").format(
+            family=family.title
+        )
+    if smallest.place is not None:
+        return _(
+            "No variant of {family} can run here: its engine is not installed; see: tanuki models"
+        ).format(family=family.title)
+    return _(
+        "No variant of {family} can run here: the smallest takes about {need} of the memory of NVIDIA GPUs, "
+        "and {free} is free."
+    ).format(
+        family=family.title,
+        need=format_bytes(smallest.need_bytes),
+        free=format_bytes(smallest.free_bytes),
+    )
 
 
 def _no_reason(family: Family, machine: Machine, engines: Engines) -> str:
-    if family.cuda_only:
-        nvidia = [gpu for gpu in machine.gpus if not gpu.unified]
-        if not nvidia:
-            return _("No variant of {family} can run here: it needs NVIDIA GPUs, and there is none.").format(
-                family=family.title
-            )
-        vram = sum(gpu.free_bytes for gpu in nvidia)
-        return _(
-            "No variant of {family} can run here: it needs NVIDIA GPUs, and {free} of their memory is free."
-        ).format(family=family.title, free=format_bytes(vram))
     if not engines.llama_cpp:
         return _("No variant of {family} can run here: llama.cpp is not installed.").format(
             family=family.title

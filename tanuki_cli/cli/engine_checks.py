@@ -9,7 +9,7 @@ from typing import Final
 from tanuki_cli.cli.check import Check
 from tanuki_cli.hardware import Engines, Machine, format_bytes
 from tanuki_cli.i18n import _
-from tanuki_cli.packages import LLAMA_CPP, install_extra, pip_install, rebuild_llama_cpp
+from tanuki_cli.packages import LLAMA_CPP, find_nvcc, install_extra, pip_install, rebuild_llama_cpp
 
 _PACKAGES: Final = (LLAMA_CPP, "tokenizers", "huggingface_hub", "prompt_toolkit", "rich", "typer")
 _EXTRA_PACKAGES: Final = ("torch", "transformers", "accelerate", "gptqmodel", "optimum")
@@ -63,13 +63,17 @@ def check_llama_cpp(machine: Machine, engines: Engines) -> Check:
             fix=rebuild_llama_cpp(""),
         )
     if machine.gpus and not offload:
-        flags = "-DGGML_METAL=on" if sys.platform == "darwin" else "-DGGML_CUDA=on"
-        return Check(
-            name="llama.cpp",
-            status="warn",
-            detail=_("There is a GPU, but this build of llama.cpp cannot use it."),
-            fix=rebuild_llama_cpp(flags),
-        )
+        detail = _("There is a GPU, but this build of llama.cpp cannot use it.")
+        if sys.platform == "darwin":
+            return Check(
+                name="llama.cpp", status="warn", detail=detail, fix=rebuild_llama_cpp("-DGGML_METAL=on")
+            )
+        nvcc = find_nvcc()
+        if nvcc is None:
+            missing = _("Building it needs nvcc, which comes with NVIDIA's CUDA Toolkit and was not found.")
+            detail = f"{detail} {missing}"
+        fix = rebuild_llama_cpp("-DGGML_CUDA=on", nvcc=nvcc)
+        return Check(name="llama.cpp", status="warn", detail=detail, fix=fix)
     detail = _("It can use a GPU.") if offload else _("It is built for the CPU.")
     return Check(name="llama.cpp", status="ok", detail=detail)
 

@@ -1,5 +1,6 @@
 """From a model reference to a loaded engine: find it, offer to download it, open it."""
 
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -147,7 +148,12 @@ class Finder:
 
         Raises ModelError for an unknown name, and if no variant can run here.
         """
-        reference = parse_reference(text, self._context.settings.remotes)
+        try:
+            reference = parse_reference(text, self._context.settings.remotes)
+        except ModelError as exc:
+            if Path(text).exists():  # what lies here is named by its path, as a command of the shell is
+                raise ModelError(exc.message, hint=f"-m {shlex.quote(f'./{text}')}") from exc
+            raise
         if isinstance(reference, RemoteModel):
             return reference
         if isinstance(reference, PracticeReference):
