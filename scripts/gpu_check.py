@@ -14,7 +14,9 @@ was cut off goes on where it ended.
 """
 
 import argparse
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -48,6 +50,8 @@ def llama_uses_gpu(environment: dict[str, str]) -> bool | None:
     result = subprocess.run(
         [sys.executable, "-c", _ASK], capture_output=True, text=True, env=environment, check=False
     )
+    if result.returncode and "No module named" not in result.stderr:
+        print(result.stderr, file=sys.stderr, flush=True)  # it is there, but does not load
     return result.stdout.strip() == "True" if result.returncode == 0 else None
 
 
@@ -98,14 +102,25 @@ def find_llama(options: argparse.Namespace, work: Path, environment: dict[str, s
 
 def run_part(command: Sequence[str], environment: dict[str, str], *, seconds: float) -> Iterator[str]:
     """The lines that ``command`` prints, and at the end one that says so if it failed or was too slow."""
+    # A group of its own: what a part has started, such as compilers, holds its stdout open, too.
     process = subprocess.Popen(
-        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        command,
+        cwd=REPOSITORY,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        start_new_session=True,
     )
     late = threading.Event()
 
+    def kill() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
     def stop() -> None:
         late.set()
-        process.kill()
+        kill()
 
     timer = threading.Timer(seconds, stop)
     timer.start()
@@ -115,7 +130,7 @@ def run_part(command: Sequence[str], environment: dict[str, str], *, seconds: fl
         process.wait()
     finally:
         timer.cancel()
-        process.kill()
+        kill()
         process.wait()
     if late.is_set():
         yield f"FAILED: not done after {seconds:.0f} s\n"
@@ -158,16 +173,19 @@ class Report:
 
 def measure(options: argparse.Namespace, work: Path, environment: dict[str, str], report: Report) -> None:
     """Run the parts that were chosen, one after another."""
-    problem = find_llama(options, work, environment)
-    if problem:
-        report.write(f"Without llama.cpp: {problem}\n")
     common = [sys.executable, "-m", "scripts.gpu_measure", "--device", options.device, "--work", str(work)]
-    common += ["--small"] * options.small + ["--without-llama"] * bool(problem)
+    common += ["--small"] * options.small
 
     def run(part: str) -> Iterator[str]:
         return run_part([*common, part], environment, seconds=60 * options.minutes)
 
     report.take("device", run("device"), table=False)
+    if report.failed:  # then no other part could run, nor should anybody wait for a build
+        return
+    problem = find_llama(options, work, environment)
+    if problem:
+        report.write(f"Without llama.cpp: {problem}\n")
+        common += ["--without-llama"]
     chosen = [part for part in PARTS if part in (options.only or PARTS)]
     if "agreement" in chosen:
         report.take("agreement", run("agreement"), table=False)

@@ -72,10 +72,10 @@ def memory_bandwidth(device: str) -> float:
 
 
 def used_bytes(device: str) -> int:
-    """Memory in use: of the whole GPU, which counts every library, or of this process."""
+    """Memory in use: of all GPUs, which counts every library, or of this process."""
     if device == "cuda":
-        free, total = torch.cuda.mem_get_info()
-        return int(total - free)
+        pairs = [torch.cuda.mem_get_info(index) for index in range(torch.cuda.device_count())]
+        return sum(int(total - free) for free, total in pairs)
     return int(psutil.Process().memory_info().rss)
 
 
@@ -223,7 +223,10 @@ def agreement(settings: Settings, *, with_llama: bool) -> None:
 
 def describe(device: str) -> str:
     """The machine and its memory bandwidth."""
-    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {os.cpu_count()} cores"
+    if device == "cuda":
+        where = " + ".join(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))
+    else:
+        where = f"CPU, {os.cpu_count()} cores"
     bandwidth = memory_bandwidth(device) / 1e9
     return f"{where}, {time.strftime('%Y-%m-%d')}, torch {torch.__version__}, copies {bandwidth:.0f} GB/s"
 
@@ -257,6 +260,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         gpu_layers=None if options.device == "cuda" else 0,
         threads=1 if options.small else None,  # narrow layers only wait on more
         context_length=4096,
+        speculation=False,  # random weights soon repeat themselves, and would be faster than the memory
     )
     if options.part == "device":
         print(f"{describe(options.device)}\n")

@@ -7,8 +7,9 @@ own quantiser chooses (4.2 GiB, under a minute); never in git.
 """
 
 import argparse
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, product
 from pathlib import Path
@@ -21,6 +22,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers
 from tokenizers.models import Unigram
 
 Quantization = Literal["Q4_K_M", "F32"]
+Tensor = tuple[str, int, int, Type]
 Bytes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 CONTROLS: Final = (
@@ -29,6 +31,7 @@ CONTROLS: Final = (
 )  # fmt: skip
 SPECIAL: Final = CONTROLS[:3]
 WEIGHT_STD: Final = 0.02
+ALIGNMENT: Final = gguf.GGUF_DEFAULT_ALIGNMENT
 _MAX_POOL_BLOCKS: Final = 1 << 18
 
 
@@ -107,6 +110,29 @@ def write_model(
     path: Path, shape: Shape, *, quantization: Quantization = "Q4_K_M", seed: int = 0, name: str = "Synthetic"
 ) -> None:
     """Write the GGUF; the same arguments give the same bytes."""
+    tensors = list(_tensors(shape, quantization))
+    writer = _write_header(path, shape, tensors, quantization=quantization, name=name)
+    largest = max(rows * columns for _name, rows, columns, _kind in tensors)
+    weights = _RandomWeights(seed, pool_blocks=min(_MAX_POOL_BLOCKS, largest // 256))
+    for _name, rows, columns, kind in tensors:
+        writer.write_tensor_data(weights.tensor(rows, columns, kind))
+    writer.close()
+
+
+def write_hollow_model(path: Path, shape: Shape) -> None:
+    """As :func:`write_model`, but with a hole for weights: all zero, and no disk is taken."""
+    tensors = list(_tensors(shape, "Q4_K_M"))
+    writer = _write_header(path, shape, tensors, quantization="Q4_K_M", name="Hollow")
+    writer.close()
+    sizes = (rows * _row_bytes(columns, kind) for _name, rows, columns, kind in tensors)
+    align = writer.ggml_pad
+    os.truncate(path, align(path.stat().st_size, ALIGNMENT) + sum(align(size, ALIGNMENT) for size in sizes))
+
+
+def _write_header(
+    path: Path, shape: Shape, tensors: Sequence[Tensor], *, quantization: Quantization, name: str
+) -> gguf.GGUFWriter:
+    """Write all but the weights of ``tensors``; the writer goes on with these."""
     writer = gguf.GGUFWriter(path, "llama")
     vocabulary = make_vocabulary(shape.n_pieces)
     padding = [f"[PAD{index}]" for index in range(len(vocabulary), shape.n_vocab)]
@@ -131,7 +157,6 @@ def write_model(
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_add_bos_token(False)
-    tensors = list(_tensors(shape, quantization))
     for tensor_name, rows, columns, kind in tensors:
         nbytes = rows * _row_bytes(columns, kind)
         dimensions = (columns,) if rows == 1 else (rows, columns)
@@ -139,11 +164,7 @@ def write_model(
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    largest = max(rows * columns for _name, rows, columns, _kind in tensors)
-    weights = _RandomWeights(seed, pool_blocks=min(_MAX_POOL_BLOCKS, largest // 256))
-    for _name, rows, columns, kind in tensors:
-        writer.write_tensor_data(weights.tensor(rows, columns, kind))
-    writer.close()
+    return writer
 
 
 def _row_bytes(columns: int, kind: Type) -> int:
@@ -151,7 +172,7 @@ def _row_bytes(columns: int, kind: Type) -> int:
     return columns // block * size
 
 
-def _tensors(shape: Shape, quantization: Quantization) -> Iterator[tuple[str, int, int, Type]]:
+def _tensors(shape: Shape, quantization: Quantization) -> Iterator[Tensor]:
     """Name, rows, columns and type of each, in the file's order; one row is a norm."""
     kv_width = shape.n_embd // shape.n_head * shape.n_kv_head
     small, large = (Type.Q4_K, Type.Q6_K) if quantization == "Q4_K_M" else (Type.F32, Type.F32)

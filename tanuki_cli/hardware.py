@@ -1,10 +1,9 @@
 """The machine: memory, cores, disk; and how much memory a model will take of it."""
 
-import math
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,10 +12,18 @@ from typing import Final, Literal
 import psutil
 
 from tanuki_cli.gpus import Gpu, apple_gpu, nvidia_gpus
+from tanuki_cli.limits import (
+    CGROUP_ROOT,
+    address_space_left,
+    cgroup_cpus,
+    cgroup_memory,
+    own_cgroups,
+    read_text,
+)
+from tanuki_cli.packages import QUANTIZED, TRANSFORMERS, missing
 
 KvType = Literal["f32", "f16", "q8_0"]
 
-_CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 _CPU_ROOT: Final = Path("/sys/devices/system/cpu")
 
 
@@ -105,10 +112,11 @@ def estimate_memory(
 def inspect_machine(environ: Mapping[str, str]) -> Machine:
     """Look at this machine. A GPU whose driver does not answer counts as none."""
     memory = psutil.virtual_memory()
-    limit, used = _cgroup_memory(_CGROUP_ROOT, _own_cgroups())
+    limit, used = cgroup_memory(CGROUP_ROOT, own_cgroups())
     ram, available = int(memory.total), int(memory.available)
     if limit < ram:
         ram, available = limit, min(available, max(limit - used, 0))
+    available = min(available, address_space_left())
     gpus = tuple(nvidia_gpus(environ)) or tuple(apple_gpu(ram, available))
     return Machine(
         ram_bytes=ram, available_ram_bytes=available, physical_cores=usable_physical_cores(), gpus=gpus
@@ -125,12 +133,12 @@ def installed_engines() -> Engines:
         for kind in ("cuda", "metal", "vulkan", "hip", "sycl")
         for library in (folder / "lib").glob(f"*ggml-{kind}*")
     ]
-    transformers = all(map(find_spec, ("torch", "transformers", "safetensors", "accelerate")))
+    transformers = not missing(TRANSFORMERS)
     return Engines(
         llama_cpp=llama_cpp is not None,
         llama_cpp_gpu=bool(gpu_backends),
         transformers=transformers,
-        quantized=transformers and all(map(find_spec, ("gptqmodel", "optimum"))),
+        quantized=transformers and not missing(QUANTIZED["gptq"]),
     )
 
 
@@ -145,7 +153,7 @@ def free_disk_bytes(path: Path) -> int:
 
 def peak_memory_bytes() -> int:
     """The most memory this process has taken so far; what it takes now where the system keeps no peak."""
-    status = _read(Path("/proc/self/status")) or ""
+    status = read_text(Path("/proc/self/status")) or ""
     peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None)
     return int(peak) * 1024 if peak else int(psutil.Process().memory_info().rss)
 
@@ -164,12 +172,12 @@ def usable_physical_cores() -> int:
     cpus = _allowed_cpus()
     cores = {core for cpu in cpus if (core := _core_of(cpu)) is not None}
     count = len(cores) or min(psutil.cpu_count(logical=False) or 1, len(cpus))
-    return max(1, min(count, _cgroup_cpus(_CGROUP_ROOT, _own_cgroups())))
+    return max(1, min(count, cgroup_cpus(CGROUP_ROOT, own_cgroups())))
 
 
 def cpu_name() -> str:
     """The processor's name, as its maker writes it where that can be read."""
-    lines = (_read(Path("/proc/cpuinfo")) or "").splitlines()
+    lines = (read_text(Path("/proc/cpuinfo")) or "").splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, "") or platform.processor() or platform.machine()
 
@@ -182,65 +190,5 @@ def _allowed_cpus() -> set[int]:
 
 def _core_of(cpu: int) -> tuple[str, str] | None:
     topology = _CPU_ROOT / f"cpu{cpu}" / "topology"
-    package, core = _read(topology / "physical_package_id"), _read(topology / "core_id")
+    package, core = read_text(topology / "physical_package_id"), read_text(topology / "core_id")
     return None if package is None or core is None else (package, core)
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _own_cgroups() -> dict[str, str]:
-    """The cgroup of this process by controller; the unified hierarchy (v2) is the empty name."""
-    lines = (_read(Path("/proc/self/cgroup")) or "").splitlines()
-    groups: dict[str, str] = {}
-    for line in lines:
-        _number, controllers, path = line.split(":", 2)
-        groups.update(dict.fromkeys(controllers.split(","), path))
-    return groups
-
-
-def _ancestors(mount: Path, group: str) -> Iterable[Path]:
-    """Folders of ``group`` and of the groups around it, whose limits hold too.
-
-    Inside a container the path may be that of the host; then only the mount itself exists.
-    """
-    path = mount / group.strip("/")
-    yield from (folder for folder in (path, *path.parents) if folder == mount or mount in folder.parents)
-
-
-def _cgroup_memory(root: Path, groups: Mapping[str, str]) -> tuple[int, int]:
-    """The tightest memory limit and what is used under it, in bytes; page cache counts as free."""
-    names = (
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        if "memory" in groups
-        else ("memory.max", "memory.current", "inactive_file")
-    )
-    mount = root / "memory" if "memory" in groups else root
-    best, best_used = 1 << 62, 0
-    for folder in _ancestors(mount, groups.get("memory", groups.get("", "/"))):
-        limit, usage = _read(folder / names[0]), _read(folder / names[1])
-        if limit and limit.isdigit() and int(limit) < best:
-            cache = dict(line.split() for line in (_read(folder / "memory.stat") or "").splitlines())
-            best = int(limit)
-            best_used = max(int(usage or 0) - int(cache.get(names[2], 0)), 0)
-    return best, best_used
-
-
-def _cgroup_cpus(root: Path, groups: Mapping[str, str]) -> int:
-    """CPUs that the tightest quota pays for, rounded up; a large number without a quota."""
-    best = math.inf
-    if "cpu" in groups:
-        for folder in _ancestors(root / "cpu", groups["cpu"]):
-            quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-            if quota and period and int(quota) > 0:
-                best = min(best, int(quota) / int(period))
-    else:
-        for folder in _ancestors(root, groups.get("", "/")):
-            quota, _space, period = (_read(folder / "cpu.max") or "max").partition(" ")
-            if quota.isdigit() and period.isdigit():
-                best = min(best, int(quota) / int(period))
-    return 1 << 16 if best == math.inf else max(1, math.ceil(best))

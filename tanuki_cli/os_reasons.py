@@ -18,6 +18,7 @@ _REASONS: Final[Mapping[int, str]] = {
     errno.ENOSPC: N_("the disk is full"),
     errno.EDQUOT: N_("your share of the disk is full"),
     errno.EFBIG: N_("the file would be too large"),
+    errno.ENOMEM: N_("there is not enough memory"),
     errno.EIO: N_("the disk reports an error"),
     errno.ENAMETOOLONG: N_("the name is too long"),
     errno.ELOOP: N_("its links lead in a circle"),

@@ -18,6 +18,7 @@ params.n_ctx = {CONTEXT_LENGTH}
 params.n_parallel = 1
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
 params.endpoint_slots = True
+params.api_keys = sys.argv[2:]
 params.port = 0
 server = xllamacpp.Server(params)
 print(server.listening_address, flush=True)
@@ -42,10 +43,10 @@ server.run(sockets=[listener])
 
 
 @contextmanager
-def running(program: str) -> Iterator[str]:
+def running(program: str, *arguments: str) -> Iterator[str]:
     """Run a server that prints its address and ends with its stdin."""
     process = subprocess.Popen(
-        [sys.executable, "-c", program, str(practice_model().path)],
+        [sys.executable, "-c", program, str(practice_model().path), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -31,6 +31,7 @@ LAYERS = (
         "text_files",
         "os_reasons",
         "packages",
+        "limits",
         "i18n",
         "errors",
     ),

@@ -89,7 +89,7 @@ def test_unknown_names_suggest_the_nearest(text: str, near: str) -> None:
     assert f"mean {near}?" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("text", ["tanuki-8b:nanka", "tanuki-8b:xyz", "tanuki-8b:", "gpt-4"])
+@pytest.mark.parametrize("text", ["tanuki-8b:12", "tanuki-8b:nanka", "tanuki-8b:xyz", "tanuki-8b:", "gpt-4"])
 def test_unknown_names_far_from_all_suggest_none(text: str) -> None:
     with pytest.raises(ModelError) as caught:
         parse_reference(text)
@@ -120,6 +120,22 @@ def test_hub_names_stay_inside_the_hub(text: str) -> None:
 def test_addresses_without_a_host(text: str) -> None:
     with pytest.raises(InputError):
         parse_reference(text)
+
+
+@pytest.mark.parametrize("text", ["htp://localhost:8000/v1", "ftp://host/v1", "file:///model"])
+def test_addresses_of_another_kind_are_no_files(text: str) -> None:
+    with pytest.raises(InputError, match="not the address of a server"):
+        parse_reference(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["localhost:8000", "gpu-1.lab:8000/v1", "10.0.0.5:80/v1#tanuki", "[::1]:8080"]
+)
+def test_an_address_without_http_gets_it_in_the_hint(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_reference(text)
+    assert caught.value.hint == f"-m http://{text}"
+    assert isinstance(parse_reference(f"http://{text}"), RemoteModel)
 
 
 @given(st.text())
@@ -172,7 +188,6 @@ def test_sizes_are_near_the_known_ones(name: str, gigabytes: float) -> None:
         (5, 0, PLAIN, "q3_k_m"),
         (4, 0, PLAIN, "q2_k"),
         (2, 0, PLAIN, None),
-        (64, 0, replace(PLAIN, llama_cpp=False), None),
     ],
 )
 def test_recommendation(ram_gb: float, vram_gb: float, engines: Engines, name: str | None) -> None:
@@ -203,6 +218,7 @@ def test_8x8b_needs_nvidia_gpus(vram_gb: float, ram_gb: float, name: str | None)
     choice = recommend(place, ALL, context_length=4096, family=TANUKI_8X8B)
     assert (choice.variant.tag if choice.variant else None) == name
     assert ("NVIDIA" in choice.reason) is (name is None)
+    assert ("smallest takes about 26.7 GB" in choice.reason) is (vram_gb == 24)
     shared = replace(place, gpus=tuple(replace(gpu, unified=True) for gpu in place.gpus))
     assert recommend(shared, ALL, context_length=4096, family=TANUKI_8X8B).variant is None
 
@@ -224,8 +240,41 @@ def test_packed_8_bit_weights_are_unpacked_on_a_cpu() -> None:
 
 def test_layers_on_a_small_gpu_are_in_the_reason() -> None:
     small = machine(ram_gb=16, vram_gb=4)
-    assert "GPU" in recommend(small, ALL, context_length=4096).reason
-    assert "GPU" not in recommend(small, PLAIN, context_length=4096).reason
+    assert "run on the GPU" in recommend(small, ALL, context_length=4096).reason
+    assert "tanuki doctor" in recommend(small, PLAIN, context_length=4096).reason
+    assert "GPU" not in recommend(machine(ram_gb=16), PLAIN, context_length=4096).reason
+
+
+def test_what_the_missing_engine_would_run_better_is_in_the_reason() -> None:
+    large = machine(ram_gb=64, vram_gb=24)
+    assert "most exact" in recommend(large, ALL, context_length=4096).reason
+    without = recommend(large, replace(ALL, transformers=False, quantized=False), context_length=4096)
+    assert "tanuki-8b:full would fit too" in without.reason
+    assert "most exact" not in without.reason
+    middle = machine(ram_gb=64, vram_gb=12)
+    without = recommend(middle, replace(ALL, transformers=False, quantized=False), context_length=4096)
+    assert "tanuki-8b:full" not in without.reason
+
+
+def test_nothing_runs_without_llama_cpp_whatever_the_memory() -> None:
+    choice = recommend(machine(ram_gb=64), replace(PLAIN, llama_cpp=False), context_length=4096)
+    assert choice.variant is None
+    assert "llama.cpp is not installed" in choice.reason
+
+
+def test_8x8b_without_its_engine_is_not_said_to_be_too_large() -> None:
+    place = machine(ram_gb=64, vram_gb=48)
+    choice = recommend(place, PLAIN, context_length=4096, family=TANUKI_8X8B)
+    assert choice.variant is None
+    assert "engine is not installed" in choice.reason
+
+
+def test_every_gpu_holds_back_some_memory() -> None:
+    one, variant = machine(ram_gb=64, vram_gb=24), VARIANT_BY_NAME["tanuki-8b:full"]
+    halves = replace(one.gpus[0], free_bytes=one.gpus[0].free_bytes // 2)
+    two = replace(one, gpus=(halves, halves))
+    needs = [fit(variant, place, ALL, context_length=4096).need_bytes for place in (one, two)]
+    assert needs[1] - needs[0] == GB
 
 
 def test_refused_variants_run_nowhere() -> None:

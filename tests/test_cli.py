@@ -66,6 +66,7 @@ def test_help_fits_the_window(tmp_path: Path, columns: str) -> None:
         (["rm"], "MODEL"),
         (["ask", "--top-k", "-3", "x"], "--top-k cannot be '-3': allowed is 0 to 100000."),
         (["ask", "--top-k", "many", "x"], "Next: --top-k 40"),
+        (["ask", "--threads", "4", "x"], "Next: tanuki config set threads 4"),
         (["ask", "--kv-type", "foo", "x"], "--kv-type cannot be 'foo': allowed is f16, q8_0."),
         (["ask", "--lang", "fr", "x"], "--lang cannot be 'fr': allowed is ja, en."),
         (["--lang", "fr", "ask", "x"], "--lang cannot be 'fr': allowed is ja, en."),
@@ -300,3 +301,17 @@ def test_python_m_is_the_same(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout == f"tanuki {__version__}\n"
+
+
+def test_a_folder_that_is_named_like_a_model_gets_its_path_in_the_hint(tmp_path: Path) -> None:
+    (tmp_path / "my model").mkdir()
+    done = subprocess.run(
+        [*COMMAND, "ask", "-m", "my model", "hi"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert done.stderr == "Error: There is no model named my model.\n  Next: -m './my model'\n"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import sqlite3
 import sys
 import tempfile
@@ -188,12 +189,22 @@ def test_a_gpu_that_this_build_cannot_use_gets_the_command_that_builds_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(shutil, "which", lambda name: {"nvcc": "/usr/bin/nvcc"}.get(name))
     check = llama_cpp(monkeypatch, "print('false')", WITH_GPU)
     assert check.status == "warn"
+    assert "nvcc" not in check.detail
     assert check.fix == (
         f'CMAKE_ARGS="-DGGML_CUDA=on" {sys.executable} -m pip install --force-reinstall --no-deps '
         "--no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
     )
+    usual = "/usr/local/cuda/bin/nvcc"
+    monkeypatch.setattr(shutil, "which", lambda name: name if name == usual else None)
+    off_the_path = llama_cpp(monkeypatch, "print('false')", WITH_GPU)
+    assert off_the_path.fix == f"CUDACXX={usual} {check.fix}"
+    monkeypatch.setattr(shutil, "which", lambda _name: None)
+    without = llama_cpp(monkeypatch, "print('false')", WITH_GPU)
+    assert "CUDA Toolkit" in without.detail
+    assert without.fix == check.fix
     assert llama_cpp(monkeypatch, "print('true')", WITH_GPU).status == "ok"
     assert llama_cpp(monkeypatch, "print('false')").status == "ok"
 
@@ -288,3 +299,14 @@ def test_the_servers_of_the_settings_are_asked(tmp_path: Path) -> None:
     assert "cannot be reached" in gone["detail"]
     assert "curl" in gone["fix"]
     assert {offline[name]["detail"] for name in ("remote:lab", "remote:gone")} == {"Not asked: offline."}
+
+
+def test_what_chose_the_language(tmp_path: Path) -> None:
+    def said(*arguments: str, **env: str) -> str:
+        return str(findings(tmp_path, "--offline", *arguments, **env)["language"]["detail"])
+
+    assert said().endswith("(LANG=en_US.UTF-8)")
+    assert said(TANUKI_LANG="ja").endswith("(TANUKI_LANG=ja)")
+    assert said("--lang", "en", TANUKI_LANG="ja").endswith("(lang = en)")
+    run(tmp_path, "config", "set", "lang", "ja")
+    assert said().endswith("(lang = ja)")

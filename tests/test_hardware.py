@@ -22,6 +22,7 @@ from tanuki_cli.hardware import (
     installed_engines,
     usable_physical_cores,
 )
+from tanuki_cli.limits import cgroup_cpus, cgroup_memory
 
 
 def estimate_8b(
@@ -76,8 +77,8 @@ def test_memory_limit_of_a_unified_cgroup(tmp_path: Path) -> None:
             "app/job/memory.max": "max\n",
         },
     )
-    assert hardware._cgroup_memory(tmp_path, {"": "/app/job"}) == (4_000_000_000, 2_000_000_000)
-    assert hardware._cgroup_memory(tmp_path, {"": "/elsewhere"})[0] > 10**15
+    assert cgroup_memory(tmp_path, {"": "/app/job"}) == (4_000_000_000, 2_000_000_000)
+    assert cgroup_memory(tmp_path, {"": "/elsewhere"})[0] > 10**15
 
 
 def test_memory_limit_of_an_old_cgroup(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_memory_limit_of_an_old_cgroup(tmp_path: Path) -> None:
             "memory/box/memory.stat": "total_inactive_file 500\n",
         },
     )
-    assert hardware._cgroup_memory(tmp_path, {"memory": "/box", "": "/"}) == (2000, 1000)
+    assert cgroup_memory(tmp_path, {"memory": "/box", "": "/"}) == (2000, 1000)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_memory_limit_of_an_old_cgroup(tmp_path: Path) -> None:
 )
 def test_cpu_quota(tmp_path: Path, files: dict[str, str], groups: dict[str, str], cpus: int) -> None:
     write(tmp_path, files)
-    assert hardware._cgroup_cpus(tmp_path, groups) == cpus
+    assert cgroup_cpus(tmp_path, groups) == cpus
 
 
 @pytest.mark.parametrize(

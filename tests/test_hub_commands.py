@@ -146,3 +146,16 @@ def test_progress_on_a_terminal(hub: Hub, tmp_path: Path) -> None:
         terminal.wait_for("is ready: 2.0 MB")
         assert terminal.wait_for_exit() == 0
         assert "━" not in terminal.text
+
+
+def test_a_download_that_nothing_here_could_run_is_said_before_it(hub: Hub, tmp_path: Path) -> None:
+    """Told, not forbidden: the files may be for another machine."""
+    hub.add(
+        "weblab-GENIAC/Tanuki-8x8B-dpo-v1.0",
+        {"config.json": b"{}", "model.safetensors": WEIGHTS, "tokenizer.json": b"{}"},
+    )
+    env = {"HF_ENDPOINT": hub.url, "CUDA_VISIBLE_DEVICES": ""}
+    done = run(tmp_path, "pull", "tanuki-8x8b:full", env=env)
+    first, second, *_rest = done.stderr.splitlines()
+    assert first.startswith("It needs an NVIDIA GPU with about 9")
+    assert second.startswith("Downloading ")

@@ -2,21 +2,16 @@
 
 import subprocess
 import sys
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import transformers
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines import torch_loading
 from tanuki_cli.engines.transformers import TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
-from tanuki_cli.packages import install_extra
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings import Settings
 from tests.checkpoints import Layout, write_quantized
@@ -68,21 +63,6 @@ def test_the_terminal_stays_clean(tmp_path: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("True\n", "")
-
-
-@pytest.mark.parametrize(
-    ("layout", "package"), [("awq", "gptqmodel"), ("gptq", "gptqmodel"), ("gptq", "optimum")]
-)
-def test_missing_packages_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: Any, package: str
-) -> None:
-    def without_it(name: str) -> ModuleSpec | None:
-        return None if name == package else find_spec(name)
-
-    monkeypatch.setattr(torch_loading, "find_spec", without_it)
-    with pytest.raises(EngineError, match=package) as error:
-        load(write_quantized(tmp_path, layout=layout), layout)
-    assert error.value.hint == install_extra("quantized")
 
 
 def test_what_no_kernel_takes_is_said(tmp_path: Path) -> None:

@@ -83,6 +83,20 @@ def test_tls_where_there_is_none() -> None:
     assert "http://" in error.hint
 
 
+def test_a_server_that_waits_for_more_than_the_greeting_of_tls() -> None:
+    """llama-server does: it reads on for a line of HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        connection = RemoteConnection(
+            f"https://127.0.0.1:{listener.getsockname()[1]}/v1",
+            api_key=None,
+            timeouts=RemoteTimeouts(connect=0.3),
+            flag=CancelFlag(),
+        )
+        with pytest.raises(RemoteError, match="No encrypted connection") as error:
+            connection.get(f"{connection.base_url}/models")
+    assert "http://" in (error.value.hint or "")
+
+
 def test_no_tls_where_there_is_some(authority: trustme.CA) -> None:
     with ChatServer(certificate=authority.issue_cert("127.0.0.1").configure_cert) as server:
         error = refusal(server.url.replace("https:", "http:"))
@@ -233,6 +247,10 @@ def test_a_key_from_the_keyring(key_file: Path, tmp_path: Path, monkeypatch: pyt
         "def get_password(service, user):\n"
         "    if user == 'locked':\n"
         "        raise KeyringError\n"
+        "    if user == 'incomplete':\n"
+        "        raise RuntimeError('pycryptodome/x required')\n"
+        "    if user == 'misnamed':\n"
+        "        import no_such_backend\n"
         "    return {('tanuki', 'lab'): 'from-keyring'}.get((service, user))\n",
         encoding="utf-8",
     )
@@ -241,7 +259,8 @@ def test_a_key_from_the_keyring(key_file: Path, tmp_path: Path, monkeypatch: pyt
         monkeypatch.delitem(sys.modules, name, raising=False)
     found = find_api_key("lab", environ={}, key_file=key_file)
     assert found == ApiKey("from-keyring", "the keyring")
-    assert find_api_key("locked", environ={}, key_file=key_file) is None
+    for unusable in ("locked", "incomplete", "misnamed"):
+        assert find_api_key(unusable, environ={}, key_file=key_file) is None
     for name in ("keyring", "keyring.errors"):
         sys.modules.pop(name)
 

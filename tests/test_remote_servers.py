@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import takewhile
+from pathlib import Path
 
 import httpx2
 import llama_cpp
@@ -18,7 +19,8 @@ from tanuki_cli.prompt import SYSTEM_TEXT
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.conftest import until
-from tests.model_servers import CONTEXT_LENGTH
+from tests.model_servers import CONTEXT_LENGTH, LLAMA_SERVER, running
+from tests.program import run
 
 GREEDY = SamplingOptions(temperature=0, max_new_tokens=48, seed=1)
 
@@ -154,3 +156,32 @@ def test_an_interrupt_stops_a_text_only_server(python_server: str) -> None:
     with closing(RemoteEngine(model)) as engine:
         assert interrupt_after_first_text(engine, "長い話をしてください。").finish_reason == "interrupted"
         assert answer(engine, [Message("user", "こんにちは")])[1].finish_reason in ("stop", "length")
+
+
+def test_a_server_that_demands_a_key(tmp_path: Path) -> None:
+    """With the real program: the key opens the server, and is found nowhere afterwards."""
+    secret = "sk-tanuki-of-the-test"
+    key_file = tmp_path / "config" / "keys.toml"
+
+    def ask(**env: str) -> tuple[int, str, str]:
+        done = run(tmp_path, "ask", "--debug", "-m", "lab", "あなたは誰?", env=env)
+        return done.returncode, done.stdout, done.stderr
+
+    with running(LLAMA_SERVER, secret) as address:
+        assert run(tmp_path, "config", "set", "remotes.lab", f"{address}/v1").returncode == 0
+        without, wrong, right = ask(), ask(TANUKI_API_KEY="no"), ask(TANUKI_API_KEY_LAB=secret)
+        key_file.write_text(f'lab = "{secret}"\n', encoding="utf-8")
+        key_file.chmod(0o600)
+        from_file = ask()
+        doctor = run(tmp_path, "doctor", "--json", env={"HF_HUB_OFFLINE": "1"}).stdout
+    key_file.unlink()
+    assert (without[0], "wants an API key" in without[2]) == (7, True)
+    assert (wrong[0], "API key from TANUKI_API_KEY" in wrong[2]) == (7, True)
+    assert right[:2] == from_file[:2]
+    assert (right[0], "豆だぬき" in right[1]) == (0, True)
+    assert "llama-server at" in doctor
+    shown = [*without[1:], *wrong[1:], *right[1:], *from_file[1:], doctor]
+    kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert any("あなたは誰?".encode() in content for content in kept)  # the history was really looked at
+    assert not [text for text in shown if secret in text]
+    assert not [content for content in kept if secret.encode() in content]

@@ -96,6 +96,38 @@ def test_a_part_that_fails_takes_nothing_else_along(capsys: pytest.CaptureFixtur
     ]  # fmt: skip
 
 
+LINGERING = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print("| row |", flush=True)
+time.sleep(600)
+"""
+
+
+def test_what_a_slow_part_has_started_ends_with_it() -> None:
+    """A compiler that outlives its part would hold the pipe open, and the script would wait for it."""
+    command = [sys.executable, "-c", LINGERING]
+    lines = list(gpu_check.run_part(command, dict(os.environ), seconds=5))
+    assert lines == ["| row |\n", "FAILED: not done after 5 s\n"]
+
+
+def test_without_a_gpu_nothing_else_is_tried(tmp_path: Path) -> None:
+    command = [sys.executable, "scripts/gpu_check.py", "--work", str(tmp_path)]
+    done = subprocess.run(
+        command,
+        cwd=gpu_check.REPOSITORY,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "torch sees no CUDA device here" in done.stderr
+    assert "device: FAILED: exit code 1" in done.stdout
+    assert gpu_check.header() not in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_llama_is_found_or_asked_for(tmp_path: Path) -> None:
     environment = dict(os.environ)
     options = argparse.Namespace(device="cpu", llama_sdist=None)

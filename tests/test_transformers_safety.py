@@ -3,8 +3,6 @@
 import json
 import shutil
 import socket
-import subprocess
-import sys
 import unicodedata
 from collections.abc import Sequence
 from itertools import islice
@@ -16,7 +14,6 @@ import transformers
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.transformers import TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
-from tanuki_cli.packages import install_extra
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings import Settings
 from tanuki_cli.tokenizer import ChatTokenizer
@@ -175,17 +172,3 @@ def test_the_file_itself_is_right_in_transformers_too(
     texts, _ids = chat_texts(golden_dir / "golden_chats.jsonl")
     plain = [text for text in texts if "<" not in unicodedata.normalize("NFKC", text)]
     assert share_of_other_ids(plain, real_tokenizer, fast) == 0.0
-
-
-@pytest.mark.parametrize("package", ["torch", "transformers"])
-def test_a_missing_package_gives_the_install_line(package: str) -> None:
-    code = (
-        f"import sys\nsys.modules[{package!r}] = None\n"
-        "from tanuki_cli.errors import EngineError\n"
-        "try:\n    import tanuki_cli.engines.transformers\n"
-        "except EngineError as error:\n    print(error.message, error.hint, sep='|')"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    message, hint = result.stdout.strip().split("|")
-    assert package in message
-    assert hint == install_extra("transformers")

@@ -81,7 +81,7 @@ def fit(
         variant, context_length=context_length, kv_type=kv_type, weights_bytes=weights_bytes
     )
     engine = _engine(variant, engines)
-    on_gpu, on_cpu = _needs(variant, estimate)
+    on_gpu, on_cpu = _needs(variant, estimate, gpus=len(machine.gpus))
     if variant.family.cuda_only and variant.format == "safetensors":
         vram = sum(gpu.free_bytes for gpu in machine.gpus if not gpu.unified)
         place: Place | None = "gpu" if on_gpu <= vram else None
@@ -97,14 +97,15 @@ def fit(
     )
 
 
-def _needs(variant: Variant, estimate: MemoryEstimate) -> tuple[int, int]:
-    """Bytes that ``variant`` takes of a GPU's memory, and of the main memory, where it runs there."""
-    on_gpu = estimate.total - estimate.overhead
+def _needs(variant: Variant, estimate: MemoryEstimate, *, gpus: int) -> tuple[int, int]:
+    """Bytes that ``variant`` takes of the memory of all ``gpus``, and of the main memory, where it runs
+    there; a driver's share is taken on every GPU."""
+    on_gpu, gpus = estimate.total - estimate.overhead, max(gpus, 1)
     if variant.format == "gguf":
-        return on_gpu + _GPU_CONTEXT_BYTES, estimate.total
+        return on_gpu + gpus * _GPU_CONTEXT_BYTES, estimate.total
     # No CPU is fast with packed 8-bit weights: they are unpacked to 16 bits.
     unpacked = estimate.weights if variant.tag == "gptq-8bit" else 0
-    return on_gpu + _TORCH_GPU_BYTES, estimate.total + _TORCH_BYTES + unpacked
+    return on_gpu + gpus * _TORCH_GPU_BYTES, estimate.total + _TORCH_BYTES + unpacked
 
 
 def _engine(variant: Variant, engines: Engines) -> str | None:
@@ -134,23 +135,52 @@ def recommend(
     for tag in _GPU_ORDER:
         variant, place = fits[tag]
         if place.runs and place.place == "gpu" and _full_precision_suits(variant, machine):
-            return Recommendation(variant=variant, fit=place, reason=_gpu_reason(place))
+            full, in_full = fits[_GPU_ORDER[0]]
+            more_exact = in_full.place == "gpu" and not in_full.runs and _full_precision_suits(full, machine)
+            reason = _gpu_reason(place, more_exact=full if more_exact else None)
+            return Recommendation(variant=variant, fit=place, reason=reason)
     for tag in _CPU_ORDER:
         variant, place = fits[tag]
         if place.runs and place.place == "cpu":
             reason = _cpu_reason(place, best=tag == _CPU_ORDER[0])
             if machine.gpus and engines.llama_cpp_gpu:
                 reason += _(" As many of its layers as fit run on the GPU.")
+            elif machine.gpus:
+                reason += _(" Nothing that is installed can use the GPU for it; see: tanuki doctor")
             return Recommendation(variant=variant, fit=place, reason=reason)
-    return Recommendation(variant=None, fit=None, reason=_no_reason(family, machine))
-
-
-def _no_reason(family: Family, machine: Machine) -> str:
     if family.cuda_only:
-        vram = sum(gpu.free_bytes for gpu in machine.gpus if not gpu.unified)
+        candidates = [place for variant, place in fits.values() if not variant.refused]
+        reason = _no_cuda_reason(family, min(candidates, key=lambda place: place.need_bytes))
+    else:
+        reason = _no_reason(family, machine, engines)
+    return Recommendation(variant=None, fit=None, reason=reason)
+
+
+def _no_cuda_reason(family: Family, smallest: Fit) -> str:
+    """Why not even the ``smallest`` variant runs on the NVIDIA GPUs here."""
+    if smallest.free_bytes == 0:
+        return _("No variant of {family} can run here: it needs NVIDIA GPUs, and there is none.").format(
+            family=family.title
+        )
+    if smallest.place is not None:
         return _(
-            "No variant of {family} can run here: it needs NVIDIA GPUs, and {free} of their memory is free."
-        ).format(family=family.title, free=format_bytes(vram))
+            "No variant of {family} can run here: its engine is not installed; see: tanuki models"
+        ).format(family=family.title)
+    return _(
+        "No variant of {family} can run here: the smallest takes about {need} of the memory of NVIDIA GPUs, "
+        "and {free} is free."
+    ).format(
+        family=family.title,
+        need=format_bytes(smallest.need_bytes),
+        free=format_bytes(smallest.free_bytes),
+    )
+
+
+def _no_reason(family: Family, machine: Machine, engines: Engines) -> str:
+    if not engines.llama_cpp:
+        return _("No variant of {family} can run here: llama.cpp is not installed.").format(
+            family=family.title
+        )
     return _(
         "No variant of {family} can run here with {free} of free memory; the practice model always runs."
     ).format(family=family.title, free=format_bytes(machine.available_ram_bytes))
@@ -160,10 +190,16 @@ def _full_precision_suits(variant: Variant, machine: Machine) -> bool:
     return variant.tag != "full" or machine.free_vram_bytes >= _FULL_PRECISION_VRAM
 
 
-def _gpu_reason(place: Fit) -> str:
+def _gpu_reason(place: Fit, *, more_exact: Variant | None) -> str:
+    sizes = {"free": format_bytes(place.free_bytes), "need": format_bytes(place.need_bytes)}
+    if more_exact is None:
+        return _(
+            "It is the most exact one that fits the {free} of free GPU memory; it takes about {need}."
+        ).format(**sizes)
     return _(
-        "It is the most exact one that fits the {free} of free GPU memory; it takes about {need}."
-    ).format(free=format_bytes(place.free_bytes), need=format_bytes(place.need_bytes))
+        "It takes about {need} of the {free} of free GPU memory. {name} would fit too and be more exact, "
+        "but its engine is not installed; see: tanuki models"
+    ).format(name=more_exact.name, **sizes)
 
 
 def _cpu_reason(place: Fit, *, best: bool) -> str:

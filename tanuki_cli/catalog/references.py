@@ -24,6 +24,8 @@ from tanuki_cli.i18n import _
 _NAME_PART: Final = r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _NEAR: Final = 0.6
 _REPOSITORY: Final = re.compile(rf"{_NAME_PART}/{_NAME_PART}")
+_OTHER_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*://")
+_BARE_HOST: Final = re.compile(r"(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\]):\d{1,5}(?:[/#].*)?\Z")
 
 
 def parse_reference(text: str, remotes: Iterable[tuple[str, str]] = ()) -> Reference:
@@ -41,8 +43,12 @@ def parse_reference(text: str, remotes: Iterable[tuple[str, str]] = ()) -> Refer
         return PracticeReference()
     if name in servers:
         return _remote(servers[name], name=text)
-    if name.startswith(("http://", "https://")):
+    if name.startswith(("http://", "https://")) or _OTHER_SCHEME.match(name):
         return _remote(text, name=text)
+    if _BARE_HOST.match(name) and name.partition(":")[0] not in FAMILY_BY_NAME:
+        raise InputError(
+            _("{url} is not the address of a server.").format(url=text), hint=f"-m http://{text}"
+        )
     if name.startswith("hf:"):
         return _hub_reference(text[len("hf:") :])
     if name in FAMILY_BY_NAME:

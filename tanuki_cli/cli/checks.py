@@ -37,6 +37,7 @@ from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.hub.code import code_files, missing_packages
 from tanuki_cli.i18n import _
 from tanuki_cli.os_reasons import os_reason
+from tanuki_cli.packages import LLAMA_CPP, pip_install
 from tanuki_cli.practice import practice_model
 from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, Settings, load_settings
 from tanuki_cli.terminal.console import Console
@@ -105,7 +106,8 @@ def check_machine(findings: Findings) -> Check:
         else _("Recommended: {name}.").format(name=choice.variant.name),
     )
     if choice.variant is None:
-        return Check(name="machine", status="warn", detail=detail, fix="tanuki chat -m mame")
+        fix = "tanuki chat -m mame" if findings.engines.llama_cpp else pip_install(LLAMA_CPP)
+        return Check(name="machine", status="warn", detail=detail, fix=fix)
     return Check(name="machine", status="ok", detail=detail)
 
 
@@ -277,6 +279,8 @@ def check_language(settings: Settings, environ: Mapping[str, str]) -> Check:
     """The language of the messages, and what chose it."""
     names = ("TANUKI_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
     variable = next((f"{name}={environ[name]}" for name in names if environ.get(name)), None)
-    chosen = f"config.toml: lang = {settings.lang}" if settings.lang else variable
+    # An option, or config.toml, where it is not the variable that speaks for both.
+    overruled = settings.lang and settings.lang != environ.get(names[0])
+    chosen = f"lang = {settings.lang}" if overruled else variable
     language = _("Messages are in English")
     return Check(name="language", status="ok", detail=f"{language} ({chosen})" if chosen else language)

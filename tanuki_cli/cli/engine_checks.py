@@ -9,9 +9,9 @@ from typing import Final
 from tanuki_cli.cli.check import Check
 from tanuki_cli.hardware import Engines, Machine, format_bytes
 from tanuki_cli.i18n import _
-from tanuki_cli.packages import install_extra, pip_install
+from tanuki_cli.packages import LLAMA_CPP, find_nvcc, install_extra, pip_install, rebuild_llama_cpp
 
-_PACKAGES: Final = ("llama-cpp-python", "tokenizers", "huggingface_hub", "prompt_toolkit", "rich", "typer")
+_PACKAGES: Final = (LLAMA_CPP, "tokenizers", "huggingface_hub", "prompt_toolkit", "rich", "typer")
 _EXTRA_PACKAGES: Final = ("torch", "transformers", "accelerate", "gptqmodel", "optimum")
 _PROBE_TIMEOUT_S: Final = 120
 # In a process of its own: a library that was built for another machine ends it with a signal.
@@ -53,34 +53,29 @@ def check_gpu(machine: Machine) -> Check:
 def check_llama_cpp(machine: Machine, engines: Engines) -> Check:
     """Whether llama.cpp loads, and can use the GPU where there is one."""
     if not engines.llama_cpp:
-        return Check(
-            name="llama.cpp", status="fail", detail=_("Not installed."), fix=pip_install("llama-cpp-python")
-        )
+        return Check(name="llama.cpp", status="fail", detail=_("Not installed."), fix=pip_install(LLAMA_CPP))
     offload = _probe(_LLAMA_CPP_PROBE)
     if isinstance(offload, str):
         return Check(
             name="llama.cpp",
             status="fail",
             detail=_("It cannot be loaded: {reason}").format(reason=offload),
-            fix=rebuild_command(""),
+            fix=rebuild_llama_cpp(""),
         )
     if machine.gpus and not offload:
-        flags = "-DGGML_METAL=on" if sys.platform == "darwin" else "-DGGML_CUDA=on"
-        return Check(
-            name="llama.cpp",
-            status="warn",
-            detail=_("There is a GPU, but this build of llama.cpp cannot use it."),
-            fix=rebuild_command(flags),
-        )
+        detail = _("There is a GPU, but this build of llama.cpp cannot use it.")
+        if sys.platform == "darwin":
+            return Check(
+                name="llama.cpp", status="warn", detail=detail, fix=rebuild_llama_cpp("-DGGML_METAL=on")
+            )
+        nvcc = find_nvcc()
+        if nvcc is None:
+            missing = _("Building it needs nvcc, which comes with NVIDIA's CUDA Toolkit and was not found.")
+            detail = f"{detail} {missing}"
+        fix = rebuild_llama_cpp("-DGGML_CUDA=on", nvcc=nvcc)
+        return Check(name="llama.cpp", status="warn", detail=detail, fix=fix)
     detail = _("It can use a GPU.") if offload else _("It is built for the CPU.")
     return Check(name="llama.cpp", status="ok", detail=detail)
-
-
-def rebuild_command(flags: str) -> str:
-    """The command that builds llama.cpp again in this environment, not from pip's cache."""
-    variables = f'CMAKE_ARGS="{flags}" ' if flags else ""
-    options = "--force-reinstall --no-deps --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
-    return f"{variables}{sys.executable} -m pip install {options}"
 
 
 def check_transformers(machine: Machine, engines: Engines) -> Check:

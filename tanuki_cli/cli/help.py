@@ -13,6 +13,7 @@ import typer.core
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, _
+from tanuki_cli.setting_specs import SPEC_BY_KEY
 from tanuki_cli.terminal.japanese import to_cells, wrap_cells
 from tanuki_cli.terminal.width import cell_width
 
@@ -114,6 +115,8 @@ def parser_error(error: Exception) -> InputError:
     if kind == "NoSuchOption":
         near = ", ".join(getattr(error, "possibilities", None) or ())
         message = _("There is no option {name}.").format(name=name)
+        if spec := SPEC_BY_KEY.get(str(name).lstrip("-").replace("-", "_")):
+            return InputError(message, hint=f"tanuki config set {spec.key} {spec.example}")
         return InputError(message, hint=_("Did you mean {key}?").format(key=near) if near else hint)
     if kind == "BadOptionUsage":
         return InputError(_("The option {name} needs a value.").format(name=name), hint=hint)

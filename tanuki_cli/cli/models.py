@@ -22,11 +22,13 @@ from tanuki_cli.catalog import (
     recommend,
 )
 from tanuki_cli.cli.context import CommandContext, prepare
+from tanuki_cli.cli.obstacle import note_obstacle
 from tanuki_cli.cli.options import OutputOptions, model_names, takes
 from tanuki_cli.errors import ClosedPipeError, DownloadError, InputError, ModelError, TanukiError
 from tanuki_cli.hardware import format_bytes, inspect_machine, installed_engines
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.i18n import N_, _
+from tanuki_cli.packages import LLAMA_CPP, pip_install
 from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.download_events import DownloadEvents
@@ -125,8 +127,10 @@ def pull(
         )
     if as_json:
         _pull_with_events(context.console, hub, reference, revision=revision, verify=verify)
-    else:
-        pull_with_progress(context.console, hub, reference, revision=revision, verify=verify)
+        return
+    if isinstance(reference, Variant):
+        note_obstacle(reference, context)
+    pull_with_progress(context.console, hub, reference, revision=revision, verify=verify)
 
 
 def _pull_with_events(
@@ -181,13 +185,11 @@ def best_or_recommended(
         return installed[best]
     choice = recommend(machine, engines, context_length=length, family=family or TANUKI_8B)
     if choice.variant is None:
-        served = family is not None and family.cuda_only
-        raise ModelError(
-            choice.reason,
-            hint=_("Serve it with a vLLM built for it: tanuki chat -m http://host:8000/v1")
-            if served
-            else f"tanuki chat -m {PRACTICE_NAME}",
-        )
+        if family is not None and family.cuda_only:
+            hint = _("Serve it with a vLLM built for it: tanuki chat -m http://host:8000/v1")
+        else:
+            hint = f"tanuki chat -m {PRACTICE_NAME}" if engines.llama_cpp else pip_install(LLAMA_CPP)
+        raise ModelError(choice.reason, hint=hint)
     return choice.variant, choice.reason
 
 

@@ -1,5 +1,6 @@
 """From a model reference to a loaded engine: find it, offer to download it, open it."""
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,11 @@ from tanuki_cli.catalog import (
     RemoteModel,
     Target,
     Variant,
-    fit,
     parse_reference,
 )
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.models import best_or_recommended, pull_with_progress
+from tanuki_cli.cli.obstacle import note_obstacle, obstacle
 from tanuki_cli.cli.options import ModelOptions
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines import open_engine
@@ -29,14 +30,12 @@ from tanuki_cli.engines.consent import CodeRequest
 from tanuki_cli.engines.llama_tuning import Tuner, TuningStore
 from tanuki_cli.engines.remote_credentials import KEY_FILE_NAME, find_api_key
 from tanuki_cli.errors import ModelError
-from tanuki_cli.hardware import Machine, format_bytes, free_disk_bytes, inspect_machine, installed_engines
+from tanuki_cli.hardware import free_disk_bytes, inspect_machine
 from tanuki_cli.hub import Hub, InstalledModel, refusal
 from tanuki_cli.i18n import _
 from tanuki_cli.practice import practice_model
 from tanuki_cli.session import OpenedModel
-from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH
 from tanuki_cli.terminal.first_run import Offer, show_offer
-from tanuki_cli.terminal.model_table import missing_engine
 
 
 def open_model(
@@ -153,7 +152,12 @@ class Finder:
 
         Raises ModelError for an unknown name, and if no variant can run here.
         """
-        reference = parse_reference(text, self._context.settings.remotes)
+        try:
+            reference = parse_reference(text, self._context.settings.remotes)
+        except ModelError as exc:
+            if Path(text).exists():  # what lies here is named by its path, as a command of the shell is
+                raise ModelError(exc.message, hint=f"-m {shlex.quote(f'./{text}')}") from exc
+            raise
         if isinstance(reference, RemoteModel):
             return reference
         if isinstance(reference, PracticeReference):
@@ -182,7 +186,7 @@ class Finder:
         return Offer(
             name=reference.name,
             reason=missing.reason,
-            obstacle=_obstacle(reference, machine, self._context) if isinstance(reference, Variant) else "",
+            obstacle=obstacle(reference, machine, self._context) if isinstance(reference, Variant) else "",
             machine=machine,
             bytes_to_receive=total if begun is None else begun,
             begun=begun is not None,
@@ -211,24 +215,9 @@ class Finder:
             show_offer(console, self.describe(missing))
             if not console.confirm(_("Download it now?"), default=True):
                 raise not_installed(reference)
+        elif isinstance(reference, Variant):
+            note_obstacle(reference, self._context)
         return pull_with_progress(console, self._hub, reference).model
-
-
-def _obstacle(variant: Variant, machine: Machine, context: CommandContext) -> str:
-    """Why ``variant`` would not run on ``machine`` as it is; empty if it would."""
-    length = context.settings.context_length or DEFAULT_CONTEXT_LENGTH
-    place = fit(variant, machine, installed_engines(), context_length=length)
-    if place.engine is None:
-        return missing_engine(variant)
-    if place.place is None and place.free_bytes == 0:  # it runs on no CPU
-        return _("It needs an NVIDIA GPU with about {need} of memory, and there is none here.").format(
-            need=format_bytes(place.need_bytes)
-        )
-    if place.place is None:
-        return _("It needs about {need}, but only {free} of memory are free.").format(
-            need=format_bytes(place.need_bytes), free=format_bytes(place.free_bytes)
-        )
-    return ""
 
 
 def not_installed(reference: Downloadable) -> ModelError:

@@ -16,6 +16,7 @@ from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
 from tanuki_cli.engines.llama_tuning import Tuner
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.remote_credentials import ApiKey
+from tanuki_cli.engines.requirements import importing_llama_cpp, importing_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.settings import Settings
@@ -63,7 +64,8 @@ def _open_gguf(
     first: Sequence[Message],
     debug: bool,
 ) -> Engine:
-    from tanuki_cli.engines.llama_cpp import load_llama_cpp
+    with importing_llama_cpp():
+        from tanuki_cli.engines.llama_cpp import load_llama_cpp
 
     gguf = read_gguf(target.path)
     tokenizer = gguf_tokenizer(target, gguf, model_facts(gguf))
@@ -143,8 +145,8 @@ def _open_checkpoint(target: LocalModel, settings: Settings, *, debug: bool, con
         vocab_size=checkpoint.vocab_size,
     )
     verify_tokenizer(tokenizer)
-    from tanuki_cli.engines.transformers import load_transformers
-
+    with importing_transformers(checkpoint.quantization.method if checkpoint.quantization else None):
+        from tanuki_cli.engines.transformers import load_transformers
     model = load_transformers(target, settings, debug=debug, checkpoint=checkpoint, consent=consent)
     return LocalEngine(model, tokenizer)
 

@@ -5,6 +5,7 @@ without a word. So the header is read here first: every length is checked agains
 this program cannot run is refused with the reason.
 """
 
+import errno
 import mmap
 import struct
 from array import array
@@ -67,7 +68,8 @@ def read_gguf(path: Path) -> GgufFile:
     except OSError as exc:
         raise EngineError(
             _("{path} cannot be read: {reason}").format(path=path, reason=os_reason(exc)),
-            hint=_another_file_hint(),
+            # The file is mapped, not read: only a limit of the shell can be too small for that.
+            hint="ulimit -v unlimited" if exc.errno == errno.ENOMEM else _another_file_hint(),
         ) from exc
     except _Broken as exc:
         raise damaged(path, str(exc)) from exc

@@ -84,17 +84,16 @@ def _load(
     """Load with the planned layers on the GPU, and with fewer if its memory does not do after all."""
     wanted = plan.gpu_layers
     attempts = sorted({wanted, wanted * 3 // 4, wanted // 2, wanted // 4, 0}, reverse=True)
-    notes = list(plan.notes)
     for layers in attempts:
+        if layers < wanted:  # what the GPU does not hold, the main memory must
+            check_memory(model, facts, replace(plan, gpu_layers=layers))
         try:
             weights, context, tuning = _load_native(model.path, settings, facts, plan, layers, tuner)
         except NativeError as exc:
             if layers == 0 or not _is_about_memory(exc):
                 raise _translated(model, exc) from exc
-            notes.append(
-                _("{layers} layers did not fit the GPU's memory; trying fewer.").format(layers=layers)
-            )
             continue
+        notes = (_fewer_layers(layers, wanted),) if layers < wanted else ()
         info = EngineInfo(model=model.name, engine=ENGINE_NAME, device=_device(facts, plan, layers))
         return LlamaCppModel(
             weights,
@@ -104,10 +103,16 @@ def _load(
             context_length=plan.context_length,
             longest_params=plan.context_params(tuning, gpu_layers=layers, length=plan.context_length),
             policy=DraftPolicy(costs=dict(tuning.draft_costs)),
-            notes=tuple(notes),
+            notes=(*plan.notes, *notes),
             speculative=settings.speculation,
         )
     raise AssertionError("the attempt without a GPU returns or raises")
+
+
+def _fewer_layers(layers: int, wanted: int) -> str:
+    return _("Only {layers} of {wanted} layers fitted the GPU's memory; the CPU computes the others.").format(
+        layers=layers, wanted=wanted
+    )
 
 
 def _load_native(

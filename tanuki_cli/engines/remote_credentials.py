@@ -68,11 +68,15 @@ def _checked(value: str, source: str) -> ApiKey:
 def _from_keyring(remote_name: str) -> str:
     if find_spec("keyring") is None:  # an extra that users may add: pip install keyring
         return ""
-    keyring, errors = import_module("keyring"), import_module("keyring.errors")
     try:
-        return str(keyring.get_password(KEYRING_SERVICE, remote_name) or "").strip()
-    except errors.KeyringError:
-        return ""  # no usable keyring on this machine is the same as an empty one
+        errors = import_module("keyring.errors")
+        try:
+            return str(import_module("keyring").get_password(KEYRING_SERVICE, remote_name) or "").strip()
+        except errors.KeyringError:
+            return ""  # no usable keyring on this machine is the same as an empty one
+    # What backends raise that lack a package, a file or a bus, or that a variable names wrongly.
+    except (ImportError, RuntimeError, OSError, AttributeError, ValueError, TypeError):
+        return ""
 
 
 def _from_file(remote_name: str, path: Path) -> str:

@@ -133,14 +133,21 @@ class Failures:
                 hint=_("If it is your own server, name its certificate: export SSL_CERT_FILE=server.pem"),
             )
         if isinstance(cause, ssl.SSLError):
-            return RequestFailed(
-                _("No encrypted connection to {host} can be made: {reason}").format(
-                    host=self.host, reason=cause.reason or cause
-                ),
-                hint=_("If the server does not use TLS, write http:// instead of https://."),
-            )
+            return self._no_encryption(str(cause.reason or cause))
         reason = (os_reason(cause) if isinstance(cause, OSError) else "") or str(exc)
         return self.unreachable(reason, retryable=isinstance(cause, ConnectionError))
+
+    def no_handshake(self) -> RequestFailed:
+        """The failure for a server that takes a connection, but says nothing to the greeting of TLS."""
+        return self._no_encryption(_("it did not answer in time"))
+
+    def _no_encryption(self, reason: str) -> RequestFailed:
+        return RequestFailed(
+            _("No encrypted connection to {host} can be made: {reason}").format(
+                host=self.host, reason=reason
+            ),
+            hint=_("If the server does not use TLS, write http:// instead of https://."),
+        )
 
     def unreachable(self, reason: str, *, retryable: bool) -> RequestFailed:
         """The failure for a server that could not be reached."""

@@ -185,6 +185,8 @@ class RemoteConnection:
         try:
             yield
         except httpcore2.ConnectTimeout as exc:
+            if exc.args and isinstance(exc.args[0], httpcore2.ReadTimeout):
+                raise self.failures.no_handshake() from exc
             raise self.failures.unreachable(_("it did not answer in time"), retryable=True) from exc
         except httpcore2.TimeoutException as exc:
             raise self.failures.silent(timeout) from exc

@@ -28,12 +28,7 @@ from tanuki_cli.engines.torch_placement import Placement
 from tanuki_cli.errors import EngineError
 from tanuki_cli.hub.code import missing_packages
 from tanuki_cli.i18n import _
-from tanuki_cli.packages import install_extra
 
-_QUANTIZED_PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
-    "awq": ("accelerate", "gptqmodel"),
-    "gptq": ("accelerate", "gptqmodel", "optimum"),
-}
 _MIN_WORKERS: Final = 2
 """gptqmodel's own default on two cores, one worker, waits for itself."""
 _LIBRARY_ERRORS: Final = (
@@ -54,10 +49,11 @@ def load_weights(
 ) -> Any:
     """The model, ready for :meth:`forward`, as a ``transformers.PreTrainedModel``.
 
-    Raises EngineError without consent to its code, without the packages its quantisation needs, and
-    if the weights do not fit the architecture or the memory.
+    Raises EngineError without consent to its code, without the packages that this needs, and if the
+    weights do not fit the architecture or the memory.
     """
-    _require_packages(info)
+    if info.quantization is not None:
+        os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(_MIN_WORKERS, (os.cpu_count() or 1) // 2)))
     if info.custom_code is not None:
         _require_code_packages(info, model.name)
         request = CodeRequest(
@@ -94,21 +90,6 @@ def translated(error: Exception, name: str) -> EngineError:
         _("{model} cannot be run by transformers: {reason}").format(model=name, reason=reason),
         hint=_("For the whole story: --debug. For files that may be damaged: tanuki pull --verify"),
     )
-
-
-def _require_packages(info: CheckpointInfo) -> None:
-    if info.quantization is None:
-        return
-    method = info.quantization.method
-    missing = [package for package in _QUANTIZED_PACKAGES[method] if find_spec(package) is None]
-    if missing:
-        raise EngineError(
-            _("{method} models need packages that are not installed: {packages}.").format(
-                method=method.upper(), packages=", ".join(missing)
-            ),
-            hint=install_extra("quantized"),
-        )
-    os.environ.setdefault("GPTQMODEL_CPU_WORKERS", str(max(_MIN_WORKERS, (os.cpu_count() or 1) // 2)))
 
 
 def _require_code_packages(info: CheckpointInfo, name: str) -> None:

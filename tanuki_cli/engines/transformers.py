@@ -4,34 +4,21 @@ The model's own tokenizer class is never used: transformers 5 rebuilds another t
 file.
 """
 
-from importlib import import_module
 from typing import Final
+
+import torch
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import EngineInfo
 from tanuki_cli.engines.checkpoint import CheckpointInfo, read_checkpoint
 from tanuki_cli.engines.consent import Consent, never
-from tanuki_cli.errors import EngineError
-from tanuki_cli.hardware import usable_physical_cores
-from tanuki_cli.i18n import _
-from tanuki_cli.packages import install_extra
-from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, Settings
-
-try:
-    import torch
-
-    import_module("transformers")
-except ImportError as exc:
-    raise EngineError(
-        _("Models in safetensors need packages that are not installed: {packages}.").format(
-            packages=exc.name or "torch, transformers"
-        ),
-        hint=install_extra("transformers"),
-    ) from exc
-
 from tanuki_cli.engines.torch_loading import load_weights
 from tanuki_cli.engines.torch_model import TransformersModel
 from tanuki_cli.engines.torch_placement import Placement, place
+from tanuki_cli.errors import EngineError
+from tanuki_cli.hardware import usable_physical_cores
+from tanuki_cli.i18n import _
+from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, Settings
 
 __all__ = ["COMPILER", "ENGINE_NAME", "TransformersModel", "load_transformers", "require_compilable"]
 

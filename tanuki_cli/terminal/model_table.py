@@ -19,7 +19,7 @@ from tanuki_cli.catalog import (
 from tanuki_cli.hardware import Engines, Machine, format_bytes
 from tanuki_cli.hub import InstalledModel
 from tanuki_cli.i18n import _
-from tanuki_cli.packages import install_extra, pip_install
+from tanuki_cli.packages import LLAMA_CPP, install_extra, pip_install
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.japanese import wrap_text
 from tanuki_cli.terminal.sanitize import sanitize
@@ -247,19 +247,20 @@ def _cells(row: ModelRow, caveats: list[str]) -> tuple[str, str, str, str, str]:
 def _runs_on(row: ModelRow, caveats: list[str]) -> str:
     if row.fit is None or row.variant is None:
         return ""
-    if row.fit.engine is None:
-        return f"– {_number(missing_engine(row.variant), caveats)})"
+    # First what no package mends: nobody should install an engine for a model that it cannot hold.
     if row.fit.place is None:
         # Without any GPU memory the size is not what is wrong.
         needs_cuda = row.variant.family.cuda_only and row.fit.free_bytes == 0
         return _("needs CUDA") if needs_cuda else _("too large")
+    if row.fit.engine is None:
+        return f"– {_number(missing_engine(row.variant), caveats)})"
     return f"{row.fit.engine}, {row.fit.place.upper()}"
 
 
 def missing_engine(variant: Variant) -> str:
     """That nothing here runs ``variant`` yet, and the command that changes it."""
     if variant.format == "gguf":
-        command = pip_install("llama-cpp-python")
+        command = pip_install(LLAMA_CPP)
     else:
         command = install_extra("quantized" if variant.quantization else "transformers")
     return _("Its engine is not installed: {command}").format(command=command)
