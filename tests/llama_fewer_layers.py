@@ -9,7 +9,7 @@ than ROOM bytes, while WHAT ("weights" or "context") is allocated by the real ll
 import json
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -43,11 +43,18 @@ def main(path: Path, what: str, room: int) -> None:
     tried: list[int] = []
 
     class CrampedModel(Model):
-        def __init__(self, path: Path, *, gpu_layers: int, repack: bool) -> None:
+        def __init__(
+            self,
+            path: Path,
+            *,
+            gpu_layers: int,
+            repack: bool,
+            metadata: Mapping[str, int | str] | None = None,
+        ) -> None:
             tried.append(gpu_layers)
             taken.append(psutil.Process().memory_info().vms)
             with cramped(room if what == "weights" and gpu_layers > ENOUGH else None):
-                super().__init__(path, gpu_layers=gpu_layers, repack=repack)
+                super().__init__(path, gpu_layers=gpu_layers, repack=repack, metadata=metadata)
 
     class CrampedContext(Context):
         def __init__(self, model: Model, params: ContextParams) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from tanuki_cli.engines.drafting import LENGTHS
-from tanuki_cli.engines.llama_facts import ModelFacts
+from tanuki_cli.engines.llama_facts import ModelFacts, without_vocabulary
 from tanuki_cli.engines.llama_native import Context, ContextParams, DecodeAborted, Model, NativeError
 from tanuki_cli.engines.llama_tuning import Tuning
 from tanuki_cli.hardware import usable_physical_cores
@@ -153,7 +153,9 @@ class _Trial:
         with closing(Context(bench.weights, _params(bench, tuning))) as context:
             plain = self._times(context, tuning)
         with (
-            closing(Model(bench.path, gpu_layers=0, repack=True)) as weights,
+            closing(
+                Model(bench.path, gpu_layers=0, repack=True, metadata=without_vocabulary(bench.facts))
+            ) as weights,
             closing(Context(weights, _params(bench, tuning))) as context,
         ):
             repacked = self._times(context, tuning)

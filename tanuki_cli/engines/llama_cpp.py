@@ -22,7 +22,7 @@ from tanuki_cli.engines.drafting import DraftPolicy
 from tanuki_cli.engines.gguf import GgufFile, damaged, read_gguf
 from tanuki_cli.engines.kv_store import KvStore, state_key
 from tanuki_cli.engines.llama_calibration import Bench, calibrate
-from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
+from tanuki_cli.engines.llama_facts import ModelFacts, model_facts, without_vocabulary
 from tanuki_cli.engines.llama_memory import all_layers, forecast
 from tanuki_cli.engines.llama_model import LlamaCppModel
 from tanuki_cli.engines.llama_native import Context, Model, NativeError
@@ -119,7 +119,12 @@ def _load_native(
     path: Path, settings: Settings, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, tuner: Tuner | None
 ) -> tuple[Model, Context, Tuning]:
     tuning = _remembered(path, facts, plan, gpu_layers, tuner)
-    weights = Model(path, gpu_layers=gpu_layers, repack=tuning is not None and tuning.repack)
+    weights = Model(
+        path,
+        gpu_layers=gpu_layers,
+        repack=tuning is not None and tuning.repack,
+        metadata=without_vocabulary(facts),
+    )
     try:
         if tuning is None:
             tuning = _measured(path, facts, plan, gpu_layers, weights, tuner)

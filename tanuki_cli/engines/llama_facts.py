@@ -169,3 +169,11 @@ class _Numbers:
         value = self._metadata.get(key)
         if not isinstance(value, float) or not 0 < value < 1:
             raise damaged(self._path, _("{key} is missing or impossible").format(key=key))
+
+
+def without_vocabulary(facts: ModelFacts) -> dict[str, int | str]:
+    """Metadata that keeps llama.cpp from reading the vocabulary.
+
+    Its tokenizer is never asked, and reading 65,000 pieces for it takes a quarter of the time of loading.
+    """
+    return {"tokenizer.ggml.model": "no_vocab", f"{facts.architecture}.vocab_size": facts.n_vocab}

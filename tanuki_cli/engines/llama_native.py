@@ -4,29 +4,35 @@ Nothing here knows prompts, sampling or users. Everything native is freed by ``c
 """
 
 import ctypes
-import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli.engines.llama_bindings import VERSION, native
+from tanuki_cli.engines.llama_log import log, start
 from tanuki_cli.hardware import KvType
 
-__all__ = ["VERSION", "Context", "ContextParams", "DecodeAborted", "GpuMemory", "Model", "NativeError"]
+__all__ = [
+    "VERSION",
+    "Context",
+    "ContextParams",
+    "DecodeAborted",
+    "GpuMemory",
+    "Model",
+    "NativeError",
+    "gpus",
+    "start",
+]
 
 _GGML_TYPES: Final[dict[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
 _FLASH_ATTENTION_ON: Final = 1
-_LOG_WARN, _LOG_ERROR, _LOG_CONTINUE = 3, 4, 5
-_MAX_ERRORS: Final = 8
 _ABORTED: Final = 2
 _SEQUENCE: Final = 0
 _GPU_TYPES: Final = (1, 2)
 """ggml's device types: a GPU with its own memory, and one that shares the host's."""
-
-_logger: Final = logging.getLogger("tanuki_cli.llama_cpp")
 
 
 class NativeError(Exception):
@@ -60,62 +66,6 @@ class GpuMemory:
     total: int
 
 
-class _Log:
-    """llama.cpp's log: kept off the terminal; the errors stay for a message to the user."""
-
-    def __init__(self) -> None:
-        self.errors: list[str] = []
-        self.interrupt: KeyboardInterrupt | None = None
-        self._level = 0
-        self._debug = False
-        self._callback = native.llama_log_callback(self._receive)
-        self._initialized = False
-
-    def install(self, *, debug: bool) -> None:
-        """Take the log over (before anything native runs), and start the backends once."""
-        self._debug = debug
-        if not self._initialized:
-            native.llama_log_set(self._callback, None)
-            native.llama_backend_init()
-            self._initialized = True
-
-    def _receive(self, level: int, text: bytes, _user_data: int) -> None:
-        # While llama.cpp works, Ctrl-C comes up here; see _decode_with_stop.
-        try:
-            self._note(level, text)
-        except KeyboardInterrupt as exc:
-            self.interrupt = exc
-
-    def goes_on(self, _progress: float, _user_data: int) -> bool:
-        """llama.cpp's progress callback: False ends the loading of a model."""
-        try:
-            return self.interrupt is None
-        except KeyboardInterrupt as exc:
-            self.interrupt = exc
-            return False
-
-    def _note(self, level: int, text: bytes) -> None:
-        self._level = self._level if level == _LOG_CONTINUE else level
-        if self._level < _LOG_WARN and not self._debug:
-            return
-        line = text.decode("utf-8", errors="replace").strip()
-        if self._level == _LOG_ERROR and line and len(self.errors) < _MAX_ERRORS:
-            self.errors.append(line)
-        if self._debug:
-            _logger.debug("%s", line)
-
-
-_log: Final = _Log()
-
-
-def start(*, debug: bool) -> None:
-    """Load the backends, silently; with ``debug`` the log goes to the logger of this package.
-
-    Must come before everything else here; may be called again.
-    """
-    _log.install(debug=debug)
-
-
 def gpus() -> list[GpuMemory]:
     """The GPUs this build can use; none for a build without GPU support."""
     if not native.llama_supports_gpu_offload():
@@ -142,21 +92,28 @@ def gpus() -> list[GpuMemory]:
 
 
 class Model:
-    """The weights. Raises NativeError if llama.cpp does not load them."""
+    """The weights. Raises NativeError if llama.cpp does not load them.
 
-    def __init__(self, path: Path, *, gpu_layers: int, repack: bool) -> None:
+    ``metadata`` is read instead of what the file says under the same keys.
+    """
+
+    def __init__(
+        self, path: Path, *, gpu_layers: int, repack: bool, metadata: Mapping[str, int | str] | None = None
+    ) -> None:
         params = native.llama_model_default_params()
         params.n_gpu_layers = gpu_layers
         params.use_extra_bufts = repack
-        progress = native.llama_progress_callback(_log.goes_on)
+        progress = native.llama_progress_callback(log.goes_on)
         params.progress_callback = progress
-        _log.errors.clear()
-        _log.interrupt = None
+        overrides = _overrides(metadata or {})
+        params.kv_overrides = overrides
+        log.errors.clear()
+        log.interrupt = None
         handle = native.llama_model_load_from_file(os.fsencode(path), params)
-        if _log.interrupt is not None:
+        if log.interrupt is not None:
             if handle:
                 native.llama_model_free(handle)
-            raise _log.interrupt
+            raise log.interrupt
         if not handle:
             raise NativeError(_explanation())
         self.handle = handle
@@ -167,6 +124,18 @@ class Model:
         if self.handle:
             native.llama_model_free(self.handle)
             self.handle = 0
+
+
+def _overrides(metadata: Mapping[str, int | str]) -> Any:
+    """A C array of overrides, ended by one without a key."""
+    array = (native.llama_model_kv_override * (len(metadata) + 1))()
+    for override, (key, value) in zip(array, metadata.items(), strict=False):
+        override.key = key.encode()
+        if isinstance(value, str):
+            override.tag, override.value.val_str = native.LLAMA_KV_OVERRIDE_TYPE_STR, value.encode()
+        else:
+            override.tag, override.value.val_i64 = native.LLAMA_KV_OVERRIDE_TYPE_INT, value
+    return array
 
 
 class Context:
@@ -182,7 +151,7 @@ class Context:
         settings.type_k = settings.type_v = _GGML_TYPES[params.kv_type]
         settings.flash_attn_type = _FLASH_ATTENTION_ON if params.flash_attention else 0
         settings.no_perf = True
-        _log.errors.clear()
+        log.errors.clear()
         handle = native.llama_init_from_model(model.handle, settings)
         if not handle:
             raise NativeError(_explanation())
@@ -300,4 +269,4 @@ class Context:
 
 
 def _explanation() -> str:
-    return _log.errors[0] if _log.errors else ""
+    return log.errors[0] if log.errors else ""
