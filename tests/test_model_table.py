@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tanuki_cli.hardware import Engines, Gpu, Machine
+from tanuki_cli.gpus import Gpu
+from tanuki_cli.hardware import Engines, Machine
 from tanuki_cli.i18n import activate
 from tanuki_cli.terminal.console import Console, Streams
 from tanuki_cli.terminal.model_table import list_models, print_models
