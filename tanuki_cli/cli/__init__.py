@@ -179,9 +179,7 @@ def main() -> None:
             typer.echo(f"tanuki {__version__}")
             code = 0
     if code is None:
-        command: Any = typer.main.get_command(app)
-        command.parse_args = functools.partial(parse_as_typed, command)
-        code = importlib.import_module("tanuki_cli.cli.run").run(command, sys.argv[1:])
+        code = importlib.import_module("tanuki_cli.cli.run").run(app, sys.argv[1:])
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:

@@ -3,10 +3,13 @@
 import errno
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import typer
+import typer.main
 
+from tanuki_cli.cli.as_typed import parse_as_typed
 from tanuki_cli.cli.context import Environment
 from tanuki_cli.cli.help import parser_error
 from tanuki_cli.errors import ClosedPipeError, ExitCode, InterruptedByUser, TanukiError
@@ -16,11 +19,13 @@ from tanuki_cli.os_reasons import os_reason
 from tanuki_cli.terminal.console import Console
 
 
-def run(command: Any, arguments: Sequence[str]) -> int:
-    """Run ``command`` with ``arguments`` in this process's environment and return the exit code."""
+def run(app: typer.Typer, arguments: Sequence[str]) -> int:
+    """Run ``arguments`` in this process's environment and return the exit code."""
     environment = Environment.of_process()
     try:
         with interruptible() as was_interrupted:
+            command: Any = typer.main.get_command(app)
+            command.parse_args = partial(parse_as_typed, command)
             result = command.main(
                 args=list(arguments), prog_name="tanuki", standalone_mode=False, obj=environment
             )
