@@ -13,7 +13,7 @@ import tomlkit
 from scripts.practice import formats
 from tanuki_cli.packages import QUANTIZED, TRANSFORMERS, install_extra, pip_install, rebuild_llama_cpp
 from tanuki_cli.practice import practice_model
-from tests.program import ROOT, run
+from tests.program import ROOT, Terminal, run
 
 # A Python that starts with this cannot find the packages in HIDE, whoever asks for them.
 HIDING = """
@@ -36,12 +36,16 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def without(home: Path, hidden: str, *arguments: str, lang: str = "en") -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of the program where ``hidden`` is not installed."""
+def hiding(home: Path, packages: str) -> dict[str, str]:
+    """The environment variables of a Python where ``packages`` are not installed."""
     (home / "hiding").mkdir(exist_ok=True)
     (home / "hiding" / "sitecustomize.py").write_text(HIDING, encoding="utf-8")
-    path = os.pathsep.join([str(ROOT), str(home / "hiding")])
-    done = run(home, *arguments, env={"PYTHONPATH": path, "HIDE": hidden, "TANUKI_LANG": lang})
+    return {"PYTHONPATH": os.pathsep.join([str(ROOT), str(home / "hiding")]), "HIDE": packages}
+
+
+def without(home: Path, hidden: str, *arguments: str, lang: str = "en") -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the program where ``hidden`` is not installed."""
+    done = run(home, *arguments, env={**hiding(home, hidden), "TANUKI_LANG": lang})
     return done.returncode, done.stdout, done.stderr
 
 
@@ -91,6 +95,9 @@ def test_llama_cpp_that_is_missing_gets_the_line_that_installs_it(tmp_path: Path
     assert code == 4
     assert "llama.cpp is not installed." in err
     assert err.endswith(f"  Next: {line}\n")
+    with Terminal(tmp_path, ["chat"], columns=200, env=hiding(tmp_path, "llama_cpp")) as terminal:
+        assert terminal.wait_for_exit() == 4  # the practice model, which cannot run either, is not offered
+        assert line in terminal.text
     _code, out, _err = without(tmp_path, "llama_cpp", "doctor", "--offline")
     assert out.count(f"→ {line}") == 2  # at the machine, which can run nothing, and at the engine
 

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import GenerationCancelled
+from tanuki_cli.engines.torch_placement import available_backend
 from tanuki_cli.engines.transformers import TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
@@ -231,6 +232,8 @@ def test_context_length(checkpoint: Path) -> None:
 
 def test_a_setting_that_is_only_for_llama_cpp_is_noted(checkpoint: Path, model: TransformersModel) -> None:
     assert model.notes == ()
+    if available_backend() == "cpu":
+        assert "no GPU" in load(checkpoint, replace(ON_CPU, gpu_layers=4)).notes[0]
     noted = load(checkpoint, replace(ON_CPU, kv_type="q8_0")).notes
     assert len(noted) == 1
     assert "q8_0" in noted[0]

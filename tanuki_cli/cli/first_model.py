@@ -7,6 +7,7 @@ from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.options import ModelOptions
 from tanuki_cli.cli.target import Finder, Missing, not_installed, open_model
 from tanuki_cli.errors import ModelError
+from tanuki_cli.hardware import installed_engines
 from tanuki_cli.i18n import _, activate, active_language
 from tanuki_cli.session import OpenedModel
 from tanuki_cli.terminal.background_pull import BackgroundPull
@@ -28,7 +29,7 @@ def open_first_model(
     try:
         found = finder.look_up(settings.model)
     except ModelError:
-        wants_any = settings.model == "auto"
+        wants_any = settings.model == "auto" and installed_engines().llama_cpp
         if wants_any and console.confirm(_("Talk to the practice model for now?"), default=True):
             return _open_practice(context, options), None
         raise

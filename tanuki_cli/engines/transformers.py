@@ -97,10 +97,13 @@ def _context_length(settings: Settings, info: CheckpointInfo) -> int:
 
 
 def _notes(settings: Settings, placement: Placement) -> tuple[str, ...]:
-    if settings.kv_type == "f16":  # the default: nobody asked for another
-        return ()
-    return (
-        _("Only llama.cpp has a KV cache in {wanted}; transformers keeps it in {dtype}.").format(
-            wanted=settings.kv_type, dtype=placement.dtype
-        ),
-    )
+    notes = []
+    if settings.gpu_layers and placement.backend == "cpu":
+        notes.append(_("torch can use no GPU here; see: tanuki doctor"))
+    if settings.kv_type != "f16":  # the default, for which nobody asked
+        notes.append(
+            _("Only llama.cpp has a KV cache in {wanted}; transformers keeps it in {dtype}.").format(
+                wanted=settings.kv_type, dtype=placement.dtype
+            )
+        )
+    return tuple(notes)
