@@ -160,7 +160,7 @@ def test_accepted_tokens_are_said_to_come_at_once(eager: LlamaCppModel) -> None:
 
     eager._context.decode = counted  # type: ignore[method-assign]
     ready = []
-    for _id in islice(eager.generate(PROMPT, replace(GREEDY, temperature=0.8)), 60):
+    for _id in islice(eager.generate(PROMPT, SAMPLED), 60):
         ready.append((eager.next_is_ready, decodes))
     steps = list(pairwise(ready))
     assert all(before == after for (said, before), (_said, after) in steps if said)
