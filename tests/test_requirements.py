@@ -1,6 +1,7 @@
 """What the program says where a package is missing or broken: one sentence, and a line that mends it."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -151,6 +152,6 @@ def test_outside_a_checkout_the_packages_are_named_one_by_one(tmp_path: Path, ex
         "optional-dependencies"
     ]
     wanted = [*extras["transformers"], *(extras["quantized"] if extra == "quantized" else ())]
-    names = {package.partition(">")[0].partition("<")[0] for package in packages}
-    assert names == {name.partition(">")[0] for name in wanted if not name.startswith("tanuki-cli")}
+    names = {re.split("[<>]", package)[0] for package in packages}
+    assert names == {re.split("[<>]", name)[0] for name in wanted if not name.startswith("tanuki-cli")}
     assert all(set(package) & {"<", ">"} for package in packages)
