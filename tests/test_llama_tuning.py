@@ -13,7 +13,7 @@ import pytest
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines import llama_calibration, llama_cpp
 from tanuki_cli.engines.drafting import LENGTHS
-from tanuki_cli.engines.llama_calibration import Bench, calibrate
+from tanuki_cli.engines.llama_calibration import CONTEXT_LENGTH, Bench, calibrate
 from tanuki_cli.engines.llama_cpp import LlamaCppModel, load_llama_cpp
 from tanuki_cli.engines.llama_native import Model
 from tanuki_cli.engines.llama_plan import plan_load
@@ -170,7 +170,7 @@ def bench_of(path: Path, *, available: int) -> tuple[Bench, Model]:
         weights=weights,
         path=path,
         facts=facts,
-        params=partial(plan_load(Settings(), facts).context_params, gpu_layers=0),
+        params=partial(plan_load(Settings(), facts).context_params, gpu_layers=0, length=CONTEXT_LENGTH),
         gpu_layers=0,
         available_bytes=available,
     )

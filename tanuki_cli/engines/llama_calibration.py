@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from tanuki_cli.engines.drafting import LENGTHS
 from tanuki_cli.engines.llama_facts import ModelFacts, without_vocabulary
@@ -20,7 +20,8 @@ from tanuki_cli.hardware import usable_physical_cores
 from tanuki_cli.i18n import _
 
 BUDGET_S: Final = 20.0
-_CONTEXT: Final = 1024
+CONTEXT_LENGTH: Final = 1024
+"""Tokens of the contexts that are measured in."""
 _STEPS: Final = 4
 _PROMPT: Final = 64
 _BATCHES: Final = (512, 1024)
@@ -30,24 +31,18 @@ _WORTH_IT: Final = 1.05
 _REPACK_BYTES_PER_S: Final = 300_000_000
 _REPACK_WORTH_IT: Final = 1.25
 """Repacking doubles the memory and is done again at every load: that wants more than a few per cent."""
-_IDS: Final = tuple(300 + index * 7 % 600 for index in range(_CONTEXT))
-
-
-class ParamsMaker(Protocol):
-    """Makes the parameters of a context that is like the real one, but for ``length`` tokens."""
-
-    def __call__(self, tuning: Tuning, *, length: int) -> ContextParams:
-        """The parameters, with what ``tuning`` chose."""
+_IDS: Final = tuple(300 + index * 7 % 600 for index in range(CONTEXT_LENGTH))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What is measured: ``weights`` of the file at ``path``, in contexts that ``params`` describes."""
+    """What is measured: ``weights`` of the file at ``path``, in contexts with ``params``, which are
+    like the real one's but for the length."""
 
     weights: Model
     path: Path
     facts: ModelFacts
-    params: ParamsMaker
+    params: Callable[[Tuning], ContextParams]
     gpu_layers: int
     available_bytes: int
 
@@ -67,17 +62,13 @@ def calibrate(
     """
     trial = _Trial(bench, should_stop=should_stop, deadline=time.monotonic() + budget_s, report=report)
     try:
-        with closing(Context(bench.weights, _params(bench, start))) as context:
+        with closing(Context(bench.weights, bench.params(start))) as context:
             tuning = trial.choose_threads(context, start)
             tuning = replace(tuning, draft_costs=trial.measure_drafts(context, tuning))
         tuning = trial.choose_batch(tuning)
         return replace(trial.choose_repack(tuning), measured=True)
     except (DecodeAborted, NativeError):
         return start
-
-
-def _params(bench: Bench, tuning: Tuning) -> ContextParams:
-    return bench.params(tuning, length=_CONTEXT)
 
 
 class _Trial:
@@ -137,7 +128,7 @@ class _Trial:
             expected = size * self._step_s
             if size > bench.facts.n_ctx_train or self._left() < 2 * expected or expected > self._left() / 4:
                 break
-            with closing(Context(bench.weights, _params(bench, replace(tuning, n_batch=size)))) as context:
+            with closing(Context(bench.weights, bench.params(replace(tuning, n_batch=size)))) as context:
                 speeds[size] = size / self._batch(context, tuning.prompt_threads, size)
             if speeds[size] > _WORTH_IT * speeds.get(best, 0.0):
                 best = size
@@ -150,13 +141,13 @@ class _Trial:
         seconds = bench.facts.file_bytes / _REPACK_BYTES_PER_S
         if bench.gpu_layers or not fits or self._left() < 2 * seconds + 2 * _PROMPT * self._step_s:
             return tuning
-        with closing(Context(bench.weights, _params(bench, tuning))) as context:
+        with closing(Context(bench.weights, bench.params(tuning))) as context:
             plain = self._times(context, tuning)
         with (
             closing(
                 Model(bench.path, gpu_layers=0, repack=True, metadata=without_vocabulary(bench.facts))
             ) as weights,
-            closing(Context(weights, _params(bench, tuning))) as context,
+            closing(Context(weights, bench.params(tuning))) as context,
         ):
             repacked = self._times(context, tuning)
         pays = all(before > _REPACK_WORTH_IT * after for before, after in zip(plain, repacked, strict=True))

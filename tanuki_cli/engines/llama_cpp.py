@@ -21,7 +21,7 @@ from tanuki_cli.engines.base import EngineInfo
 from tanuki_cli.engines.drafting import DraftPolicy
 from tanuki_cli.engines.gguf import GgufFile, damaged, read_gguf
 from tanuki_cli.engines.kv_store import KvStore, state_key
-from tanuki_cli.engines.llama_calibration import Bench, calibrate
+from tanuki_cli.engines.llama_calibration import CONTEXT_LENGTH, Bench, calibrate
 from tanuki_cli.engines.llama_facts import ModelFacts, model_facts, without_vocabulary
 from tanuki_cli.engines.llama_memory import all_layers, forecast
 from tanuki_cli.engines.llama_model import LlamaCppModel
@@ -174,7 +174,7 @@ def _measured(
         weights=weights,
         path=path,
         facts=facts,
-        params=partial(plan.context_params, gpu_layers=gpu_layers),
+        params=partial(plan.context_params, gpu_layers=gpu_layers, length=CONTEXT_LENGTH),
         gpu_layers=gpu_layers,
         available_bytes=inspect_machine(os.environ).available_ram_bytes,
     )

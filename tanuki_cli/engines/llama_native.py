@@ -117,7 +117,6 @@ class Model:
         if not handle:
             raise NativeError(_explanation())
         self.handle = handle
-        self.n_vocab: int = native.llama_vocab_n_tokens(native.llama_model_get_vocab(handle))
 
     def close(self) -> None:
         """Free the weights; contexts first."""

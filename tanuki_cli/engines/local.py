@@ -125,7 +125,7 @@ class _Answer:
             if held:
                 yield self._chunk(held)
             raise
-        if held := held + ("" if matcher.stopped else matcher.flush()):
+        if held := held + matcher.flush():
             yield self._chunk(held)
 
     def _chunk(self, text: str) -> Chunk:

@@ -16,6 +16,7 @@ from transformers import DynamicCache, StaticCache
 from transformers.cache_utils import StaticLayer
 
 from tanuki_cli.engines.base import EngineInfo, GenerationCancelled
+from tanuki_cli.engines.kv_store import shared_prefix
 from tanuki_cli.engines.torch_loading import translated
 from tanuki_cli.engines.torch_sampling import TokenSampler
 from tanuki_cli.errors import EngineError
@@ -167,7 +168,7 @@ class TransformersModel:
 
     def _generate(self, prompt_ids: list[int], options: SamplingOptions) -> Generator[int, None, None]:
         # 1. Keep the shared prefix, but process at least one token: its logits are needed.
-        self._cached_tokens = _shared_prefix(prompt_ids[:-1], self._ids)
+        self._cached_tokens = shared_prefix(prompt_ids[:-1], self._ids)
         del self._ids[self._cached_tokens :]
         self._settle_cache()
         try:
@@ -229,12 +230,6 @@ class TransformersModel:
                     layer.cumulative_length.fill_(length)
             elif (extra := layer.get_seq_length() - length) > 0:
                 layer.crop(-extra)
-
-
-def _shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids both begin with."""
-    pairs = enumerate(zip(first, second, strict=False))
-    return next((index for index, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
 def _decoder_layers(model: nn.Module) -> nn.ModuleList:
