@@ -1,0 +1,1 @@
+"""Running models on texts and counting. Knows no screen: the commands print."""
