@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from scripts.bench_render import CODE, LIST, PROSE, TABLE, TOKENS_PER_SECOND, seconds, tokens_of
-from tanuki_cli.terminal.markdown import MarkdownStream
+from tanuki_cli.terminal.markdown.stream import MarkdownStream
 from tanuki_cli.terminal.theme import THEMES, Look
-from tests.program import Terminal
+from tests.support.program import Terminal
 
 CHAT: Final = ("chat", "-m", "mame", "--no-save")
 LONG_BUFFER: Final = 10_000

@@ -14,12 +14,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.drafting import MAX_MATCH, Guess, NgramIndex
-from tanuki_cli.engines.kv_store import KvStore
-from tanuki_cli.engines.llama_cpp import LlamaCppModel, load_llama_cpp
-from tanuki_cli.engines.llama_sampling import Sampler
+from tanuki_cli.engines.llama_cpp.drafting import MAX_MATCH, Guess, NgramIndex
+from tanuki_cli.engines.llama_cpp.kv_store import KvStore
+from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
+from tanuki_cli.engines.llama_cpp.sampling import Sampler
 from tanuki_cli.sampling import SamplingOptions
-from tanuki_cli.settings import Settings
+from tanuki_cli.settings.values import Settings
 
 GREEDY = SamplingOptions(temperature=0.0, seed=0)
 DECODED = 32
@@ -69,7 +69,7 @@ def repeat_speed(model: LlamaCppModel, prompt: list[int]) -> float:
         return [*answer, *answer][len(text.ids) - len(prompt)], False
 
     with (
-        patch("tanuki_cli.engines.llama_model.NgramIndex", Known),
+        patch("tanuki_cli.engines.llama_cpp.model.NgramIndex", Known),
         patch.object(LlamaCppModel, "_pick", pick),
     ):
         seconds, _repeated = times(model, prompt, REPEATED)

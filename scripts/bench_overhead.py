@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any, Final
 from unittest.mock import patch
 
+from tanuki_cli.catalog.practice import practice_model, suggestions
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.engines import open_engine
-from tanuki_cli.engines.llama_bindings import native
+from tanuki_cli.engines.llama_cpp.bindings import native
 from tanuki_cli.history import HistoryStore
-from tanuki_cli.practice import practice_model, suggestions
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.session import ChatSession
-from tanuki_cli.settings import Settings
+from tanuki_cli.settings.values import Settings
 
 NATIVE: Final = ("llama_decode", "llama_sampler_sample")
 

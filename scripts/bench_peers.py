@@ -29,8 +29,8 @@ import numpy as np
 
 from scripts.bench_engine import SECOND_TURN, SHORT_HISTORY
 from scripts.make_synthetic_gguf import Shape, make_tokenizer, make_vocabulary, write_model
-from tanuki_cli.hardware import usable_physical_cores
-from tanuki_cli.practice import practice_model
+from tanuki_cli.catalog.practice import practice_model
+from tanuki_cli.machine.hardware import usable_physical_cores
 
 QUESTION: Final = "{animal}はどんな動物ですか。住んでいる場所と、よく食べるものを教えてください。"
 ANIMALS: Final = ("たぬき", "きつね", "うさぎ", "いたち", "りす", "しか", "くま", "さる", "ねこ", "いぬ")

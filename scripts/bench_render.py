@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Callable
 
-from tanuki_cli.terminal.markdown import MarkdownStream
+from tanuki_cli.terminal.markdown.stream import MarkdownStream
 from tanuki_cli.terminal.plain import PlainStream
 from tanuki_cli.terminal.theme import THEMES, Look
 

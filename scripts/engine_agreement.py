@@ -29,12 +29,12 @@ from tanuki_cli.catalog import LocalModel
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines import gguf_tokenizer
 from tanuki_cli.engines.base import TokenModel
-from tanuki_cli.engines.checkpoint import read_checkpoint
-from tanuki_cli.engines.gguf import read_gguf
-from tanuki_cli.engines.transformers import load_transformers
+from tanuki_cli.engines.llama_cpp.gguf import read_gguf
+from tanuki_cli.engines.transformers.checkpoint import read_checkpoint
+from tanuki_cli.engines.transformers.loader import load_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
-from tanuki_cli.settings import Settings
+from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer
 
 MAME = Path(__file__).resolve().parent.parent / "tanuki_cli" / "mame"
@@ -114,7 +114,7 @@ def write_forms(directory: Path, *, model: Path, tokenizer: Path, with_llama: bo
 def _quantize_gguf(source: Path, target: Path) -> None:
     import llama_cpp  # not on every machine that a GPU is checked on
 
-    from tanuki_cli.engines import llama_native
+    from tanuki_cli.engines.llama_cpp import native as llama_native
 
     llama_native.start(debug=False)
     parameters = llama_cpp.llama_model_quantize_default_params()
@@ -142,7 +142,7 @@ def open_form(path: Path, settings: Settings) -> tuple[TokenModel, ChatTokenizer
             path / "tokenizer.json", bos_id=info.bos_id, eos_id=info.eos_id, vocab_size=info.vocab_size
         )
         return model, tokenizer, model.logits
-    from tanuki_cli.engines.llama_cpp import load_llama_cpp
+    from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 
     gguf = read_gguf(path)
     local = LocalModel(name=path.name, format="gguf", path=path)

@@ -20,10 +20,10 @@ from scripts.make_synthetic_checkpoint import write_checkpoint
 from scripts.practice.export import read_gguf
 from scripts.practice.formats import write_safetensors
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.checkpoint import read_checkpoint
-from tanuki_cli.engines.transformers import load_transformers
-from tanuki_cli.practice import practice_model
-from tanuki_cli.settings import Settings
+from tanuki_cli.catalog.practice import practice_model
+from tanuki_cli.engines.transformers.checkpoint import read_checkpoint
+from tanuki_cli.engines.transformers.loader import load_transformers
+from tanuki_cli.settings.values import Settings
 
 WIDER = replace(SMALL, n_embd=1024, n_ff=3584, n_layer=8, n_head=8, n_kv_head=2)
 

@@ -27,10 +27,10 @@ from scripts.make_synthetic_checkpoint import Layout, write_checkpoint
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import TokenModel
-from tanuki_cli.engines.transformers import COMPILER, TransformersModel, load_transformers
+from tanuki_cli.engines.transformers.loader import COMPILER, TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
-from tanuki_cli.settings import Settings
+from tanuki_cli.settings.values import Settings
 
 GREEDY = SamplingOptions(temperature=0.0, seed=0)
 SMALL = Shape(n_embd=256, n_ff=512, n_layer=2, n_head=4, n_kv_head=2, n_vocab=4096, n_pieces=4000)
@@ -191,7 +191,7 @@ def ratio(work: Path, shape: Shape, settings: Settings, *, device: str) -> str:
 
 def llama_speed(work: Path, shape: Shape, settings: Settings, *, device: str) -> Speed | str:
     """llama.cpp on the synthetic Q4_K_M."""
-    from tanuki_cli.engines.llama_cpp import load_llama_cpp
+    from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 
     path = work / f"synthetic-{shape.n_layer}.gguf"
     if not path.exists():

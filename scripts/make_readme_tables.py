@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from tanuki_cli.i18n import LANGUAGES, Language, _, activate, active_language
-from tanuki_cli.terminal.commands import COMMANDS
-from tanuki_cli.terminal.help import KEYS
+from tanuki_cli.terminal.chat.commands import COMMANDS
+from tanuki_cli.terminal.chat.help import KEYS
 
 README: Final = Path(__file__).resolve().parent.parent / "README.md"
 _HEADS: Final[dict[Language, dict[str, tuple[str, str]]]] = {

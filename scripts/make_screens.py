@@ -22,8 +22,8 @@ from rich.terminal_theme import MONOKAI
 from rich.text import Text
 
 from tanuki_cli.i18n import LANGUAGES, Language
-from tanuki_cli.terminal.width import cell_width
-from tests.program import Terminal
+from tanuki_cli.text.width import cell_width
+from tests.support.program import Terminal
 
 FOLDER: Final = Path(__file__).resolve().parent / "screens"
 _COLUMNS: Final = 80

@@ -10,11 +10,11 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers
 from tokenizers.models import Unigram
 
+from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.cli.checks import load_tokenizer
 from tanuki_cli.i18n import activate
-from tanuki_cli.practice import practice_model
 from tanuki_cli.tokenizer import ChatTokenizer
-from tests.model_servers import LLAMA_SERVER, PYTHON_SERVER, running
+from tests.support.model_servers import LLAMA_SERVER, PYTHON_SERVER, running
 
 CONTROL_PIECES = ("<unk>", "<s>", "</s>", "<pad>", "<CLS>", "<SEP>", "<EOD>", "<MASK>")
 CODE_PIECES = ("<llm-code>", "</llm-code>", "<llm-code-output>", "</llm-code-output>")

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.program import environment
+from tests.support.program import environment
 
 RUNS: Final = 120
 SEED: Final = 20_240_827

@@ -14,7 +14,7 @@ from tanuki_cli.history import HistoryStore
 from tanuki_cli.prompt import with_persona
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.session import ChatSession
-from tests.scripted import Script, ScriptedEngine
+from tests.support.scripted import Script, ScriptedEngine
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from tanuki_cli.catalog import LocalModel
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines import open_engine
 from tanuki_cli.sampling import SamplingOptions
-from tanuki_cli.settings import Settings
+from tanuki_cli.settings.values import Settings
 
 from .lessons import Lesson
 from .prompt import Turn

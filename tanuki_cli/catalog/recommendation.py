@@ -6,8 +6,15 @@ from typing import Final, Literal
 
 from tanuki_cli.catalog.types import Family, Variant
 from tanuki_cli.catalog.variants import TANUKI_8B, VARIANTS
-from tanuki_cli.hardware import Engines, KvType, Machine, MemoryEstimate, estimate_memory, format_bytes
 from tanuki_cli.i18n import _
+from tanuki_cli.machine.hardware import (
+    Engines,
+    KvType,
+    Machine,
+    MemoryEstimate,
+    estimate_memory,
+    format_bytes,
+)
 
 Place = Literal["gpu", "cpu"]
 

@@ -21,7 +21,7 @@ from tanuki_cli import __version__
 from tanuki_cli.cli.as_typed import parse_as_typed
 from tanuki_cli.errors import ExitCode, InputError
 from tanuki_cli.i18n import LANGUAGES, N_, _, activate, detect_language
-from tanuki_cli.setting_specs import find_spec, range_sentence
+from tanuki_cli.settings.specs import find_spec, range_sentence
 
 _COMMANDS: Final = {
     "chat": N_("Talk with the model, with history."),

@@ -1,7 +1,7 @@
 """Options and arguments as they were typed, without typer's conversion.
 
 Typer has pydantic convert flags, texts and paths, whose import is a third of all the time before a model
-is loaded. Numbers are texts here anyway: :mod:`tanuki_cli.setting_specs` reads them.
+is loaded. Numbers are texts here anyway: :mod:`tanuki_cli.settings.specs` reads them.
 """
 
 from collections.abc import Callable, Mapping

@@ -14,8 +14,8 @@ from tanuki_cli.cli.target import open_model
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.speed import RUNS, Speed, measure_speed
 from tanuki_cli.errors import InputError
-from tanuki_cli.hardware import format_bytes
 from tanuki_cli.i18n import N_, _
+from tanuki_cli.machine.hardware import format_bytes
 
 bench_app = typer.Typer(add_completion=False)
 

@@ -14,11 +14,11 @@ from tanuki_cli.cli.target import open_model
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.session import OpenedModel
-from tanuki_cli.terminal.chat import Chat
-from tanuki_cli.terminal.commands import is_command, run_command
+from tanuki_cli.terminal.chat.chat import Chat
+from tanuki_cli.terminal.chat.commands import is_command, run_command
+from tanuki_cli.terminal.first_run.welcome import greet
 from tanuki_cli.terminal.typing_ahead import hold_typing
-from tanuki_cli.terminal.welcome import greet
-from tanuki_cli.text_files import decode_text
+from tanuki_cli.text.decoding import decode_text
 
 chat_app = typer.Typer(add_completion=False)
 
@@ -89,7 +89,7 @@ def _run(chat: Chat, context: CommandContext) -> None:
 
 def _talk(chat: Chat, context: CommandContext) -> None:
     # prompt_toolkit is needed only here: a script must not wait for its import.
-    from tanuki_cli.terminal.repl import Repl
+    from tanuki_cli.terminal.chat.repl import Repl
 
     history_file = context.directories.state / "input_history"
     greet(chat, first_time=not history_file.exists())

@@ -14,17 +14,23 @@ from pathlib import Path
 
 from tanuki_cli import __version__
 from tanuki_cli.catalog import TANUKI_8B, VARIANTS, LocalModel, Recommendation, Variant, recommend
+from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.cli.check import Check
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.engine_checks import check_gpu, check_llama_cpp, check_packages, check_transformers
 from tanuki_cli.cli.remote_checks import check_remotes
 from tanuki_cli.engines import gguf_tokenizer
-from tanuki_cli.engines.checkpoint import read_checkpoint
-from tanuki_cli.engines.consent import install_code_packages
-from tanuki_cli.engines.gguf import read_gguf
-from tanuki_cli.engines.llama_facts import model_facts
+from tanuki_cli.engines.llama_cpp.facts import model_facts
+from tanuki_cli.engines.llama_cpp.gguf import read_gguf
+from tanuki_cli.engines.transformers.checkpoint import read_checkpoint
+from tanuki_cli.engines.transformers.consent import install_code_packages
 from tanuki_cli.errors import SettingsError, TanukiError
-from tanuki_cli.hardware import (
+from tanuki_cli.files import os_reason
+from tanuki_cli.history import HistoryStore
+from tanuki_cli.hub import Hub, InstalledModel
+from tanuki_cli.hub.code import code_files, missing_packages
+from tanuki_cli.i18n import _
+from tanuki_cli.machine.hardware import (
     Engines,
     Machine,
     format_bytes,
@@ -32,14 +38,8 @@ from tanuki_cli.hardware import (
     inspect_machine,
     installed_engines,
 )
-from tanuki_cli.history import HistoryStore
-from tanuki_cli.hub import Hub, InstalledModel
-from tanuki_cli.hub.code import code_files, missing_packages
-from tanuki_cli.i18n import _
-from tanuki_cli.os_reasons import os_reason
-from tanuki_cli.packages import LLAMA_CPP, pip_install
-from tanuki_cli.practice import practice_model
-from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH, Settings, load_settings
+from tanuki_cli.machine.packages import LLAMA_CPP, pip_install
+from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH, Settings, load_settings
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
 

@@ -6,8 +6,8 @@ import typer
 from typer._completion_shared import Shells, _get_shell_name, get_completion_script, install
 
 from tanuki_cli.errors import InputError
+from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
-from tanuki_cli.os_reasons import os_reason
 
 _NAME: Final = "tanuki"
 _VARIABLE: Final = "_TANUKI_COMPLETE"

@@ -16,10 +16,10 @@ from tanuki_cli.cli.context import CommandContext, prepare, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, takes
 from tanuki_cli.errors import InputError, SettingsError, TanukiError
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.setting_specs import SPECS, SettingSpec, Value, find_spec, parse_value
-from tanuki_cli.settings import REMOTES_TABLE, Settings, load_settings, read_config, write_config
+from tanuki_cli.settings.specs import SPECS, SettingSpec, Value, find_spec, parse_value
+from tanuki_cli.settings.values import REMOTES_TABLE, Settings, load_settings, read_config, write_config
 from tanuki_cli.terminal.editor import edit_file
-from tanuki_cli.terminal.sanitize import sanitize
+from tanuki_cli.text.sanitize import sanitize
 
 config_app = typer.Typer(
     add_completion=False,

@@ -8,7 +8,7 @@ from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _
-from tanuki_cli.settings import Settings, with_values
+from tanuki_cli.settings.values import Settings, with_values
 
 
 def open_history(context: CommandContext) -> HistoryStore:

@@ -14,8 +14,8 @@ from tanuki_cli.cli.context import CommandContext, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, takes
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.japanese import wrap_text
-from tanuki_cli.terminal.sanitize import sanitize
+from tanuki_cli.text.japanese import wrap_text
+from tanuki_cli.text.sanitize import sanitize
 
 doctor_app = typer.Typer(add_completion=False)
 

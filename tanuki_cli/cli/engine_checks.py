@@ -7,9 +7,9 @@ import sys
 from typing import Final
 
 from tanuki_cli.cli.check import Check
-from tanuki_cli.hardware import Engines, Machine, format_bytes
 from tanuki_cli.i18n import _
-from tanuki_cli.packages import LLAMA_CPP, find_nvcc, install_extra, pip_install, rebuild_llama_cpp
+from tanuki_cli.machine.hardware import Engines, Machine, format_bytes
+from tanuki_cli.machine.packages import LLAMA_CPP, find_nvcc, install_extra, pip_install, rebuild_llama_cpp
 
 _PACKAGES: Final = (LLAMA_CPP, "tokenizers", "huggingface_hub", "prompt_toolkit", "rich", "typer")
 _EXTRA_PACKAGES: Final = ("torch", "transformers", "accelerate", "gptqmodel", "optimum")

@@ -7,11 +7,11 @@ from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.options import ModelOptions
 from tanuki_cli.cli.target import Finder, Missing, not_installed, open_model
 from tanuki_cli.errors import ModelError
-from tanuki_cli.hardware import installed_engines
 from tanuki_cli.i18n import _, activate, active_language
+from tanuki_cli.machine.hardware import installed_engines
 from tanuki_cli.session import OpenedModel
-from tanuki_cli.terminal.background_pull import BackgroundPull
-from tanuki_cli.terminal.first_run import choose
+from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
+from tanuki_cli.terminal.first_run.offer import choose
 
 
 def open_first_model(

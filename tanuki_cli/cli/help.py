@@ -13,9 +13,9 @@ import typer.core
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.setting_specs import SPEC_BY_KEY
-from tanuki_cli.terminal.japanese import to_cells, wrap_cells
-from tanuki_cli.terminal.width import cell_width
+from tanuki_cli.settings.specs import SPEC_BY_KEY
+from tanuki_cli.text.japanese import to_cells, wrap_cells
+from tanuki_cli.text.width import cell_width
 
 _PARSER_TEXTS: Final = (
     N_("Show this message and exit."),

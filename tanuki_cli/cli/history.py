@@ -12,6 +12,7 @@ from tanuki_cli.cli.conversations import open_history
 from tanuki_cli.cli.options import OutputOptions, read_option, takes
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import HistoryError, InputError
+from tanuki_cli.files import os_reason
 from tanuki_cli.history import (
     ExportFormat,
     HistoryStore,
@@ -21,9 +22,8 @@ from tanuki_cli.history import (
     write_export,
 )
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.os_reasons import os_reason
-from tanuki_cli.setting_specs import SettingSpec
-from tanuki_cli.terminal.sanitize import sanitize
+from tanuki_cli.settings.specs import SettingSpec
+from tanuki_cli.text.sanitize import sanitize
 
 _HELP = N_(
     """List, search, export and remove conversations.

@@ -10,8 +10,8 @@ from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.history import ConversationSummary, ImportReport, SearchHit, conversation_to_json, excerpt
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.sanitize import sanitize, sanitize_line
-from tanuki_cli.terminal.width import cell_width, truncate_cells
+from tanuki_cli.text.sanitize import sanitize, sanitize_line
+from tanuki_cli.text.width import cell_width, truncate_cells
 
 _EXCERPT_CHARACTERS: Final = 120
 _LEAST_CELLS: Final = 5

@@ -25,11 +25,11 @@ from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.obstacle import note_obstacle
 from tanuki_cli.cli.options import OutputOptions, model_names, takes
 from tanuki_cli.errors import ClosedPipeError, DownloadError, InputError, ModelError, TanukiError
-from tanuki_cli.hardware import format_bytes, inspect_machine, installed_engines
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.packages import LLAMA_CPP, pip_install
-from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH
+from tanuki_cli.machine.hardware import format_bytes, inspect_machine, installed_engines
+from tanuki_cli.machine.packages import LLAMA_CPP, pip_install
+from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.download_events import DownloadEvents
 from tanuki_cli.terminal.model_table import list_models, models_as_json, print_models

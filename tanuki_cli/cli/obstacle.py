@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from tanuki_cli.catalog import Variant, fit
 from tanuki_cli.cli.context import CommandContext
-from tanuki_cli.hardware import Machine, format_bytes, inspect_machine, installed_engines
 from tanuki_cli.i18n import _
-from tanuki_cli.settings import DEFAULT_CONTEXT_LENGTH
+from tanuki_cli.machine.hardware import Machine, format_bytes, inspect_machine, installed_engines
+from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH
 from tanuki_cli.terminal.model_table import missing_engine
 
 

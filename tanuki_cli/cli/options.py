@@ -1,6 +1,6 @@
 """Options that commands share, written once.
 
-Numbers come as text and are read by :mod:`tanuki_cli.settings`, so that the range is named in one
+Numbers come as text and are read by :mod:`tanuki_cli.settings.values`, so that the range is named in one
 place and in the user's language.
 """
 
@@ -15,8 +15,8 @@ import typer
 from tanuki_cli.catalog import VARIANTS, reference_names
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_
-from tanuki_cli.setting_specs import SPECS, SettingSpec, Value, parse_value, range_sentence
-from tanuki_cli.settings import Settings, with_values
+from tanuki_cli.settings.specs import SPECS, SettingSpec, Value, parse_value, range_sentence
+from tanuki_cli.settings.values import Settings, with_values
 
 SAMPLING = N_("Sampling")
 SESSION = N_("Conversation")

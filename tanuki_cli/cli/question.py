@@ -9,7 +9,7 @@ from typing import TextIO
 from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import guard_markers
-from tanuki_cli.text_files import decode_text, fenced, read_text_file
+from tanuki_cli.text.decoding import decode_text, fenced, read_text_file
 
 
 @dataclass(frozen=True, slots=True)

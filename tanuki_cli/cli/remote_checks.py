@@ -8,7 +8,7 @@ from tanuki_cli.catalog import RemoteModel, parse_reference
 from tanuki_cli.cli.check import Check
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.engines import open_engine
-from tanuki_cli.engines.remote_credentials import KEY_FILE_NAME, find_api_key
+from tanuki_cli.engines.remote.credentials import KEY_FILE_NAME, find_api_key
 from tanuki_cli.errors import TanukiError
 from tanuki_cli.i18n import _
 

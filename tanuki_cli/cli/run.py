@@ -13,9 +13,9 @@ from tanuki_cli.cli.as_typed import parse_as_typed
 from tanuki_cli.cli.context import Environment
 from tanuki_cli.cli.help import parser_error
 from tanuki_cli.errors import ClosedPipeError, ExitCode, InterruptedByUser, TanukiError
+from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import interruptible
-from tanuki_cli.os_reasons import os_reason
 from tanuki_cli.terminal.console import Console
 
 

@@ -20,22 +20,22 @@ from tanuki_cli.catalog import (
     Variant,
     parse_reference,
 )
+from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.models import best_or_recommended, pull_with_progress
 from tanuki_cli.cli.obstacle import note_obstacle, obstacle
 from tanuki_cli.cli.options import ModelOptions
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines import open_engine
-from tanuki_cli.engines.consent import CodeRequest
-from tanuki_cli.engines.llama_tuning import Tuner, TuningStore
-from tanuki_cli.engines.remote_credentials import KEY_FILE_NAME, find_api_key
+from tanuki_cli.engines.llama_cpp.tuning import Tuner, TuningStore
+from tanuki_cli.engines.remote.credentials import KEY_FILE_NAME, find_api_key
+from tanuki_cli.engines.transformers.consent import CodeRequest
 from tanuki_cli.errors import ModelError
-from tanuki_cli.hardware import free_disk_bytes, inspect_machine
 from tanuki_cli.hub import Hub, InstalledModel, refusal
 from tanuki_cli.i18n import _
-from tanuki_cli.practice import practice_model
+from tanuki_cli.machine.hardware import free_disk_bytes, inspect_machine
 from tanuki_cli.session import OpenedModel
-from tanuki_cli.terminal.first_run import Offer, show_offer
+from tanuki_cli.terminal.first_run.offer import Offer, show_offer
 
 
 def open_model(

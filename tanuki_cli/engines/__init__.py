@@ -7,19 +7,19 @@ from pathlib import Path
 from tanuki_cli.catalog import LocalModel, RemoteModel, Target
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import Engine
-from tanuki_cli.engines.checkpoint import read_checkpoint
-from tanuki_cli.engines.consent import Consent, never
-from tanuki_cli.engines.gguf import GgufFile, read_gguf
-from tanuki_cli.engines.gguf_tokenizer import tokenizer_from_metadata
-from tanuki_cli.engines.kv_store import KvStore, shared_prefix
-from tanuki_cli.engines.llama_facts import ModelFacts, model_facts
-from tanuki_cli.engines.llama_tuning import Tuner
+from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts
+from tanuki_cli.engines.llama_cpp.gguf import GgufFile, read_gguf
+from tanuki_cli.engines.llama_cpp.kv_store import KvStore, shared_prefix
+from tanuki_cli.engines.llama_cpp.tuning import Tuner
+from tanuki_cli.engines.llama_cpp.vocabulary import tokenizer_from_metadata
 from tanuki_cli.engines.local import LocalEngine
-from tanuki_cli.engines.remote_credentials import ApiKey
+from tanuki_cli.engines.remote.credentials import ApiKey
 from tanuki_cli.engines.requirements import importing_llama_cpp, importing_transformers
+from tanuki_cli.engines.transformers.checkpoint import read_checkpoint
+from tanuki_cli.engines.transformers.consent import Consent, never
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
-from tanuki_cli.settings import Settings
+from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
 
 __all__ = ["open_engine"]
@@ -65,7 +65,7 @@ def _open_gguf(
     debug: bool,
 ) -> Engine:
     with importing_llama_cpp():
-        from tanuki_cli.engines.llama_cpp import load_llama_cpp
+        from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 
     gguf = read_gguf(target.path)
     tokenizer = gguf_tokenizer(target, gguf, model_facts(gguf))
@@ -146,7 +146,7 @@ def _open_checkpoint(target: LocalModel, settings: Settings, *, debug: bool, con
     )
     verify_tokenizer(tokenizer)
     with importing_transformers(checkpoint.quantization.method if checkpoint.quantization else None):
-        from tanuki_cli.engines.transformers import load_transformers
+        from tanuki_cli.engines.transformers.loader import load_transformers
     model = load_transformers(target, settings, debug=debug, checkpoint=checkpoint, consent=consent)
     return LocalEngine(model, tokenizer)
 
@@ -154,7 +154,7 @@ def _open_checkpoint(target: LocalModel, settings: Settings, *, debug: bool, con
 def _open_remote(
     target: RemoteModel, settings: Settings, api_key: ApiKey | None, served_tokenizers: Iterable[Path]
 ) -> Engine:
-    from tanuki_cli.engines.remote import RemoteEngine
+    from tanuki_cli.engines.remote.engine import RemoteEngine
 
     return RemoteEngine(
         target,

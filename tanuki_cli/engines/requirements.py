@@ -7,7 +7,7 @@ from typing import Final
 from tanuki_cli.catalog import Quantization
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
-from tanuki_cli.packages import (
+from tanuki_cli.machine.packages import (
     LLAMA_CPP,
     QUANTIZED,
     TRANSFORMERS,

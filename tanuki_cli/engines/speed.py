@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from tanuki_cli.engines.base import TokenModel
-from tanuki_cli.engines.kv_store import KvStore
-from tanuki_cli.hardware import peak_memory_bytes
+from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.i18n import _
+from tanuki_cli.machine.hardware import peak_memory_bytes
 from tanuki_cli.sampling import SamplingOptions
 
 RUNS: Final = 3
@@ -94,7 +94,7 @@ def measure_speed(
 
 def _resume_seconds(model: TokenModel, prompt: Sequence[int]) -> float | None:
     """Store the cache of ``prompt``, think of something else, and go on from the file."""
-    from tanuki_cli.engines.llama_model import LlamaCppModel
+    from tanuki_cli.engines.llama_cpp.model import LlamaCppModel
 
     if not isinstance(model, LlamaCppModel):
         return None

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tanuki_cli.errors import HistoryError
+from tanuki_cli.files import os_reason
 from tanuki_cli.history.schema import SCHEMA_VERSION, migrate, refuse_newer, schema_version
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.os_reasons import os_reason
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from tanuki_cli.history.folding import fold
 from tanuki_cli.history.search import search, search_terms
+from tanuki_cli.text.folding import fold
 
 _MOST_HITS: Final = 500
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.errors import HistoryError
+from tanuki_cli.files import os_reason
 from tanuki_cli.history import rows
 from tanuki_cli.history.database import set_aside_files
 from tanuki_cli.history.json_place import Place
@@ -18,7 +19,6 @@ from tanuki_cli.history.schema import refuse_newer
 from tanuki_cli.history.titles import automatic_title
 from tanuki_cli.history.transfer import read_conversation, read_node
 from tanuki_cli.i18n import _
-from tanuki_cli.os_reasons import os_reason
 
 # The columns as the rows hold them; later schemas only add to the right.
 _CONVERSATION: Final = ("id", "title", "system", "settings", "created_at", "updated_at", "tip")

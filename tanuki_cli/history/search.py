@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from tanuki_cli.conversation import Role
-from tanuki_cli.history.folding import FoldedText, fold
+from tanuki_cli.text.folding import FoldedText, fold
 
 CREATE_INDEX: Final = (
     """

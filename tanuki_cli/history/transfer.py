@@ -17,10 +17,10 @@ from tanuki_cli.conversation import (
     Usage,
 )
 from tanuki_cli.errors import HistoryError, InputError
+from tanuki_cli.files import os_reason
 from tanuki_cli.history.json_place import Place
 from tanuki_cli.history.rows import settings_from_place, timestamp
 from tanuki_cli.i18n import _
-from tanuki_cli.os_reasons import os_reason
 
 ExportFormat = Literal["markdown", "json", "jsonl"]
 

@@ -23,7 +23,7 @@ from tanuki_cli.hub.progress import OnProgress, Progress, ignore_progress
 from tanuki_cli.hub.records import Records
 from tanuki_cli.hub.removal import check_removable, remove_model
 from tanuki_cli.i18n import _
-from tanuki_cli.settings import Directories
+from tanuki_cli.settings.values import Directories
 
 __all__ = ["Hub", "InstalledModel", "OnProgress", "Progress", "ignore_progress", "refusal"]
 

@@ -14,7 +14,6 @@ from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # 
 
 from tanuki_cli.catalog import Downloadable
 from tanuki_cli.errors import DownloadError, InterruptedByUser
-from tanuki_cli.hardware import format_bytes, free_disk_bytes
 from tanuki_cli.hub.client import DEFAULT_REVISION, HubClient
 from tanuki_cli.hub.code import MAX_CODE_BYTES, code_names
 from tanuki_cli.hub.faults import offline_error
@@ -31,6 +30,7 @@ from tanuki_cli.hub.records import Records
 from tanuki_cli.hub.selection import own_tokenizer, select_files
 from tanuki_cli.hub.transfer import Patience, has_digest, receive
 from tanuki_cli.i18n import _
+from tanuki_cli.machine.hardware import format_bytes, free_disk_bytes
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _BRANCH: Final = re.compile(r"(?!.*\.\.)(?!/)[\w./-]+")

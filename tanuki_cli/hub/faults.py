@@ -24,9 +24,9 @@ from huggingface_hub.errors import (
 )
 
 from tanuki_cli.errors import DownloadError
+from tanuki_cli.files import os_reason
 from tanuki_cli.hub.files import disk_fault
 from tanuki_cli.i18n import _
-from tanuki_cli.os_reasons import os_reason
 
 
 class TransientFault(DownloadError):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tanuki_cli.errors import DownloadError
+from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
-from tanuki_cli.os_reasons import os_reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

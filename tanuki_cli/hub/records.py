@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli.errors import SettingsError
+from tanuki_cli.files import os_reason
 from tanuki_cli.hub.files import HubFile, PinnedModel
 from tanuki_cli.i18n import _
-from tanuki_cli.os_reasons import os_reason
 
 _VERSION: Final = 1
 

@@ -2,7 +2,7 @@
 
 import shutil
 
-from tanuki_cli.settings import Settings
+from tanuki_cli.settings.values import Settings
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.plain import AnswerStream, PlainStream
 
@@ -28,7 +28,7 @@ def open_answer(console: Console, settings: Settings) -> AnswerStream:
     if settings.plain or not console.out_can_move_cursor:
         return PlainStream(console.write)
     # Rendering needs a Markdown parser and a highlighter; a pipe must not wait for their import.
-    from tanuki_cli.terminal.markdown import MarkdownStream
+    from tanuki_cli.terminal.markdown.stream import MarkdownStream
     from tanuki_cli.terminal.theme import THEMES, Look, detect_theme
 
     theme = THEMES[detect_theme(settings.theme, console.environ)]

@@ -1,7 +1,7 @@
 """The two streams: the answer on stdout, everything else on stderr.
 
 Each stream is looked at on its own: off a terminal there is no colour, no animation, no cursor
-movement. Text from outside passes :func:`~tanuki_cli.terminal.sanitize.sanitize` wherever it goes, for
+movement. Text from outside passes :func:`~tanuki_cli.text.sanitize.sanitize` wherever it goes, for
 a pipe may end in a terminal too; only JSON carries it unchanged.
 """
 
@@ -18,10 +18,11 @@ import rich.theme
 
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
-from tanuki_cli.terminal.japanese import wrap_text
-from tanuki_cli.terminal.sanitize import sanitize
+from tanuki_cli.terminal.measuring import measure_ambiguous_width
 from tanuki_cli.terminal.typing_ahead import usual_typing
-from tanuki_cli.terminal.width import default_ambiguous_width, measure_ambiguous_width
+from tanuki_cli.text.japanese import wrap_text
+from tanuki_cli.text.sanitize import sanitize
+from tanuki_cli.text.width import default_ambiguous_width
 
 _THEME = rich.theme.Theme(
     {

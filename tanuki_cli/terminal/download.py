@@ -9,9 +9,9 @@ import rich.progress_bar
 import rich.text
 from rich.console import RenderableType
 
-from tanuki_cli.hardware import format_bytes
 from tanuki_cli.hub import Progress
 from tanuki_cli.i18n import _
+from tanuki_cli.machine.hardware import format_bytes
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.speedometer import Speedometer
 

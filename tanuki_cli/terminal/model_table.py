@@ -16,13 +16,13 @@ from tanuki_cli.catalog import (
     fit,
     recommend,
 )
-from tanuki_cli.hardware import Engines, Machine, format_bytes
 from tanuki_cli.hub import InstalledModel
 from tanuki_cli.i18n import _
-from tanuki_cli.packages import LLAMA_CPP, install_extra, pip_install
+from tanuki_cli.machine.hardware import Engines, Machine, format_bytes
+from tanuki_cli.machine.packages import LLAMA_CPP, install_extra, pip_install
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.japanese import wrap_text
-from tanuki_cli.terminal.sanitize import sanitize
+from tanuki_cli.text.japanese import wrap_text
+from tanuki_cli.text.sanitize import sanitize
 
 _WIDE: Final = 64
 """Columns from which there is room for where a model runs and what it takes."""

@@ -9,8 +9,8 @@ from typing import Final
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.sanitize import sanitize
 from tanuki_cli.terminal.typing_ahead import usual_typing
+from tanuki_cli.text.sanitize import sanitize
 
 _ROWS_OF_THE_PROMPT: Final = 2
 _KNOWN: Final = ("less", "more")

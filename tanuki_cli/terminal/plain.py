@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from tanuki_cli.terminal.sanitize import Sanitizer
+from tanuki_cli.text.sanitize import Sanitizer
 
 
 class AnswerStream(Protocol):

@@ -1,4 +1,4 @@
-"""Styles, the colours of answers for dark and light terminals, and their SGR sequences.
+"""The colours of answers for dark and light terminals, and the SGR sequences of styles.
 
 Only the sixteen colours of the terminal's own palette are used, so an answer fits what the user
 chose there; a light background only takes other ones of them.
@@ -8,49 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from tanuki_cli.text.style import Style
+
 ThemeName = Literal["dark", "light"]
 
 
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How a piece of text looks; ``color`` is an SGR foreground code, 0 for the terminal's own."""
-
-    bold: bool = False
-    dim: bool = False
-    italic: bool = False
-    underline: bool = False
-    strike: bool = False
-    color: int = 0
-
-    def over(self, base: "Style") -> "Style":
-        """This style on top of ``base``: attributes add up, an own colour wins."""
-        return Style(
-            self.bold or base.bold,
-            self.dim or base.dim,
-            self.italic or base.italic,
-            self.underline or base.underline,
-            self.strike or base.strike,
-            self.color or base.color,
-        )
-
-    def sgr(self) -> str:
-        """The SGR parameters, empty for plain text."""
-        codes = [
-            code
-            for on, code in (
-                (self.bold, "1"),
-                (self.dim, "2"),
-                (self.italic, "3"),
-                (self.underline, "4"),
-                (self.strike, "9"),
-                (self.color, str(self.color)),
-            )
-            if on
-        ]
-        return ";".join(codes)
-
-
-PLAIN: Final = Style()
 RED, GREEN, YELLOW, BLUE, MAGENTA, CYAN = 31, 32, 33, 34, 35, 36
 BRIGHT: Final = 60
 GRAY: Final = 90
@@ -142,5 +104,22 @@ def detect_theme(setting: str, environ: Mapping[str, str]) -> ThemeName:
 
 def ansi(text: str, style: Style) -> str:
     """``text`` with ``style`` as SGR sequences; plain text without any."""
-    sgr = style.sgr()
+    sgr = _sgr(style)
     return f"\x1b[{sgr}m{text}\x1b[0m" if sgr and text else text
+
+
+def _sgr(style: Style) -> str:
+    """The SGR parameters of ``style``, empty for plain text."""
+    codes = [
+        code
+        for on, code in (
+            (style.bold, "1"),
+            (style.dim, "2"),
+            (style.italic, "3"),
+            (style.underline, "4"),
+            (style.strike, "9"),
+            (style.color, str(style.color)),
+        )
+        if on
+    ]
+    return ";".join(codes)

@@ -1,0 +1,216 @@
+"""Loading a GGUF model on llama.cpp: read it, plan it, check that it fits, load it.
+
+Weights are used as they lie in the file, mapped and not repacked, which halves the memory and loads at
+once (figures: scripts/bench_peers.py), unless calibration.py measured otherwise.
+
+On a CPU flash attention is off where it can be: llama.cpp's adds up in float16 for one token and
+otherwise for many, so that logits are off by 1e-2 instead of 1e-3 (against float64, practice model, 400
+tokens) and depend on how the tokens were batched. Reuse, resume and speculation must not show.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.base import EngineInfo
+from tanuki_cli.engines.llama_cpp import native as llama_native
+from tanuki_cli.engines.llama_cpp.calibration import CONTEXT_LENGTH, Bench, calibrate
+from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy
+from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts, without_vocabulary
+from tanuki_cli.engines.llama_cpp.gguf import GgufFile, damaged, read_gguf
+from tanuki_cli.engines.llama_cpp.kv_store import KvStore, state_key
+from tanuki_cli.engines.llama_cpp.memory import all_layers, forecast
+from tanuki_cli.engines.llama_cpp.model import LlamaCppModel
+from tanuki_cli.engines.llama_cpp.native import Context, Model, NativeError
+from tanuki_cli.engines.llama_cpp.plan import LoadPlan, check_memory, plan_load
+from tanuki_cli.engines.llama_cpp.tuning import (
+    SMALL_MODEL_BYTES,
+    Tuner,
+    Tuning,
+    default_tuning,
+    tuning_key,
+)
+from tanuki_cli.errors import EngineError
+from tanuki_cli.i18n import _
+from tanuki_cli.interrupts import on_interrupt
+from tanuki_cli.machine.hardware import inspect_machine
+from tanuki_cli.settings.values import Settings
+
+__all__ = ["LlamaCppModel", "load_llama_cpp"]
+
+ENGINE_NAME: Final = "llama.cpp"
+
+
+def load_llama_cpp(
+    model: LocalModel,
+    settings: Settings,
+    *,
+    debug: bool,
+    gguf: GgufFile | None = None,
+    kv_store: KvStore | None = None,
+    head_ids: Sequence[int] = (),
+    first_tokens: int | None = None,
+    tuner: Tuner | None = None,
+) -> LlamaCppModel:
+    """Load the GGUF file of ``model``; pass ``gguf`` if its header was read already.
+
+    With ``kv_store``, KV caches of earlier conversations are taken from there and kept there;
+    ``head_ids`` is what every prompt begins with. ``first_tokens`` are the prompt and the answer that
+    are known to come, often the only ones: the KV cache is made no longer than that at first, since
+    making it takes time and memory. ``tuner`` knows, or measures, how the model runs best.
+
+    Raises EngineError for a file that is damaged or of another kind, for a context the model was not
+    made for, and where memory will not do, before it is taken. ``debug`` sends llama.cpp's log to
+    the logger ``tanuki_cli.llama_cpp``.
+    """
+    facts = model_facts(gguf or read_gguf(model.path))
+    llama_native.start(debug=debug)
+    plan = plan_load(settings, facts, first_tokens=first_tokens)
+    check_memory(model, facts, plan)
+    loaded = _load(model, settings, facts, plan, tuner)
+    if kv_store is not None:
+        key = state_key(model.path, llama_native.VERSION, plan.kv_type, loaded.info.device)
+        loaded.use_store(kv_store, key, head_ids=head_ids)
+    return loaded
+
+
+def _load(
+    model: LocalModel, settings: Settings, facts: ModelFacts, plan: LoadPlan, tuner: Tuner | None
+) -> LlamaCppModel:
+    """Load with the planned layers on the GPU, and with fewer if its memory does not do after all."""
+    wanted = plan.gpu_layers
+    attempts = sorted({wanted, wanted * 3 // 4, wanted // 2, wanted // 4, 0}, reverse=True)
+    for layers in attempts:
+        if layers < wanted:  # what the GPU does not hold, the main memory must
+            check_memory(model, facts, replace(plan, gpu_layers=layers))
+        try:
+            weights, context, tuning = _load_native(model.path, settings, facts, plan, layers, tuner)
+        except NativeError as exc:
+            if layers == 0 or not _is_about_memory(exc):
+                raise _translated(model, exc) from exc
+            continue
+        notes = (_fewer_layers(layers, wanted),) if layers < wanted else ()
+        info = EngineInfo(model=model.name, engine=ENGINE_NAME, device=_device(facts, plan, layers))
+        return LlamaCppModel(
+            weights,
+            context,
+            info=info,
+            facts=facts,
+            context_length=plan.context_length,
+            longest_params=plan.context_params(tuning, gpu_layers=layers, length=plan.context_length),
+            policy=DraftPolicy(costs=dict(tuning.draft_costs)),
+            notes=(*plan.notes, *notes),
+            speculative=settings.speculation,
+        )
+    raise AssertionError("the attempt without a GPU returns or raises")
+
+
+def _fewer_layers(layers: int, wanted: int) -> str:
+    return _("Only {layers} of {wanted} layers fitted the GPU's memory; the CPU computes the others.").format(
+        layers=layers, wanted=wanted
+    )
+
+
+def _load_native(
+    path: Path, settings: Settings, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, tuner: Tuner | None
+) -> tuple[Model, Context, Tuning]:
+    tuning = _remembered(path, facts, plan, gpu_layers, tuner)
+    weights = Model(
+        path,
+        gpu_layers=gpu_layers,
+        repack=tuning is not None and tuning.repack,
+        metadata=without_vocabulary(facts),
+    )
+    try:
+        if tuning is None:
+            tuning = _measured(path, facts, plan, gpu_layers, weights, tuner)
+        tuning = tuning.with_threads(settings.threads)
+        params = plan.context_params(tuning, gpu_layers=gpu_layers, length=plan.cache_length)
+        return weights, Context(weights, params), tuning
+    except NativeError:
+        weights.close()
+        raise
+
+
+def _remembered(
+    path: Path, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, tuner: Tuner | None
+) -> Tuning | None:
+    """How this model runs best on this machine; None where that is still to be measured."""
+    default = default_tuning(facts, gpu=gpu_layers > 0)
+    if tuner is None or facts.file_bytes < SMALL_MODEL_BYTES:
+        return default
+    found = None if tuner.again else tuner.store.find(_tuning_key(path, plan, gpu_layers))
+    if found is None:
+        return default if tuner.announce is None else None
+    twice = forecast(
+        facts,
+        context_length=plan.context_length,
+        kv_type=plan.kv_type,
+        n_batch=found.n_batch,
+        gpu_layers=gpu_layers,
+        repack=found.repack,
+    )
+    # There may be less memory today than there was when it was measured.
+    fits = twice.host.total <= inspect_machine(os.environ).available_ram_bytes
+    return found if fits else replace(found, repack=False, n_batch=default.n_batch)
+
+
+def _measured(
+    path: Path, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, weights: Model, tuner: Tuner | None
+) -> Tuning:
+    """Measure, and remember what was found; after a Ctrl-C the defaults, so that nobody waits twice.
+
+    Repacked weights are used from the next load on.
+    """
+    assert tuner is not None
+    assert tuner.announce is not None
+    tuner.announce()
+    stopped: list[bool] = []
+    bench = Bench(
+        weights=weights,
+        path=path,
+        facts=facts,
+        params=partial(plan.context_params, gpu_layers=gpu_layers, length=CONTEXT_LENGTH),
+        gpu_layers=gpu_layers,
+        available_bytes=inspect_machine(os.environ).available_ram_bytes,
+    )
+    default = default_tuning(facts, gpu=gpu_layers > 0)
+    with on_interrupt(lambda: stopped.append(True)):
+        tuning = calibrate(bench, default, should_stop=lambda: bool(stopped), report=tuner.report)
+    tuner.store.save(_tuning_key(path, plan, gpu_layers), tuning)
+    return tuning
+
+
+def _tuning_key(path: Path, plan: LoadPlan, gpu_layers: int) -> str:
+    gpus = (gpu.name for gpu in plan.gpus)
+    return tuning_key(path, llama_native.VERSION, plan.kv_type, str(gpu_layers), *gpus)
+
+
+def _device(facts: ModelFacts, plan: LoadPlan, layers: int) -> str:
+    if layers == 0:
+        return "CPU"
+    return f"{', '.join(gpu.name for gpu in plan.gpus)} ({layers}/{all_layers(facts)})"
+
+
+def _is_about_memory(error: NativeError) -> bool:
+    text = str(error).lower()
+    return "alloc" in text or "out of memory" in text
+
+
+def _translated(model: LocalModel, error: NativeError) -> EngineError:
+    text = str(error)
+    if "not within the file bounds" in text or "corrupted or incomplete" in text:
+        return damaged(model.path, _("the weights end too early"))
+    if _is_about_memory(error):
+        return EngineError(
+            _("There is not enough memory to load {model}: {reason}").format(model=model.name, reason=text),
+            hint=_("Use a shorter --context-length, or a smaller variant: tanuki models"),
+        )
+    return EngineError(
+        _("llama.cpp cannot load {path}: {reason}").format(path=model.path, reason=text),
+        hint=_("Get it again: tanuki pull --verify"),
+    )

@@ -1,0 +1,67 @@
+"""llama.cpp's log, which is its only explanation when something fails, and the start of its backends."""
+
+import logging
+from typing import Final
+
+from tanuki_cli.engines.llama_cpp.bindings import native
+
+_LOG_WARN, _LOG_ERROR, _LOG_CONTINUE = 3, 4, 5
+_MAX_ERRORS: Final = 8
+
+_logger: Final = logging.getLogger("tanuki_cli.llama_cpp")
+
+
+class Log:
+    """llama.cpp's log: kept off the terminal; the errors stay for a message to the user."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self.interrupt: KeyboardInterrupt | None = None
+        self._level = 0
+        self._debug = False
+        self._callback = native.llama_log_callback(self._receive)
+        self._initialized = False
+
+    def install(self, *, debug: bool) -> None:
+        """Take the log over (before anything native runs), and start the backends once."""
+        self._debug = debug
+        if not self._initialized:
+            native.llama_log_set(self._callback, None)
+            native.llama_backend_init()
+            self._initialized = True
+
+    def _receive(self, level: int, text: bytes, _user_data: int) -> None:
+        # While llama.cpp works, Ctrl-C comes up here, where it could only be printed.
+        try:
+            self._note(level, text)
+        except KeyboardInterrupt as exc:
+            self.interrupt = exc
+
+    def goes_on(self, _progress: float, _user_data: int) -> bool:
+        """llama.cpp's progress callback: False ends the loading of a model."""
+        try:
+            return self.interrupt is None
+        except KeyboardInterrupt as exc:
+            self.interrupt = exc
+            return False
+
+    def _note(self, level: int, text: bytes) -> None:
+        self._level = self._level if level == _LOG_CONTINUE else level
+        if self._level < _LOG_WARN and not self._debug:
+            return
+        line = text.decode("utf-8", errors="replace").strip()
+        if self._level == _LOG_ERROR and line and len(self.errors) < _MAX_ERRORS:
+            self.errors.append(line)
+        if self._debug:
+            _logger.debug("%s", line)
+
+
+log: Final = Log()
+
+
+def start(*, debug: bool) -> None:
+    """Load the backends, silently; with ``debug`` the log goes to the logger of this package.
+
+    Must come before everything else here; may be called again.
+    """
+    log.install(debug=debug)

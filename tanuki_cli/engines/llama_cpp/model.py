@@ -1,0 +1,217 @@
+"""A TokenModel on llama.cpp: ids in, ids out, over the low-level interface."""
+
+from collections.abc import Generator, Sequence
+
+from tanuki_cli.engines.base import EngineInfo, GenerationCancelled
+from tanuki_cli.engines.llama_cpp.cache import SequenceCache
+from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, NgramIndex
+from tanuki_cli.engines.llama_cpp.facts import ModelFacts
+from tanuki_cli.engines.llama_cpp.kv_store import KvStore, shared_prefix
+from tanuki_cli.engines.llama_cpp.native import Context, ContextParams, Model, NativeError
+from tanuki_cli.engines.llama_cpp.sampling import Sampler
+from tanuki_cli.errors import EngineError
+from tanuki_cli.i18n import _
+from tanuki_cli.sampling import SamplingOptions
+
+
+class LlamaCppModel:
+    """A loaded GGUF model with a KV cache for one conversation at a time.
+
+    ``context`` may be shorter than ``context_length``: one of ``longest_params`` takes its place when
+    a prompt and its answer may not fit. ``notes`` are sentences for the user about how it was loaded.
+    ``speculative`` lets it check several guessed tokens in one batch, which changes the speed and
+    nothing else: see :meth:`_advance`. ``next_is_ready`` as in TokenModel.
+
+    Not for several threads at once, but :meth:`cancel` may come from a signal handler.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        context: Context,
+        *,
+        info: EngineInfo,
+        facts: ModelFacts,
+        context_length: int,
+        longest_params: ContextParams,
+        policy: DraftPolicy,
+        notes: tuple[str, ...] = (),
+        speculative: bool = True,
+    ) -> None:
+        self.info = info
+        self.facts = facts
+        self.context_length = context_length
+        self.notes = notes
+        self.speculative = speculative
+        self._model = model
+        self._context = context
+        self._longest_params = longest_params
+        self._cache = SequenceCache(context, should_stop=lambda: self._cancelled)
+        self._policy = policy
+        self._cached_tokens = 0
+        self._cancelled = False
+        self._closed = False
+        self._head_ids: list[int] = []
+        self._head_is_new = False
+        self._running: Generator[int, None, None] | None = None
+        self.next_is_ready = False
+
+    @property
+    def cached_tokens(self) -> int:
+        """How many prompt ids of the newest :meth:`generate` were in the KV cache already."""
+        return self._cached_tokens
+
+    def generate(self, prompt_ids: Sequence[int], options: SamplingOptions) -> Generator[int, None, None]:
+        """Yield the ids that follow ``prompt_ids`` until closed or the context is full.
+
+        Ends an earlier generator of this model. Raises EngineError, and GenerationCancelled after
+        :meth:`cancel`; ValueError for an empty prompt and after :meth:`close`.
+        """
+        if self._closed or not prompt_ids:
+            raise ValueError("the model is closed" if self._closed else "the prompt is empty")
+        if self._running is not None:
+            self._running.close()
+        self._cancelled = False
+        self._running = self._generate(list(prompt_ids), options)
+        return self._running
+
+    def use_store(self, store: KvStore, key: str, *, head_ids: Sequence[int] = ()) -> None:
+        """Take caches from ``store``, under ``key``, and keep them there at :meth:`close`.
+
+        ``head_ids`` is what every new conversation begins with; its cache is kept as well.
+        """
+        self._cache.use_store(store, key)
+        self._head_ids = list(head_ids)
+
+    def save_state(self) -> bool:
+        """Keep the cache of the conversation in the store; False where there is nothing new to keep.
+
+        Takes about half a second per 2,000 tokens of an 8B model: call it when nobody waits.
+        """
+        return self._cache.save(head=len(self._head_ids))
+
+    def cancel(self) -> None:
+        """Make the running :meth:`generate` raise GenerationCancelled soon; only sets a flag."""
+        self._cancelled = True
+
+    def close(self) -> None:
+        """Free the model. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._running is not None:
+            self._running.close()
+        self.save_state()
+        head = self._head_ids
+        if self._head_is_new and self._cache.ids[: len(head)] == head:
+            self._cache.save_head(len(head))
+        self._context.close()
+        self._model.close()
+
+    def _generate(self, prompt_ids: list[int], options: SamplingOptions) -> Generator[int, None, None]:
+        if min(len(prompt_ids) + options.max_new_tokens, self.context_length) > self._context.length:
+            self._widen()
+        self._process_prompt(prompt_ids)
+        text = NgramIndex(prompt_ids)
+        with Sampler(options, n_vocab=self.facts.n_vocab, prompt_ids=prompt_ids) as sampler:
+            next_id = self._pick(sampler, text)[0] if self._room else None
+            while next_id is not None:
+                self.next_is_ready = False
+                yield next_id
+                text.append(next_id)
+                next_id = yield from self._advance(next_id, text, sampler)
+
+    def _widen(self) -> None:
+        """Take the longest context from now on; what the cache held comes from the store, if there is one,
+        or is computed again."""
+        self.save_state()
+        try:
+            context = Context(self._model, self._longest_params)
+        except NativeError as exc:
+            raise EngineError(
+                _("There is not enough memory for a context of {count} tokens.").format(
+                    count=self.context_length
+                ),
+                hint=_("Use a shorter --context-length, or a smaller variant: tanuki models"),
+            ) from exc
+        self._context.close()
+        self._context = context
+        self._cache.move_to(context)
+
+    def _process_prompt(self, prompt_ids: list[int]) -> None:
+        """Bring the cache to ``prompt_ids`` and compute the logits of the last one."""
+        if len(prompt_ids) > self.context_length:
+            raise EngineError(
+                _("The prompt has {count} tokens, the context {limit}.").format(
+                    count=len(prompt_ids), limit=self.context_length
+                ),
+                hint=_("Use --context-length, or start a new chat."),
+            )
+        cache, head = self._cache, self._head_ids
+        # The last id is always computed: its logits are not kept.
+        cache.reuse(prompt_ids[:-1])
+        self._cached_tokens = len(cache.ids)
+        if head and not cache.ids and shared_prefix(head, prompt_ids[:-1]) == len(head):
+            self._head_is_new = True
+        size = self._context.n_batch
+        for start in range(len(cache.ids), len(prompt_ids), size):
+            is_last = start + size >= len(prompt_ids)
+            cache.compute(prompt_ids[start : start + size], outputs=1 if is_last else 0)
+        if not self._context.has_finite_logits():
+            cache.forget_from(0)
+            raise EngineError(
+                _("The model computes no numbers: its file is damaged."),
+                hint=_("Get it again: tanuki pull --verify"),
+            )
+
+    def _advance(self, id_: int, text: NgramIndex, sampler: Sampler) -> Generator[int, None, int | None]:
+        """Compute ``id_``, perhaps together with a draft of what may follow; yield what of that is right.
+
+        Every position is sampled by the same sampler in the same order as without a draft, and a draft
+        is kept only as far as it agrees. Returns the next id, still to be computed, or None if the
+        context is full.
+        """
+        cache = self._cache
+        guess = text.guess() if self.speculative else None
+        length = self._policy.choose(guess, room=min(self._room, self._context.max_outputs) - 1)
+        if guess is None or not length:
+            cache.step(id_)
+            return self._pick(sampler, text)[0] if self._room else None
+        draft = text.draft(guess, length)
+        cache.compute_draft(id_, draft)
+        for hits, drafted in enumerate(draft):
+            sampled, settled = self._pick(sampler, text, hits)
+            if sampled != drafted or settled:
+                self._policy.record_hits(guess, length, hits)
+                cache.drop_draft()
+                return sampled
+            cache.confirm(sampled)
+            text.append(sampled)
+            self.next_is_ready = True  # its logits are there
+            yield sampled
+            if self._cancelled:
+                raise GenerationCancelled
+        self._policy.record_hits(guess, length, length)
+        return self._pick(sampler, text, length)[0] if self._room else None
+
+    def _pick(self, sampler: Sampler, text: NgramIndex, index: int = -1) -> tuple[int, bool]:
+        """Sample from output ``index`` of the newest computation; whether the cache was settled for it.
+
+        The best of two tokens that are nearly equal may depend on rounding. A greedy answer must not
+        depend on what was drafted, so there the cache is computed again without drafts first.
+        """
+        settled = not self._cache.settled and sampler.greedy and self._is_near_tie(sampler, text, index)
+        if settled:
+            self._cache.settle()
+        return sampler.sample(self._context, -1 if settled else index), settled
+
+    def _is_near_tie(self, sampler: Sampler, text: NgramIndex, index: int) -> bool:
+        # Needs numpy, whose import takes longer than most chats ever need it.
+        from tanuki_cli.engines.llama_cpp.ties import as_array, is_near_tie
+
+        logits = as_array(self._context.logits(index), self.facts.n_vocab)
+        return is_near_tie(logits, repeat_penalty=sampler.repeat_penalty, recent_ids=sampler.window(text.ids))
+
+    @property
+    def _room(self) -> int:
+        return min(self.context_length, self._context.length) - len(self._cache.ids)

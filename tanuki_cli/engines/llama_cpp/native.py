@@ -1,0 +1,271 @@
+"""llama.cpp's C interface, as far as one model, one context and one sequence need it.
+
+Nothing here knows prompts, sampling or users. Everything native is freed by ``close()``.
+"""
+
+import ctypes
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tanuki_cli.engines.llama_cpp.bindings import VERSION, native
+from tanuki_cli.engines.llama_cpp.log import log, start
+from tanuki_cli.machine.hardware import KvType
+
+__all__ = [
+    "VERSION",
+    "Context",
+    "ContextParams",
+    "DecodeAborted",
+    "GpuMemory",
+    "Model",
+    "NativeError",
+    "gpus",
+    "start",
+]
+
+_GGML_TYPES: Final[dict[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
+_FLASH_ATTENTION_ON: Final = 1
+_ABORTED: Final = 2
+_SEQUENCE: Final = 0
+_GPU_TYPES: Final = (1, 2)
+"""ggml's device types: a GPU with its own memory, and one that shares the host's."""
+
+
+class NativeError(Exception):
+    """llama.cpp failed; the text is its own explanation, in English, possibly empty."""
+
+
+class DecodeAborted(Exception):
+    """The stop callback asked for it; what the batch was to compute is not whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextParams:
+    """Lengths are tokens. ``n_batch`` is the most that one decode takes, ``max_outputs`` the most
+    positions of it whose logits are kept."""
+
+    n_ctx: int
+    n_batch: int
+    n_threads: int
+    n_threads_batch: int
+    kv_type: KvType = "f16"
+    flash_attention: bool = True
+    max_outputs: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuMemory:
+    """A device that this build of llama.cpp can use, with bytes free and in all."""
+
+    name: str
+    free: int
+    total: int
+
+
+def gpus() -> list[GpuMemory]:
+    """The GPUs this build can use; none for a build without GPU support."""
+    if not native.llama_supports_gpu_offload():
+        return []
+    lib = native._lib
+    lib.ggml_backend_dev_count.restype = ctypes.c_size_t
+    lib.ggml_backend_dev_get.restype = ctypes.c_void_p
+    lib.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    lib.ggml_backend_dev_description.restype = ctypes.c_char_p
+    lib.ggml_backend_dev_description.argtypes = [ctypes.c_void_p]
+    lib.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
+    lib.ggml_backend_dev_memory.argtypes = [ctypes.c_void_p, *[ctypes.POINTER(ctypes.c_size_t)] * 2]
+    lib.ggml_backend_dev_memory.restype = None
+    found = []
+    for index in range(lib.ggml_backend_dev_count()):
+        device = lib.ggml_backend_dev_get(index)
+        if lib.ggml_backend_dev_type(device) not in _GPU_TYPES:
+            continue
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        lib.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+        name = lib.ggml_backend_dev_description(device).decode("utf-8", errors="replace")
+        found.append(GpuMemory(name=name, free=free.value, total=total.value))
+    return found
+
+
+class Model:
+    """The weights. Raises NativeError if llama.cpp does not load them.
+
+    ``metadata`` is read instead of what the file says under the same keys.
+    """
+
+    def __init__(
+        self, path: Path, *, gpu_layers: int, repack: bool, metadata: Mapping[str, int | str] | None = None
+    ) -> None:
+        params = native.llama_model_default_params()
+        params.n_gpu_layers = gpu_layers
+        params.use_extra_bufts = repack
+        progress = native.llama_progress_callback(log.goes_on)
+        params.progress_callback = progress
+        overrides = _overrides(metadata or {})
+        params.kv_overrides = overrides
+        log.errors.clear()
+        log.interrupt = None
+        handle = native.llama_model_load_from_file(os.fsencode(path), params)
+        if log.interrupt is not None:
+            if handle:
+                native.llama_model_free(handle)
+            raise log.interrupt
+        if not handle:
+            raise NativeError(_explanation())
+        self.handle = handle
+
+    def close(self) -> None:
+        """Free the weights; contexts first."""
+        if self.handle:
+            native.llama_model_free(self.handle)
+            self.handle = 0
+
+
+def _overrides(metadata: Mapping[str, int | str]) -> Any:
+    """A C array of overrides, ended by one without a key."""
+    array = (native.llama_model_kv_override * (len(metadata) + 1))()
+    for override, (key, value) in zip(array, metadata.items(), strict=False):
+        override.key = key.encode()
+        if isinstance(value, str):
+            override.tag, override.value.val_str = native.LLAMA_KV_OVERRIDE_TYPE_STR, value.encode()
+        else:
+            override.tag, override.value.val_i64 = native.LLAMA_KV_OVERRIDE_TYPE_INT, value
+    return array
+
+
+class Context:
+    """A KV cache of one sequence, and the computation over it. Raises NativeError."""
+
+    def __init__(self, model: Model, params: ContextParams) -> None:
+        settings = native.llama_context_default_params()
+        settings.n_ctx = params.n_ctx
+        settings.n_batch = settings.n_ubatch = params.n_batch
+        settings.n_outputs_max = params.max_outputs
+        settings.n_threads = params.n_threads
+        settings.n_threads_batch = params.n_threads_batch
+        settings.type_k = settings.type_v = _GGML_TYPES[params.kv_type]
+        settings.flash_attn_type = _FLASH_ATTENTION_ON if params.flash_attention else 0
+        settings.no_perf = True
+        log.errors.clear()
+        handle = native.llama_init_from_model(model.handle, settings)
+        if not handle:
+            raise NativeError(_explanation())
+        self.handle = handle
+        self.length = int(native.llama_n_ctx(handle))
+        self.n_batch = params.n_batch
+        self.max_outputs = params.max_outputs
+        self._memory = native.llama_get_memory(handle)
+        self._batch = native.llama_batch_init(params.n_batch, 0, 1)
+        for index in range(params.n_batch):
+            self._batch.n_seq_id[index] = 1
+            self._batch.seq_id[index][0] = _SEQUENCE
+        self._no_abort = native.ggml_abort_callback()
+
+    def decode(
+        self,
+        ids: Sequence[int],
+        position: int,
+        *,
+        outputs: int = 1,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Compute ``ids`` (at most ``n_batch``) from ``position`` on; keep the last ``outputs`` logits.
+
+        ``should_stop`` is asked between the steps of the computation, hundreds of times for each
+        batch; when it says yes, DecodeAborted is raised. Works on the CPU; a GPU finishes the batch.
+        """
+        batch, count = self._batch, len(ids)
+        batch.n_tokens = count
+        for index, id_ in enumerate(ids):
+            batch.token[index] = id_
+            batch.pos[index] = position + index
+            batch.logits[index] = index >= count - outputs
+        if should_stop is None:
+            status = native.llama_decode(self.handle, batch)
+        else:
+            status = self._decode_with_stop(should_stop)
+        if status == _ABORTED:
+            raise DecodeAborted
+        if status != 0:
+            raise NativeError(_explanation() or f"llama_decode: {status}")
+
+    def _decode_with_stop(self, should_stop: Callable[[], bool]) -> int:
+        interrupted: list[BaseException] = []
+
+        def ask(_data: int) -> bool:
+            # An exception cannot pass through native code: ctypes would print and forget it.
+            try:
+                return should_stop()
+            except KeyboardInterrupt as exc:
+                interrupted.append(exc)
+                return True
+
+        callback = native.ggml_abort_callback(ask)
+        native.llama_set_abort_callback(self.handle, callback, None)
+        try:
+            status = native.llama_decode(self.handle, self._batch)
+        finally:
+            native.llama_set_abort_callback(self.handle, self._no_abort, None)
+        if interrupted:
+            raise interrupted[0]
+        return int(status)
+
+    def set_threads(self, threads: int) -> None:
+        """Compute with ``threads`` from now on, single ids and batches alike."""
+        native.llama_set_n_threads(self.handle, threads, threads)
+
+    def logits(self, index: int) -> Any:
+        """A C pointer to the logits, one per token of the vocabulary, of output ``index`` of the newest
+        decode (-1: the last). Valid until the next decode."""
+        return native.llama_get_logits_ith(self.handle, index)
+
+    def has_finite_logits(self) -> bool:
+        """Whether the newest logits are numbers; damaged weights give NaN."""
+        return not math.isnan(native.llama_get_logits_ith(self.handle, -1)[0])
+
+    def trim(self, length: int) -> bool:
+        """Forget every position from ``length`` on. False if that failed and all is forgotten."""
+        if native.llama_memory_seq_rm(self._memory, _SEQUENCE, length, -1):
+            return True
+        native.llama_memory_clear(self._memory, True)
+        return False
+
+    def state_bytes(self, ids: Sequence[int]) -> int:
+        """At most so much is written by :meth:`save_state`."""
+        return 4 * (3 + len(ids)) + int(native.llama_state_seq_get_size(self.handle, _SEQUENCE))
+
+    def save_state(self, path: Path, ids: Sequence[int]) -> int:
+        """Write the cache, which holds ``ids``, to ``path``; the bytes written, 0 if that failed."""
+        tokens = (native.llama_token * len(ids))(*ids)
+        return int(
+            native.llama_state_seq_save_file(self.handle, os.fsencode(path), _SEQUENCE, tokens, len(ids))
+        )
+
+    def load_state(self, path: Path, *, max_ids: int) -> list[int]:
+        """Replace the cache by the one in ``path``; its ids, or none, and an empty cache, if it does
+        not fit."""
+        tokens = (native.llama_token * max_ids)()
+        count = ctypes.c_size_t(0)
+        loaded = native.llama_state_seq_load_file(
+            self.handle, os.fsencode(path), _SEQUENCE, tokens, max_ids, ctypes.byref(count)
+        )
+        length = native.llama_memory_seq_pos_max(self._memory, _SEQUENCE) + 1
+        if not loaded or length != count.value:
+            native.llama_memory_clear(self._memory, True)
+            return []
+        return list(tokens[: count.value])
+
+    def close(self) -> None:
+        """Free the cache."""
+        if self.handle:
+            native.llama_batch_free(self._batch)
+            native.llama_free(self.handle)
+            self.handle = 0
+
+
+def _explanation() -> str:
+    return log.errors[0] if log.errors else ""

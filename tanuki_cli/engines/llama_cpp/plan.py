@@ -1,0 +1,130 @@
+"""How a GGUF model is going to be loaded: context, KV cache, layers on the GPU; and whether it fits."""
+
+import os
+from dataclasses import dataclass
+from typing import Final, cast
+
+from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.llama_cpp import native as llama_native
+from tanuki_cli.engines.llama_cpp.drafting import MAX_DRAFT
+from tanuki_cli.engines.llama_cpp.facts import ModelFacts
+from tanuki_cli.engines.llama_cpp.memory import (
+    all_layers,
+    forecast,
+    gpu_layers_that_fit,
+    uses_flash_attention,
+)
+from tanuki_cli.engines.llama_cpp.native import ContextParams, GpuMemory
+from tanuki_cli.engines.llama_cpp.tuning import N_BATCH, Tuning
+from tanuki_cli.errors import EngineError
+from tanuki_cli.i18n import _
+from tanuki_cli.machine.hardware import KvType, format_bytes, inspect_machine
+from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH, Settings
+
+_KV_ALIGNMENT: Final = 256
+"""llama.cpp rounds the KV cache up to this many tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """How a model will be loaded; ``gpu_layers`` as llama.cpp counts them.
+
+    The KV cache is made for ``cache_length`` tokens at first, at most ``context_length``.
+    """
+
+    context_length: int
+    cache_length: int
+    kv_type: KvType
+    gpu_layers: int
+    gpus: tuple[GpuMemory, ...]
+    notes: tuple[str, ...] = ()
+
+    def context_params(self, tuning: Tuning, *, gpu_layers: int, length: int) -> ContextParams:
+        """A context of ``length`` tokens, with ``gpu_layers`` if it turned out that fewer fit."""
+        n_ctx = -(-length // _KV_ALIGNMENT) * _KV_ALIGNMENT
+        return ContextParams(
+            n_ctx=n_ctx,
+            n_batch=min(tuning.n_batch, n_ctx),
+            n_threads=tuning.threads,
+            n_threads_batch=tuning.prompt_threads,
+            kv_type=self.kv_type,
+            max_outputs=MAX_DRAFT + 1,
+            flash_attention=uses_flash_attention(self.kv_type, gpu_layers=gpu_layers),
+        )
+
+
+def plan_load(settings: Settings, facts: ModelFacts, *, first_tokens: int | None = None) -> LoadPlan:
+    """Plan for what the settings ask and the GPUs have free; ``first_tokens`` as in load_llama_cpp().
+
+    Raises EngineError for a context that the model was not made for.
+    """
+    context_length = _context_length(settings, facts)
+    kv_type = _kv_type(settings, facts)
+    gpus = tuple(llama_native.gpus())
+    notes: tuple[str, ...] = ()
+    if not gpus:
+        layers = 0
+        if settings.gpu_layers:
+            notes = (_("This build of llama.cpp can use no GPU here; see: tanuki doctor"),)
+    elif settings.gpu_layers is not None:
+        layers = min(settings.gpu_layers, all_layers(facts))
+    else:
+        layers = gpu_layers_that_fit(
+            facts,
+            free_bytes=[gpu.free for gpu in gpus],
+            context_length=context_length,
+            kv_type=kv_type,
+            n_batch=N_BATCH,
+        )
+    return LoadPlan(
+        context_length=context_length,
+        cache_length=min(first_tokens or context_length, context_length),
+        kv_type=kv_type,
+        gpu_layers=layers,
+        gpus=gpus,
+        notes=notes,
+    )
+
+
+def check_memory(model: LocalModel, facts: ModelFacts, plan: LoadPlan) -> None:
+    """Raises EngineError where the machine's memory will not do, with the cache at its longest."""
+    needs = forecast(
+        facts,
+        context_length=plan.context_length,
+        kv_type=plan.kv_type,
+        n_batch=N_BATCH,
+        gpu_layers=plan.gpu_layers,
+    )
+    available = inspect_machine(os.environ).available_ram_bytes
+    if needs.host.total > available:
+        raise EngineError(
+            _("{model} needs about {needed} of memory, and {available} is free.").format(
+                model=model.name, needed=format_bytes(needs.host.total), available=format_bytes(available)
+            ),
+            hint=_(
+                "Close other programs, use a shorter --context-length, or a smaller variant: tanuki models"
+            ),
+        )
+
+
+def _context_length(settings: Settings, facts: ModelFacts) -> int:
+    if settings.context_length is None:
+        return min(DEFAULT_CONTEXT_LENGTH, facts.n_ctx_train)
+    if settings.context_length > facts.n_ctx_train:
+        raise EngineError(
+            _("A context of {wanted} tokens is more than this model was made for: {limit}.").format(
+                wanted=settings.context_length, limit=facts.n_ctx_train
+            ),
+            hint=f"--context-length {facts.n_ctx_train}",
+        )
+    return settings.context_length
+
+
+def _kv_type(settings: Settings, facts: ModelFacts) -> KvType:
+    """As set; but float32 weights, which are there to be exact, get a float32 cache.
+
+    Its logits then differ from float64's by 1e-5 at most.
+    """
+    if facts.full_precision and settings.kv_type == "f16":
+        return "f32"
+    return cast("KvType", settings.kv_type)

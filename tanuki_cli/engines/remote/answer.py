@@ -1,0 +1,129 @@
+"""One answer from a server: its text, its counts, and why it ended, by the rules of local engines."""
+
+from collections.abc import Iterator
+
+from tanuki_cli.conversation import FinishReason, Usage
+from tanuki_cli.engines.base import Chunk, GenerationCancelled
+from tanuki_cli.engines.remote.protocol import Delta, RemotePrompt
+from tanuki_cli.engines.stops import OWN_STOP, StopMatcher
+from tanuki_cli.errors import RemoteError
+from tanuki_cli.i18n import _
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.tokenizer import ChatTokenizer
+
+
+class RemoteAnswer:
+    """Turns deltas into chunks. ``tokenizer`` None means that only the server's text counts.
+
+    ``begun`` is whether any of the answer has arrived.
+    """
+
+    def __init__(
+        self, tokenizer: ChatTokenizer | None, prompt: RemotePrompt, options: SamplingOptions
+    ) -> None:
+        self.begun = False
+        self._tokenizer = tokenizer
+        self._prompt_ids = prompt.ids or ()
+        self._options = options
+        self._over = False  # by our own rules; what the server still sends is not part of the answer
+        self._finish_reason: FinishReason = "stop"
+        self._without_ids: Delta | None = None
+        self._count = 0
+        self._prompt_tokens = len(self._prompt_ids)
+        self._cached_tokens = 0
+
+    def stream(self, deltas: Iterator[Delta]) -> Iterator[Chunk]:
+        """The text, as it comes and as far as it is decided.
+
+        Raises RequestFailed as ``deltas`` does; the chunks given by then stay valid.
+        """
+        matcher = StopMatcher((OWN_STOP, *self._options.stop))
+        counted = 0
+        failure: RemoteError | None = None
+        try:
+            for text in self._texts(self._content(deltas)):
+                if matcher.stopped:
+                    continue  # only the counts are still wanted
+                safe = matcher.feed(text)
+                if safe:
+                    # A server may count fewer tokens than it sent pieces.
+                    yield Chunk(text=safe, token_count=max(0, self._count - counted))
+                    counted = self._count
+                if matcher.stopped:
+                    self._over = True
+                    self._finish_reason = "stop"
+        except RemoteError as error:
+            failure = error
+        if rest := matcher.flush():
+            yield Chunk(text=rest, token_count=max(0, self._count - counted))
+        if failure is not None:
+            raise failure
+
+    def last_chunk(self, *, seed: int | None) -> Chunk:
+        """The chunk that ends the stream; ``seed`` None if the server took none."""
+        usage = Usage(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._count,
+            cached_tokens=self._cached_tokens,
+        )
+        return Chunk(finish_reason=self._finish_reason, usage=usage, seed=seed)
+
+    def _content(self, deltas: Iterator[Delta]) -> Iterator[Delta]:
+        """The deltas that add to the answer; the counts of all of them are noted."""
+        try:
+            for delta in deltas:
+                if delta.has_content:
+                    if self._over:
+                        return  # the server goes on although the answer has ended: leave it
+                    self.begun = True
+                self._note(delta)
+                if delta.has_content:
+                    yield delta
+        except GenerationCancelled:
+            if not self._over:
+                self._finish_reason = "interrupted"
+
+    def _note(self, delta: Delta) -> None:
+        if delta.finish_reason is not None and not self._over:
+            self._finish_reason = delta.finish_reason
+        if delta.completion_tokens is not None:
+            self._count = delta.completion_tokens
+        elif delta.has_content:
+            self._count += 1 if delta.ids is None else len(delta.ids)
+        if delta.prompt_tokens is not None:
+            self._prompt_tokens = delta.prompt_tokens
+        if delta.cached_tokens is not None:
+            self._cached_tokens = delta.cached_tokens
+
+    def _texts(self, content: Iterator[Delta]) -> Iterator[str]:
+        if self._tokenizer is None:
+            yield from (delta.text for delta in content)
+            return
+        # Where a delta has no ids, its text takes their place and a new run of ids begins.
+        context = self._prompt_ids
+        while True:
+            self._without_ids = None
+            yield from self._tokenizer.detokenize(self._ids(content, self._tokenizer), prompt_ids=context)
+            if self._without_ids is None:
+                return
+            yield self._without_ids.text
+            context = ()
+
+    def _ids(self, content: Iterator[Delta], tokenizer: ChatTokenizer) -> Iterator[int]:
+        for delta in content:
+            if delta.ids is None:
+                self._without_ids = delta
+                return
+            for id_ in delta.ids:
+                if id_ == tokenizer.eos_id:
+                    self._over = True
+                    self._finish_reason = "stop"
+                    break
+                if not 0 <= id_ < tokenizer.vocab_size:
+                    raise RemoteError(
+                        _("The server produced the token {id}, which the tokenizer does not have.").format(
+                            id=id_
+                        ),
+                        hint=_("Is it really the model that you mean? tanuki doctor"),
+                    )
+                yield id_

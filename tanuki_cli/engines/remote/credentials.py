@@ -1,0 +1,113 @@
+"""API keys: from the environment, the keyring, or a file; never shown, logged or kept anywhere else."""
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import tomlkit
+import tomlkit.exceptions
+
+from tanuki_cli.errors import SettingsError
+from tanuki_cli.files import os_reason
+from tanuki_cli.i18n import _
+
+ENVIRONMENT_VARIABLE: Final = "TANUKI_API_KEY"
+KEY_FILE_NAME: Final = "keys.toml"
+KEYRING_SERVICE: Final = "tanuki"
+
+_HEADER_SAFE: Final = re.compile(r"[!-~]+\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key and where it was found; only ``value`` itself shows the key, ``repr`` and ``str`` do not."""
+
+    value: str = field(repr=False)
+    source: str
+
+
+def environment_variable(remote_name: str) -> str:
+    """The variable that holds the key of one remote: ``TANUKI_API_KEY_LAB`` for ``lab``."""
+    return f"{ENVIRONMENT_VARIABLE}_{re.sub(r'[^A-Za-z0-9]+', '_', remote_name).strip('_').upper()}"
+
+
+def find_api_key(remote_name: str, *, environ: Mapping[str, str], key_file: Path) -> ApiKey | None:
+    """The key for ``remote_name``, or None.
+
+    The first of: ``TANUKI_API_KEY_<NAME>``, ``TANUKI_API_KEY``, the keyring (service ``tanuki``, user
+    ``remote_name``; only if the package keyring is there), the line ``name = "key"`` of ``key_file``,
+    which must be readable by its owner only.
+
+    Raises SettingsError, which never contains a key.
+    """
+    for variable in (environment_variable(remote_name), ENVIRONMENT_VARIABLE):
+        if value := environ.get(variable, "").strip():
+            return _checked(value, variable)
+    if value := _from_keyring(remote_name):
+        return _checked(value, _("the keyring"))
+    if value := _from_file(remote_name, key_file):
+        return _checked(value, str(key_file))
+    return None
+
+
+def _checked(value: str, source: str) -> ApiKey:
+    if not _HEADER_SAFE.match(value):
+        raise SettingsError(
+            _("The API key from {source} has characters that a key cannot have.").format(source=source),
+            hint=_("Copy the key again, without spaces and line breaks."),
+        )
+    return ApiKey(value, source)
+
+
+def _from_keyring(remote_name: str) -> str:
+    if find_spec("keyring") is None:  # an extra that users may add: pip install keyring
+        return ""
+    try:
+        errors = import_module("keyring.errors")
+        try:
+            return str(import_module("keyring").get_password(KEYRING_SERVICE, remote_name) or "").strip()
+        except errors.KeyringError:
+            return ""  # no usable keyring on this machine is the same as an empty one
+    # What backends raise that lack a package, a file or a bus, or that a variable names wrongly.
+    except (ImportError, RuntimeError, OSError, AttributeError, ValueError, TypeError):
+        return ""
+
+
+def _from_file(remote_name: str, path: Path) -> str:
+    try:
+        if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise SettingsError(
+                _("{path} holds API keys, but others can read it.").format(path=path),
+                hint=f"chmod 600 {path}",
+            )
+        table = tomlkit.parse(path.read_text(encoding="utf-8-sig")).unwrap()
+    except FileNotFoundError:
+        return ""
+    except tomlkit.exceptions.ParseError as exc:
+        # Not "from exc": what the parser says may quote the file.
+        raise SettingsError(
+            _("{path} is not valid TOML at line {line}.").format(path=path, line=exc.line), hint=_line_hint()
+        ) from None
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = os_reason(exc) if isinstance(exc, OSError) else _("it is not UTF-8")
+        raise SettingsError(
+            _("{path} cannot be read: {reason}").format(path=path, reason=reason), hint=_line_hint()
+        ) from None
+    # Names of remotes are the same in any case.
+    value = {name.lower(): key for name, key in table.items()}.get(remote_name.lower(), "")
+    if not isinstance(value, str):
+        raise SettingsError(
+            _("{path}: the key of {name} must be text in quotes.").format(path=path, name=remote_name),
+            hint=_line_hint(),
+        )
+    return value.strip()
+
+
+def _line_hint() -> str:
+    return _('Each line of it is the name of a remote and its key: lab = "…"')

@@ -1,0 +1,266 @@
+"""A model behind a server: vLLM, llama-server, Ollama, or anything OpenAI-compatible.
+
+Where the server takes token ids, and turns ours back into the same text, exactly the ids of a local
+engine are sent. Everywhere else the chat endpoint is used and the server tokenises; a note says so.
+"""
+
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Final
+
+from tanuki_cli.catalog import RemoteModel
+from tanuki_cli.conversation import Message
+from tanuki_cli.engines.base import Chunk, EngineInfo, PromptPlan
+from tanuki_cli.engines.local import prompt_limit
+from tanuki_cli.engines.remote.answer import RemoteAnswer
+from tanuki_cli.engines.remote.credentials import ApiKey
+from tanuki_cli.engines.remote.failures import RequestFailed
+from tanuki_cli.engines.remote.http import END, RemoteConnection, RemoteTimeouts
+from tanuki_cli.engines.remote.probe import Server, matching_tokenizer, probe
+from tanuki_cli.engines.remote.protocol import (
+    ChatText,
+    Delta,
+    Dialect,
+    LlamaServerIds,
+    RemotePrompt,
+    VllmIds,
+    dispensable,
+)
+from tanuki_cli.engines.remote.sockets import CancelFlag
+from tanuki_cli.errors import InputError, TanukiError
+from tanuki_cli.i18n import _
+from tanuki_cli.prompt import fit_context, prompt_too_long
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH
+from tanuki_cli.tokenizer import ChatTokenizer
+
+_RETRY_WAITS_S: Final = (0.25, 0.5, 1.0)
+_LONGEST_WAIT_S: Final = 30.0
+_KEPT_SHARES: Final = (1.0, 0.75, 0.5, 0.25, 0.0)
+
+
+class RemoteEngine:
+    """Implements :class:`~tanuki_cli.engines.base.Engine` on a server, which is asked what it is first.
+
+    ``tokenizers`` are tried in turn where the server takes ids; the first whose ids are the server's is
+    used. They may be made lazily, and must have been through
+    :func:`~tanuki_cli.tokenizer.verify_tokenizer`, as those of local engines. ``context_length`` can
+    only shorten what the server offers. Raises RemoteError if the server cannot be used, InputError
+    for a wrong address.
+    """
+
+    def __init__(
+        self,
+        model: RemoteModel,
+        *,
+        tokenizers: Iterable[ChatTokenizer] = (),
+        api_key: ApiKey | None = None,
+        context_length: int | None = None,
+        timeouts: RemoteTimeouts | None = None,
+    ) -> None:
+        self._name = model.name
+        self._flag = CancelFlag()
+        self._connection = RemoteConnection(
+            model.base_url, api_key=api_key, timeouts=timeouts or RemoteTimeouts(), flag=self._flag
+        )
+        try:
+            self._server = probe(self._connection, model.served_name)
+            self._tokenizer = matching_tokenizer(self._server, tokenizers, self._connection)
+        except TanukiError:
+            self.close()
+            raise
+        lengths = [length for length in (context_length, self._server.context_length) if length]
+        self._context_length = min(lengths, default=DEFAULT_CONTEXT_LENGTH)
+        self._knows_context = bool(lengths)
+        self._refused_fields: set[str] = set()
+
+    @property
+    def info(self) -> EngineInfo:
+        """What runs where, e.g. ``lab (tanuki-8b)``, ``vLLM 0.10.2``, ``gpu1:8000``."""
+        served = self._server.model
+        model = served if "://" in self._name else f"{self._name} ({served})"
+        return EngineInfo(model=model, engine=self._server.software, device=self._connection.host)
+
+    @property
+    def server(self) -> Server:
+        """What answered, for ``doctor``: its kind, the served model, its context length."""
+        return self._server
+
+    @property
+    def exact(self) -> bool:
+        """Whether token ids are sent, exactly those of a local engine."""
+        return self._tokenizer is not None
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and answer share; a cautious default where the server does not say."""
+        return self._context_length
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences that the user should see once."""
+        notes = []
+        if not self.exact:
+            notes.append(
+                _(
+                    "{host} tokenises the text itself, so its answers can differ from those of exact tokens."
+                ).format(host=self._connection.host)
+            )
+        if self._connection.sends_key_in_the_clear:
+            notes.append(
+                _("The API key goes to {host} unencrypted, because the address begins with http://.").format(
+                    host=self._connection.host
+                )
+            )
+        if self._server.kind == "llama-server" and "8x8b" in self._server.model.lower():
+            notes.append(
+                _("Tanuki-8x8B gives wrong answers on llama-server, unless it was built from the 8x8B fork.")
+            )
+        return notes
+
+    def plan(self, messages: Sequence[Message], options: SamplingOptions) -> PromptPlan:
+        """What of ``messages`` would be sent.
+
+        Where only the server can count tokens this is all of them; if that proves to be too much,
+        :meth:`stream` sends fewer and says so with another plan.
+        """
+        return self._plan_of(next(self._prompts(messages, options)), messages, options)
+
+    def stream(self, messages: Sequence[Message], options: SamplingOptions) -> Generator[Chunk, None, None]:
+        """Answer the last message; see :meth:`Engine.stream <tanuki_cli.engines.base.Engine.stream>`.
+
+        A failure before the first token is tried again a few times where that may help.
+        """
+        self._flag.clear()
+        options = options.with_seed()
+        overflow: RequestFailed | None = None
+        for prompt in self._prompts(messages, options):
+            yield Chunk(plan=self._plan_of(prompt, messages, options))
+            answer = RemoteAnswer(self._tokenizer, prompt, options)
+            try:
+                with closing(self._deltas(prompt, options)) as deltas:
+                    yield from answer.stream(deltas)
+            except RequestFailed as failure:
+                if answer.begun or not failure.context_overflow:
+                    raise
+                overflow = failure
+            else:
+                yield answer.last_chunk(seed=None if "seed" in self._refused_fields else options.seed)
+                return
+        raise self._too_long(messages[-1], overflow) from overflow
+
+    def cancel(self) -> None:
+        """Ask the running stream to stop; only sets a flag, so safe in a signal handler.
+
+        The connection is closed within 0.3 seconds, which makes the server stop too.
+        """
+        self._flag.set()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _prompts(self, messages: Sequence[Message], options: SamplingOptions) -> Iterator[RemotePrompt]:
+        """The prompt; where only the server can count, then ever shorter ones, down to one question."""
+        limit = prompt_limit(self._context_length, options.max_new_tokens)
+        if self._tokenizer is not None:
+            kept = fit_context(messages, self._tokenizer, max_prompt_tokens=limit)
+            ids = self._tokenizer.encode_chat(kept)
+            yield RemotePrompt(
+                messages=tuple(kept),
+                ids=tuple(ids),
+                max_new_tokens=min(options.max_new_tokens, self._context_length - len(ids)),
+                eos_id=self._tokenizer.eos_id,
+            )
+            return
+        head = [message for message in messages[:1] if message.role == "system"]
+        turns = messages[len(head) :]
+        drops = {round((len(turns) // 2) * (1 - share)) for share in _KEPT_SHARES}
+        for dropped in sorted(drops):
+            yield RemotePrompt(
+                messages=(*head, *turns[2 * dropped :]),
+                ids=None,
+                max_new_tokens=self._context_length - limit
+                if self._knows_context
+                else options.max_new_tokens,
+            )
+
+    def _plan_of(
+        self, prompt: RemotePrompt, messages: Sequence[Message], options: SamplingOptions
+    ) -> PromptPlan:
+        return PromptPlan(
+            messages=prompt.messages,
+            dropped=len(messages) - len(prompt.messages),
+            prompt_tokens=None if prompt.ids is None else len(prompt.ids),
+            limit=prompt_limit(self._context_length, options.max_new_tokens),
+        )
+
+    def _deltas(self, prompt: RemotePrompt, options: SamplingOptions) -> Generator[Delta, None, None]:
+        """The answer's deltas; asks again while nothing of the answer has come."""
+        dialect = self._dialect()
+        waits = iter(_RETRY_WAITS_S)
+        begun = False
+        while True:
+            body = dialect.body(prompt, options)
+            for name in self._refused_fields:
+                body.pop(name, None)
+            try:
+                with closing(self._deltas_once(dialect, body)) as deltas:
+                    for delta in deltas:
+                        begun = begun or delta.has_content
+                        yield delta
+                return
+            except RequestFailed as failure:
+                if begun:
+                    raise
+                if not self._learn_refused(failure, body):
+                    self._wait(failure, next(waits, None))
+
+    def _deltas_once(self, dialect: Dialect, body: dict[str, object]) -> Generator[Delta, None, None]:
+        finished = False
+        with closing(self._connection.events(dialect.url, body)) as events:
+            try:
+                for event in events:
+                    if event is END:
+                        return
+                    if event.get("error") or event.get("object") == "error":
+                        raise self._connection.failures.reported(event.get("error") or event)
+                    delta = dialect.parse(event)
+                    finished = finished or delta.finish_reason is not None
+                    yield delta
+            except RequestFailed:
+                if not finished:  # what comes after the finish reason is only statistics
+                    raise
+        if not finished:
+            raise self._connection.failures.cut()
+
+    def _dialect(self) -> Dialect:
+        if not self.exact:
+            return ChatText(self._server)
+        return LlamaServerIds(self._server) if self._server.kind == "llama-server" else VllmIds(self._server)
+
+    def _learn_refused(self, failure: RequestFailed, body: Mapping[str, object]) -> bool:
+        """Whether the server refused fields that it can do without; they are left out from now on."""
+        if failure.status not in (400, 422):
+            return False
+        refused = {name for name in dispensable(body) if name in failure.detail}
+        self._refused_fields |= refused
+        return bool(refused)
+
+    def _wait(self, failure: RequestFailed, seconds: float | None) -> None:
+        """Wait before the next try; raises ``failure`` if there is none."""
+        if not failure.retryable or seconds is None:
+            raise failure
+        seconds = max(seconds, failure.retry_after or 0.0)
+        if seconds > _LONGEST_WAIT_S:
+            raise failure
+        self._flag.sleep(seconds)
+
+    def _too_long(self, message: Message, overflow: RequestFailed | None) -> InputError:
+        size, limit = (overflow.prompt_tokens, overflow.context_length) if overflow else (None, None)
+        if size is not None and limit is not None and size > limit:
+            return prompt_too_long(message.content, prompt_tokens=size, limit=limit)
+        return InputError(
+            _("The message is too long for the served model."),
+            hint=_("Shorten it, or serve the model with a longer context."),
+        )

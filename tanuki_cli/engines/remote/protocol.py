@@ -1,0 +1,258 @@
+"""The three ways a server is asked: llama-server's and vLLM's with token ids, and the chat endpoint.
+
+A dialect turns one prompt into the JSON that its server wants, and each event of the answer into a
+:class:`Delta`. It knows no network.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from tanuki_cli.conversation import FinishReason, Message
+from tanuki_cli.engines.remote.failures import JsonObject
+from tanuki_cli.engines.remote.probe import Server
+from tanuki_cli.engines.stops import OWN_STOP
+from tanuki_cli.sampling import SamplingOptions
+
+MAX_CHAT_STOPS: Final = 4
+"""How many stop texts the OpenAI chat endpoint takes; the engine itself looks for all of them."""
+
+_OPTIONAL_FIELDS: Final = frozenset(
+    ("cache_prompt", "return_token_ids", "return_tokens", "seed", "stop_token_ids", "stream_options")
+)
+_OFF: Final = {"min_p": (0.0,), "repeat_penalty": (1.0,), "repetition_penalty": (1.0,), "top_k": (0, -1)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delta:
+    """What one event adds to the answer.
+
+    ``ids`` None means that only ``text`` is there, or that the server left ids out: then ``text``
+    stands for all of them. Counts are totals so far, None where the server does not tell.
+    """
+
+    text: str = ""
+    ids: tuple[int, ...] | None = None
+    finish_reason: FinishReason | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+
+    @property
+    def has_content(self) -> bool:
+        """Whether the answer grew."""
+        return bool(self.text or self.ids)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemotePrompt:
+    """A prompt ready to be sent: its messages, and their ids where ids are sent."""
+
+    messages: tuple[Message, ...]
+    ids: tuple[int, ...] | None
+    max_new_tokens: int
+    eos_id: int | None = None
+
+
+class Dialect(Protocol):
+    """How one kind of server is asked."""
+
+    @property
+    def url(self) -> str:
+        """Where requests go."""
+
+    def body(self, prompt: RemotePrompt, options: SamplingOptions) -> dict[str, object]:
+        """The JSON of a request; ``options.seed`` is set."""
+
+    def parse(self, event: JsonObject) -> Delta:
+        """What ``event`` adds. Fields of a wrong type count as absent."""
+
+
+class LlamaServerIds:
+    """llama-server's ``/completion``, which takes ids and gives one event per token or character.
+
+    Ids of the first bytes of a character are left out of the stream: ``tokens_predicted`` then
+    grows by more than the event's ids, and the event's text is the whole character.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self.url = f"{server.root}/completion"
+        self._server = server
+        self._received = 0
+
+    def body(self, prompt: RemotePrompt, options: SamplingOptions) -> dict[str, object]:
+        """See :meth:`Dialect.body`."""
+        self._received = 0
+        return {
+            "model": self._server.model,
+            "prompt": list(prompt.ids or ()),
+            "n_predict": prompt.max_new_tokens,
+            "stream": True,
+            "return_tokens": True,
+            "cache_prompt": True,
+            "stop": [OWN_STOP, *options.stop],
+            **_sampling_fields("llama-server", options),
+        }
+
+    def parse(self, event: JsonObject) -> Delta:
+        """See :meth:`Dialect.parse`."""
+        prompt_tokens = _integer(event.get("tokens_evaluated"))
+        predicted = _integer(event.get("tokens_predicted"))
+        if event.get("stop") is True:
+            computed = _integer(_mapping(event.get("timings")).get("prompt_n"))
+            cached = prompt_tokens - computed if prompt_tokens is not None and computed is not None else None
+            return Delta(
+                text=_text(event.get("content")),
+                finish_reason="length" if _stopped_by_limit(event) else "stop",
+                prompt_tokens=prompt_tokens,
+                completion_tokens=predicted,
+                cached_tokens=cached,
+            )
+        ids = _ids(event.get("tokens"))
+        if ids is not None:
+            self._received += len(ids)
+            if predicted is not None and predicted != self._received:
+                self._received, ids = predicted, None
+        return Delta(
+            text=_text(event.get("content")),
+            ids=ids,
+            prompt_tokens=prompt_tokens,
+            completion_tokens=predicted,
+        )
+
+
+class VllmIds:
+    """vLLM's ``/v1/completions``, which takes ids, and gives them where the version can."""
+
+    def __init__(self, server: Server) -> None:
+        self.url = f"{server.base_url}/completions"
+        self._server = server
+
+    def body(self, prompt: RemotePrompt, options: SamplingOptions) -> dict[str, object]:
+        """See :meth:`Dialect.body`."""
+        return {
+            "model": self._server.model,
+            "prompt": list(prompt.ids or ()),
+            "max_tokens": prompt.max_new_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "return_token_ids": True,
+            "stop": [OWN_STOP, *options.stop],
+            "stop_token_ids": [] if prompt.eos_id is None else [prompt.eos_id],
+            **_sampling_fields("vllm", options),
+        }
+
+    def parse(self, event: JsonObject) -> Delta:
+        """See :meth:`Dialect.parse`."""
+        choice = _choice(event)
+        return _with_usage(
+            event,
+            text=_text(choice.get("text")),
+            ids=_ids(choice.get("token_ids")),
+            finish_reason=_finish_reason(choice.get("finish_reason")),
+        )
+
+
+class ChatText:
+    """The chat endpoint that every OpenAI-compatible server has; the server makes the prompt."""
+
+    def __init__(self, server: Server) -> None:
+        self.url = f"{server.base_url}/chat/completions"
+        self._server = server
+
+    def body(self, prompt: RemotePrompt, options: SamplingOptions) -> dict[str, object]:
+        """See :meth:`Dialect.body`."""
+        return {
+            "model": self._server.model,
+            "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
+            "max_tokens": prompt.max_new_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "stop": [OWN_STOP, *options.stop][:MAX_CHAT_STOPS],
+            **_sampling_fields(self._server.kind, options),
+        }
+
+    def parse(self, event: JsonObject) -> Delta:
+        """See :meth:`Dialect.parse`."""
+        choice = _choice(event)
+        return _with_usage(
+            event,
+            text=_text(_mapping(choice.get("delta")).get("content")),
+            ids=None,
+            finish_reason=_finish_reason(choice.get("finish_reason")),
+        )
+
+
+def dispensable(body: JsonObject) -> frozenset[str]:
+    """The fields of a request that may be left out for a server that refuses them by name.
+
+    Old servers know fewer. What the user chose is not among them: that must not be ignored silently.
+    """
+    off = {name for name, values in _OFF.items() if body.get(name) in values}
+    return frozenset(body.keys() & (_OPTIONAL_FIELDS | off))
+
+
+def _sampling_fields(kind: str, options: SamplingOptions) -> dict[str, object]:
+    """How tokens are chosen. Servers of known kinds are told what is off too: their defaults are not."""
+    fields: dict[str, object] = {
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "seed": options.seed,
+    }
+    known = kind in ("llama-server", "vllm")
+    if known or options.top_k:
+        # Off is -1 for every vLLM; only newer ones take 0.
+        fields["top_k"] = -1 if kind == "vllm" and not options.top_k else options.top_k
+    if known or options.min_p:
+        fields["min_p"] = options.min_p
+    if known or options.repeat_penalty != 1.0:
+        name = "repetition_penalty" if kind == "vllm" else "repeat_penalty"
+        fields[name] = options.repeat_penalty
+    return fields
+
+
+def _with_usage(
+    event: JsonObject, *, text: str, ids: tuple[int, ...] | None, finish_reason: FinishReason | None
+) -> Delta:
+    usage = _mapping(event.get("usage"))
+    return Delta(
+        text=text,
+        ids=ids,
+        finish_reason=finish_reason,
+        prompt_tokens=_integer(usage.get("prompt_tokens")),
+        completion_tokens=_integer(usage.get("completion_tokens")),
+        cached_tokens=_integer(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
+    )
+
+
+def _finish_reason(value: object) -> FinishReason | None:
+    if not isinstance(value, str) or not value:
+        return None
+    return "length" if value == "length" else "stop"
+
+
+def _stopped_by_limit(event: JsonObject) -> bool:
+    return event.get("stop_type") == "limit" or event.get("stopped_limit") is True
+
+
+def _choice(event: JsonObject) -> JsonObject:
+    choices = event.get("choices")
+    return _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+
+
+def _mapping(value: object) -> JsonObject:
+    return value if isinstance(value, dict) else {}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _integer(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _ids(value: object) -> tuple[int, ...] | None:
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return None
+    return tuple(value) if all(_integer(id_) is not None for id_ in value) else None

@@ -1,0 +1,194 @@
+"""The machine: memory, cores, disk; and how much memory a model will take of it."""
+
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, Literal
+
+import psutil
+
+from tanuki_cli.machine.gpus import Gpu, apple_gpu, nvidia_gpus
+from tanuki_cli.machine.limits import (
+    CGROUP_ROOT,
+    address_space_left,
+    cgroup_cpus,
+    cgroup_memory,
+    own_cgroups,
+    read_text,
+)
+from tanuki_cli.machine.packages import QUANTIZED, TRANSFORMERS, missing
+
+KvType = Literal["f32", "f16", "q8_0"]
+
+_CPU_ROOT: Final = Path("/sys/devices/system/cpu")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What this process may use: container limits and CPU affinity are already applied."""
+
+    ram_bytes: int
+    available_ram_bytes: int
+    physical_cores: int
+    gpus: tuple[Gpu, ...] = ()
+
+    @property
+    def free_vram_bytes(self) -> int:
+        """Free memory of all GPUs together."""
+        return sum(gpu.free_bytes for gpu in self.gpus)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes a loaded model takes, by what takes them."""
+
+    weights: int
+    kv_cache: int
+    compute: int
+    overhead: int
+
+    @property
+    def total(self) -> int:
+        """The forecast peak."""
+        return self.weights + self.kv_cache + self.compute + self.overhead
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engines:
+    """Which backends are installed, and whether this llama.cpp was built for a GPU."""
+
+    llama_cpp: bool
+    llama_cpp_gpu: bool
+    transformers: bool
+    quantized: bool
+
+
+# A q8_0 block is 32 one-byte numbers and a two-byte scale.
+KV_BYTES: Final[Mapping[KvType, float]] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
+# Python with the libraries, and the tokenizer; measured as peak memory without weights.
+PROCESS_BYTES: Final = 80_000_000
+TOKENIZER_BYTES_PER_PIECE: Final = 900
+
+
+def estimate_memory(
+    *,
+    weights_bytes: int,
+    n_layers: int,
+    n_heads: int,
+    n_kv_heads: int,
+    head_dim: int,
+    hidden_size: int,
+    vocab_size: int,
+    context_length: int,
+    kv_type: KvType = "f16",
+    n_ubatch: int = 512,
+    flash_attention: bool = True,
+    overhead_bytes: int | None = None,
+) -> MemoryEstimate:
+    """Forecast the peak memory of one model with one sequence, as llama.cpp lays it out.
+
+    ``weights_bytes`` is the size of the file: mapped, and not repacked (repacking adds as much
+    again). The compute buffer holds float32 activations and the logits of one micro-batch; without
+    flash attention also its attention scores.
+    """
+    kv_cache = round(2 * n_layers * n_kv_heads * head_dim * context_length * KV_BYTES[kv_type])
+    per_token = vocab_size + hidden_size
+    if not flash_attention:
+        per_token = max(per_token, n_heads * context_length + hidden_size)
+    return MemoryEstimate(
+        weights=weights_bytes,
+        kv_cache=kv_cache,
+        compute=4 * min(n_ubatch, context_length) * per_token,
+        overhead=PROCESS_BYTES + TOKENIZER_BYTES_PER_PIECE * vocab_size
+        if overhead_bytes is None
+        else overhead_bytes,
+    )
+
+
+def inspect_machine(environ: Mapping[str, str]) -> Machine:
+    """Look at this machine. A GPU whose driver does not answer counts as none."""
+    memory = psutil.virtual_memory()
+    limit, used = cgroup_memory(CGROUP_ROOT, own_cgroups())
+    ram, available = int(memory.total), int(memory.available)
+    if limit < ram:
+        ram, available = limit, min(available, max(limit - used, 0))
+    available = min(available, address_space_left())
+    gpus = tuple(nvidia_gpus(environ)) or tuple(apple_gpu(ram, available))
+    return Machine(
+        ram_bytes=ram, available_ram_bytes=available, physical_cores=usable_physical_cores(), gpus=gpus
+    )
+
+
+def installed_engines() -> Engines:
+    """Look for the backends without importing any."""
+    llama_cpp = find_spec("llama_cpp")
+    folders = [Path(folder) for folder in (llama_cpp and llama_cpp.submodule_search_locations) or ()]
+    gpu_backends = [
+        library
+        for folder in folders
+        for kind in ("cuda", "metal", "vulkan", "hip", "sycl")
+        for library in (folder / "lib").glob(f"*ggml-{kind}*")
+    ]
+    transformers = not missing(TRANSFORMERS)
+    return Engines(
+        llama_cpp=llama_cpp is not None,
+        llama_cpp_gpu=bool(gpu_backends),
+        transformers=transformers,
+        quantized=transformers and not missing(QUANTIZED["gptq"]),
+    )
+
+
+def free_disk_bytes(path: Path) -> int:
+    """Free bytes on the disk that holds ``path``, or will: the nearest folder that exists is asked.
+
+    Raises OSError if not even the root can be asked.
+    """
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process has taken so far; what it takes now where the system keeps no peak."""
+    status = read_text(Path("/proc/self/status")) or ""
+    peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None)
+    return int(peak) * 1024 if peak else int(psutil.Process().memory_info().rss)
+
+
+def format_bytes(count: float) -> str:
+    """Decimal units with two or three significant digits, as the hub shows them: ``4.5 GB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def usable_physical_cores() -> int:
+    """Physical cores this process may run on, by affinity and container quota; at least 1."""
+    cpus = _allowed_cpus()
+    cores = {core for cpu in cpus if (core := _core_of(cpu)) is not None}
+    count = len(cores) or min(psutil.cpu_count(logical=False) or 1, len(cpus))
+    return max(1, min(count, cgroup_cpus(CGROUP_ROOT, own_cgroups())))
+
+
+def cpu_name() -> str:
+    """The processor's name, as its maker writes it where that can be read."""
+    lines = (read_text(Path("/proc/cpuinfo")) or "").splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+def _allowed_cpus() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return set(os.sched_getaffinity(0))
+    return set(range(os.cpu_count() or 1))
+
+
+def _core_of(cpu: int) -> tuple[str, str] | None:
+    topology = _CPU_ROOT / f"cpu{cpu}" / "topology"
+    package, core = read_text(topology / "physical_package_id"), read_text(topology / "core_id")
+    return None if package is None or core is None else (package, core)

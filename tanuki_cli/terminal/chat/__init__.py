@@ -1,0 +1,1 @@
+"""The chat on a terminal: prompt, keys, slash commands, status line."""

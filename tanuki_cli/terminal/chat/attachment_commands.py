@@ -1,0 +1,80 @@
+"""Slash commands about what goes along with the next message: files and the clipboard."""
+
+import shlex
+from pathlib import Path
+
+from tanuki_cli.errors import InputError
+from tanuki_cli.i18n import _
+from tanuki_cli.prompt import guard_markers
+from tanuki_cli.terminal.chat.chat import Attachment, Chat
+from tanuki_cli.terminal.chat.clipboard import read_clipboard
+from tanuki_cli.terminal.chat.program_commands import is_dash, show
+from tanuki_cli.text.decoding import fenced, read_text_file
+
+
+def attach_file(chat: Chat, argument: str) -> None:
+    """Add a text file to the next message, list what was added, or drop it again."""
+    first, _space, name = argument.partition(" ")
+    if is_dash(first):
+        _drop(chat, name.strip())
+    elif argument:
+        path = _path(argument)
+        known = {attachment.name for attachment in chat.attachments}
+        _attach(chat, fenced(path.name, read_text_file(path)), str(path) if path.name in known else path.name)
+    elif chat.attachments:
+        for attachment in chat.attachments:
+            show(chat, f"  {_described(attachment)}")
+    else:
+        raise InputError(_("/file needs a file name."), hint="/file README.md")
+
+
+def paste(chat: Chat, _argument: str) -> None:
+    """Add the clipboard to the next message."""
+    _attach(chat, read_clipboard(), _("the clipboard"))
+
+
+def _path(argument: str) -> Path:
+    """The file that is meant; one dropped onto the terminal comes quoted as for a shell."""
+    path = Path(argument).expanduser()
+    try:
+        words = [] if path.exists() else shlex.split(argument)
+        unquoted = Path(words[0]).expanduser() if len(words) == 1 else path
+        return unquoted if unquoted.exists() else path
+    except (OSError, ValueError):  # a name too long, a quote without its partner
+        return path
+
+
+def _attach(chat: Chat, text: str, name: str) -> None:
+    guarded, changed = guard_markers(text)
+    attachment = Attachment(name=name, text=guarded)
+    chat.attachments.append(attachment)
+    chat.console.note(
+        _("{attachment} goes with the next message; /file - drops it.").format(
+            attachment=_described(attachment)
+        )
+    )
+    if changed:
+        chat.console.note(
+            _(
+                "{count} line(s) in {name} look like a turn of the prompt format; "
+                "a backslash was put before them."
+            ).format(count=changed, name=name)
+        )
+
+
+def _drop(chat: Chat, name: str) -> None:
+    """Without a name everything. Raises InputError if there is nothing of that name."""
+    dropped = [one for one in chat.attachments if name in {"", one.name}]
+    if not chat.attachments:
+        raise InputError(_("Nothing is attached."), hint="/file README.md")
+    if not dropped:
+        raise InputError(
+            _("{name} is not attached.").format(name=name), hint=_("/file lists what is attached")
+        )
+    for attachment in dropped:
+        chat.attachments.remove(attachment)
+        chat.console.note(_("{name} does not go with the next message.").format(name=attachment.name))
+
+
+def _described(attachment: Attachment) -> str:
+    return _("{name} ({count} characters)").format(name=attachment.name, count=len(attachment.text))

@@ -1,0 +1,259 @@
+"""A chat on a terminal or in a script: shows turns, knows nothing of keys.
+
+The slash commands (:mod:`~tanuki_cli.terminal.chat.commands`) act on a :class:`Chat`; the prompt
+(:mod:`~tanuki_cli.terminal.chat.repl`) and the script reader feed it.
+"""
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from tanuki_cli.conversation import Conversation
+from tanuki_cli.engines.base import Chunk, PromptPlan
+from tanuki_cli.errors import HistoryError, InputError, PromptTooLongError, TanukiError
+from tanuki_cli.history import HistoryStore
+from tanuki_cli.i18n import _
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.session import ChatSession, OpenedModel
+from tanuki_cli.settings.values import Settings
+from tanuki_cli.terminal.answer import open_answer
+from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
+from tanuki_cli.terminal.statistics import describe_turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """What goes with the next message: ``text`` as it is sent, ``name`` as it is shown."""
+
+    name: str
+    text: str
+
+
+class Chat:
+    """One run of ``tanuki chat``: a session, a model that may be changed, and the screen.
+
+    ``open_model`` loads a model by reference; it may ask and download. ``download`` brings the model that
+    is to take over (:mod:`~tanuki_cli.terminal.first_run.takeover`). ``next_input`` is text to be
+    edited before it is sent (when a message was too long); ``notice`` stands in the status line until
+    the next input.
+    """
+
+    def __init__(
+        self,
+        *,
+        console: Console,
+        settings: Settings,
+        history: HistoryStore,
+        model: OpenedModel,
+        conversation: Conversation,
+        open_model: Callable[[str], OpenedModel],
+        download: BackgroundPull | None = None,
+    ) -> None:
+        self.console = console
+        self.settings = settings
+        self.history = history
+        self.model = model
+        self.next_input = ""
+        self.notice = ""
+        self.attachments: list[Attachment] = []
+        self.show_statistics = False
+        self.leaving = False
+        self.download = download
+        self._open_model = open_model
+        self._first_model = model
+        self._announced_dropped = 0
+        self._answering = False
+        self._unsaved: list[HistoryError] = []
+        self._counted_state: object = None
+        self._counted_tokens: int | None = None
+        self.session = ChatSession(
+            model.engine,
+            conversation,
+            settings.sampling,
+            reference=model.reference,
+            store=history if settings.save else None,
+            on_history_error=self._history_failed,
+        )
+
+    @property
+    def model_was_chosen(self) -> bool:
+        """Whether the user has changed the model since the chat began."""
+        return self.model is not self._first_model
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation that the next message goes to."""
+        return self.session.conversation
+
+    def ask(self, text: str) -> None:
+        """Send ``text`` with what was attached, and show the answer.
+
+        Raises the errors of :meth:`ChatSession.send`; the text is then ready to be edited.
+        """
+        parts = [text, *(attachment.text for attachment in self.attachments)]
+        try:
+            self._show(self.session.send("\n\n".join(part for part in parts if part)))
+        except PromptTooLongError as error:
+            self.next_input = text
+            raise InputError(
+                error.message,
+                hint=_("Shorten it, or leave less room for the answer: /set max_new_tokens 256"),
+            ) from error
+        self.attachments.clear()
+
+    def retry(self) -> None:
+        """Answer the last question again. Raises InputError if there is none."""
+        self._show(self.session.regenerate())
+
+    def _show(self, chunks: Generator[Chunk, None, None]) -> None:
+        """Stream an answer to the screen, then say why it ended if that is not plain."""
+        writer = open_answer(self.console, self.settings)
+        begun = False
+        self._answering = True
+        try:
+            with closing(chunks):
+                for chunk in chunks:
+                    if chunk.plan is not None:
+                        self._announce(chunk.plan)
+                        self._show_waiting(True)
+                    if chunk.text:
+                        if not begun:
+                            self._show_waiting(False)
+                            begun = True
+                        writer.feed(chunk.text)
+        except BaseException:
+            self._end(writer.interrupt if begun else None)
+            raise
+        self._end(writer.finish if begun else None)
+        self._after_turn()
+
+    def _end(self, end: Callable[[], None] | None) -> None:
+        self._answering = False
+        if end is None:
+            self._show_waiting(False)
+        else:
+            end()
+            if self.console.out_is_terminal:
+                self.console.write("\n")  # air between the turns; a script's output has none
+        for error in self._unsaved:
+            self._history_failed(error)
+        self._unsaved.clear()
+
+    def _show_waiting(self, waiting: bool) -> None:
+        """A mark on the answer's line while the prompt is processed; it is gone when text comes."""
+        if self.console.err_can_move_cursor and self.console.out_is_terminal:
+            self.console.streams.stderr.write("\r…" if waiting else "\r\x1b[K")
+            self.console.streams.stderr.flush()
+
+    def _announce(self, plan: PromptPlan) -> None:
+        if plan.dropped > self._announced_dropped:
+            self.console.note(
+                _(
+                    "The context is full: the oldest {count} messages are not sent. /context shows the rest."
+                ).format(count=plan.dropped)
+            )
+        self._announced_dropped = plan.dropped
+
+    def _after_turn(self) -> None:
+        turn = self.session.last_turn
+        if turn is None:
+            return
+        if turn.finish_reason == "interrupted":
+            self.console.note(_("Stopped. /retry answers again."))
+        elif turn.ttft_s is None:
+            self.console.note(_("The model answered with nothing. /retry answers again."))
+        elif turn.finish_reason == "length":
+            self.console.note(_("The answer reached its limit: /set max_new_tokens N allows longer ones."))
+        if self.show_statistics:
+            self.console.note(describe_turn(turn))
+
+    def change_model(self, reference: str) -> None:
+        """Load another model and go on with the same conversation.
+
+        The old model is freed first: two may not fit. If the new one cannot be loaded, the old one
+        is loaded again. Raises what ``open_model`` raises.
+        """
+        old = self.model
+        old.close()
+        try:
+            self.model = self._open_model(reference)
+        except BaseException:  # Ctrl-C while it loads, too
+            self.model = self._open_model(old.reference)
+            raise
+        finally:
+            self.session.engine = self.model.engine
+            self.session.reference = self.model.reference
+        self._announced_dropped = 0
+
+    def start(self, conversation: Conversation) -> None:
+        """Go on in ``conversation``, with the sampling options it had."""
+        if conversation.nodes:
+            self.set_sampling(conversation.settings.sampling)
+        self.session.switch_conversation(conversation)
+        self._announced_dropped = 0
+
+    def set_sampling(self, options: SamplingOptions) -> None:
+        """Use ``options`` from the next answer on."""
+        self.session.options = options
+        self.settings = replace(
+            self.settings,
+            temperature=options.temperature,
+            top_p=options.top_p,
+            top_k=options.top_k,
+            min_p=options.min_p,
+            repeat_penalty=options.repeat_penalty,
+            max_new_tokens=options.max_new_tokens,
+            stop=options.stop,
+            seed=options.seed,
+        )
+
+    def show_last_turn(self) -> None:
+        """Print where a conversation stands that is gone on with: its last question and answer."""
+        question, answer = self.conversation.last("user"), self.conversation.last("assistant")
+        self.console.note(
+            _("Going on with “{title}”, {count} messages.").format(
+                title=self.conversation.title, count=len(self.conversation.path_nodes())
+            )
+        )
+        if question is not None and answer is not None:
+            self.console.note(f"> {question.message.content}")
+            writer = open_answer(self.console, self.settings)
+            writer.feed(answer.message.content)
+            self._end(writer.finish)
+
+    def context_tokens(self) -> int | None:
+        """Tokens of the conversation so far; None where only the server can count them."""
+        state = (self.conversation.id, self.conversation.tip, self.conversation.system, self.model.reference)
+        if state != self._counted_state:
+            self._counted_state, self._counted_tokens = state, self._count_tokens()
+        return self._counted_tokens
+
+    def _count_tokens(self) -> int | None:
+        if not self.conversation.path_nodes():
+            return 0
+        try:
+            plan = self.model.engine.plan(self.session.prompt_messages(), self.session.options)
+        except TanukiError:
+            return None
+        turn = self.session.last_turn
+        if plan.prompt_tokens is not None or turn is None:
+            return plan.prompt_tokens
+        return turn.usage.prompt_tokens + turn.usage.completion_tokens
+
+    def characters_left(self) -> int | None:
+        """About how many characters still fit the context, by what this conversation's took so far."""
+        used = self.context_tokens()
+        if not used:
+            return None
+        characters = sum(len(message.content) for message in self.session.prompt_messages())
+        left = max(self.model.engine.context_length - used, 0)
+        return left * characters // used // 10 * 10
+
+    def _history_failed(self, error: HistoryError) -> None:
+        if self._answering:  # a warning must not break into a line of the answer
+            self._unsaved.append(error)
+            return
+        self.console.warn(_("This conversation is not being saved: {reason}").format(reason=error.message))
+        if error.hint:
+            self.console.note(error.hint)

@@ -1,0 +1,197 @@
+"""The slash commands of a chat: one table, from which help, completion and the README are made."""
+
+import difflib
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from tanuki_cli.errors import InputError
+from tanuki_cli.i18n import N_, _
+from tanuki_cli.terminal.chat import attachment_commands, conversation_commands, program_commands
+from tanuki_cli.terminal.chat.chat import Chat
+from tanuki_cli.terminal.chat.help import help_lines
+from tanuki_cli.terminal.pager import show_long
+
+Completes = Literal[
+    "",
+    "command",
+    "model",
+    "setting",
+    "conversation",
+    "path",
+    "attachment",
+    "node",
+    "language",
+    "switch",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One slash command; ``summary`` and ``argument`` are message ids."""
+
+    name: str
+    run: Callable[[Chat, str], None]
+    summary: str
+    argument: str = ""
+    completes: Completes = ""
+
+    @property
+    def usage(self) -> str:
+        """As it is typed, e.g. ``/model [MODEL]``."""
+        return f"/{self.name} {_(self.argument)}" if self.argument else f"/{self.name}"
+
+
+def _help(chat: Chat, argument: str) -> None:
+    if argument:
+        command = find_command(argument.lstrip("/"))
+        program_commands.show_rows(chat, [(command.usage, _(command.summary))])
+        return
+    rows = [(command.usage, _(command.summary)) for command in COMMANDS]
+    show_long(chat.console, list(help_lines(chat, rows)))
+
+
+COMMANDS: Final[tuple[Command, ...]] = (
+    Command(
+        name="help", run=_help, argument=N_("[COMMAND]"), summary=N_("show this help"), completes="command"
+    ),
+    Command(name="exit", run=program_commands.leave, summary=N_("leave; Ctrl-D does too")),
+    Command(name="new", run=conversation_commands.new, summary=N_("begin a new conversation")),
+    Command(name="retry", run=conversation_commands.retry, summary=N_("answer the last question again")),
+    Command(name="undo", run=conversation_commands.undo, summary=N_("take the last turn back")),
+    Command(
+        name="edit",
+        run=conversation_commands.edit,
+        argument=N_("[N]"),
+        summary=N_("edit question N (the last one) and ask it again"),
+        completes="node",
+    ),
+    Command(
+        name="branch",
+        run=conversation_commands.branch,
+        argument=N_("[N]"),
+        summary=N_("list the other answers, or go to message N"),
+        completes="node",
+    ),
+    Command(
+        name="system",
+        run=program_commands.system,
+        argument=N_("[TEXT|-]"),
+        summary=N_("show or set the system text; - restores it"),
+    ),
+    Command(
+        name="persona",
+        run=program_commands.persona,
+        argument=N_("[TEXT|-]"),
+        summary=N_("show or set a text before every question; - removes it"),
+    ),
+    Command(
+        name="model",
+        run=program_commands.model,
+        argument=N_("[MODEL]"),
+        summary=N_("show or change the model"),
+        completes="model",
+    ),
+    Command(
+        name="set",
+        run=program_commands.set_option,
+        argument=N_("KEY VALUE"),
+        summary=N_("change a setting of this chat"),
+        completes="setting",
+    ),
+    Command(name="params", run=program_commands.params, summary=N_("show the settings of this chat")),
+    Command(
+        name="history",
+        run=conversation_commands.tree,
+        summary=N_("show the messages of this conversation as a tree"),
+    ),
+    Command(
+        name="search",
+        run=conversation_commands.search,
+        argument=N_("TEXT"),
+        summary=N_("search all conversations"),
+    ),
+    Command(
+        name="resume",
+        run=conversation_commands.resume,
+        argument=N_("[ID]"),
+        summary=N_("list the conversations, or go on with one"),
+        completes="conversation",
+    ),
+    Command(
+        name="title",
+        run=conversation_commands.title,
+        argument=N_("[TEXT]"),
+        summary=N_("show or set the title"),
+    ),
+    Command(
+        name="save",
+        run=conversation_commands.save,
+        summary=N_("keep this conversation in the history from now on"),
+    ),
+    Command(
+        name="export",
+        run=conversation_commands.export,
+        argument=N_("PATH"),
+        summary=N_("write the conversation to a .md, .json or .jsonl file"),
+        completes="path",
+    ),
+    Command(
+        name="copy",
+        run=program_commands.copy,
+        argument=N_("[code]"),
+        summary=N_("copy the last answer, or its last code block"),
+    ),
+    Command(
+        name="file",
+        run=attachment_commands.attach_file,
+        argument=N_("[PATH|-]"),
+        summary=N_("add a text file to the next message; - drops what was added"),
+        completes="attachment",
+    ),
+    Command(name="paste", run=attachment_commands.paste, summary=N_("add the clipboard to the next message")),
+    Command(name="context", run=program_commands.context, summary=N_("show what the model sees")),
+    Command(
+        name="stats",
+        run=program_commands.stats,
+        argument="[on|off]",
+        summary=N_("show speed and token counts after each answer"),
+        completes="switch",
+    ),
+    Command(name="clear", run=program_commands.clear, summary=N_("clear the screen")),
+    Command(
+        name="lang",
+        run=program_commands.lang,
+        argument="[ja|en]",
+        summary=N_("change the language of the messages"),
+        completes="language",
+    ),
+)
+_BY_NAME: Final = {command.name: command for command in COMMANDS}
+_OTHER_NAMES: Final = {"?": "help", "quit": "exit", "q": "exit", "bye": "exit"}
+"""What other chats call them; understood, but neither listed nor completed."""
+
+
+def is_command(line: str) -> bool:
+    """Whether ``line`` is a slash command; ``／`` counts, a leading space makes it plain text."""
+    return line.startswith(("/", "／")) and not line.startswith("//")
+
+
+def find_command(name: str, *, hint: str = "/help") -> Command:
+    """The command ``name``. Raises InputError with the nearest one, or with ``hint`` if none is near."""
+    if command := _BY_NAME.get(_OTHER_NAMES.get(name, name)):
+        return command
+    near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.5)
+    raise InputError(
+        _("There is no command /{name}.").format(name=name),
+        hint=_("Did you mean {key}?").format(key=f"/{near[0]}") if near else hint,
+    )
+
+
+def run_command(chat: Chat, line: str) -> None:
+    """Run the slash command ``line``. Raises TanukiError; the chat goes on."""
+    word, _space, argument = line[1:].replace("\u3000", " ").partition(" ")
+    name = unicodedata.normalize("NFKC", word).strip().lower()
+    hint = _("/help (a message that begins with / is sent with //)")
+    find_command(name, hint=hint).run(chat, argument.strip())

@@ -1,0 +1,193 @@
+"""Slash commands that act on the messages: the tree, its branches, and other conversations."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from rich.text import Text
+
+from tanuki_cli.conversation import Conversation, ConversationSettings, Node
+from tanuki_cli.errors import HistoryError, InputError
+from tanuki_cli.history import (
+    AmbiguousIdError,
+    SearchHit,
+    UnknownConversationError,
+    export_text,
+    format_of,
+    write_export,
+)
+from tanuki_cli.i18n import _
+from tanuki_cli.terminal.chat.chat import Chat
+from tanuki_cli.terminal.chat.program_commands import show
+from tanuki_cli.terminal.editor import edit_text
+from tanuki_cli.text.sanitize import sanitize
+from tanuki_cli.text.width import cell_width, truncate_cells
+
+_WHITE_SPACE: Final = re.compile(r"\s+")
+_EXPORT_SUFFIXES: Final = (".md", ".json", ".jsonl")
+
+
+def new(chat: Chat, _argument: str) -> None:
+    """Begin a new conversation with the same model and settings."""
+    persona = chat.conversation.settings.persona
+    chat.start(Conversation(system=chat.conversation.system, settings=ConversationSettings(persona=persona)))
+    chat.console.note(_("New conversation."))
+
+
+def retry(chat: Chat, _argument: str) -> None:
+    """Answer the last question again."""
+    chat.retry()
+
+
+def undo(chat: Chat, _argument: str) -> None:
+    """Take the last turn out of the path; it stays in the tree."""
+    question = chat.conversation.last("user")
+    if question is None:
+        raise InputError(_("There is nothing to undo."), hint="/help undo")
+    chat.session.move_tip(question.parent_id)
+    chat.console.note(_("The last turn was taken back; /history still has it."))
+
+
+def _numbered(chat: Chat, argument: str, nodes: list[Node]) -> Node:
+    if not argument.isdecimal() or not 1 <= int(argument) <= len(nodes):
+        raise InputError(
+            _("There is no message {number!r}.").format(number=argument), hint=_("/history lists the numbers")
+        )
+    return nodes[int(argument) - 1]
+
+
+def edit(chat: Chat, argument: str) -> None:
+    """Edit a question in $EDITOR and ask it as a sibling of the old one."""
+    nodes = list(chat.conversation.nodes.values())
+    question = _numbered(chat, argument, nodes) if argument else chat.conversation.last("user")
+    if question is None or question.message.role != "user":
+        raise InputError(_("There is no question to edit."), hint=_("/history lists the numbers"))
+    text = edit_text(question.message.content)
+    if text is None or text.strip() in {"", question.message.content.strip()}:
+        chat.console.note(_("Nothing was changed."))
+        return
+    chat.session.move_tip(question.parent_id)
+    chat.console.note(f"> {text}")
+    chat.ask(text)
+
+
+def branch(chat: Chat, argument: str) -> None:
+    """Without a number, list the places with alternatives; with one, make that message the tip."""
+    nodes = list(chat.conversation.nodes.values())
+    if argument:
+        node = _numbered(chat, argument, nodes)
+        chat.session.move_tip(_newest_leaf(chat.conversation, node).id)
+        tree(chat, "")
+        return
+    forks = [node for node in nodes if len(chat.conversation.siblings(node.id)) > 1]
+    if not forks:
+        chat.console.note(_("This conversation has no branches yet; /retry and /edit make some."))
+        return
+    _show_nodes(chat, forks)
+
+
+def _newest_leaf(conversation: Conversation, node: Node) -> Node:
+    while children := conversation.children(node.id):
+        node = children[-1]
+    return node
+
+
+def tree(chat: Chat, _argument: str) -> None:
+    """Print every message with its number; the current path is marked."""
+    nodes = list(chat.conversation.nodes.values())
+    if not nodes:
+        chat.console.note(_("This conversation is still empty."))
+        return
+    _show_nodes(chat, nodes)
+
+
+def _show_nodes(chat: Chat, nodes: list[Node]) -> None:
+    numbers = {node_id: number for number, node_id in enumerate(chat.conversation.nodes, 1)}
+    path = {node.id for node in chat.conversation.path_nodes()}
+    for node in nodes:
+        mark = "*" if node.id in path else " "
+        speaker = _("you") if node.message.role == "user" else _("model")
+        label = f"{mark} {numbers[node.id]:>3} {'  ' * _fork_depth(chat.conversation, node)}{speaker}: "
+        room = max(chat.console.err.width - cell_width(label) - 1, 8)
+        show(chat, label + truncate_cells(sanitize(" ".join(node.message.content.split())), room))
+
+
+def _fork_depth(conversation: Conversation, node: Node) -> int:
+    """How many of the node and its ancestors are not the first among their siblings."""
+    depth = 0
+    current: Node | None = node
+    while current is not None:
+        depth += conversation.siblings(current.id)[0].id != current.id
+        current = conversation.nodes[current.parent_id] if current.parent_id else None
+    return depth
+
+
+def search(chat: Chat, argument: str) -> None:
+    """List the messages of all conversations that contain the text."""
+    if not argument:
+        raise InputError(_("/search needs a text."), hint="/search たぬき")
+    hits = chat.history.search(argument, limit=20)
+    if not hits:
+        chat.console.note(_("Nothing was found."))
+    for hit in hits:
+        when = hit.created_at.astimezone().strftime("%m-%d %H:%M")
+        row = Text(f"  {hit.conversation_id[:8]}  {when}  ").append_text(_excerpt(hit))
+        row.truncate(max(chat.console.err.width - 1, 1), overflow="ellipsis")
+        chat.console.err.print(row, soft_wrap=True)
+
+
+def _excerpt(hit: SearchHit) -> Text:
+    """The line around the first place found, a few characters before it, with the place marked."""
+    start, end = hit.highlights[0] if hit.highlights else (0, 0)
+    line_start = hit.content.rfind("\n", 0, start) + 1
+    begin = max(line_start, start - 10)
+    before, found, after = (
+        sanitize(_WHITE_SPACE.sub(" ", part))
+        for part in (hit.content[begin:start], hit.content[start:end], hit.content[end : end + 200])
+    )
+    text = Text("…" if begin > line_start else "").append(before)
+    return text.append(found, style="found").append(after)
+
+
+def resume(chat: Chat, argument: str) -> None:
+    """List the newest conversations, or go on with one."""
+    if argument:
+        try:
+            conversation = chat.history.find(argument)
+        except (UnknownConversationError, AmbiguousIdError) as error:
+            raise HistoryError(error.message, hint="/resume") from error
+        chat.start(conversation)
+        chat.show_last_turn()
+        return
+    for summary in chat.history.list(limit=20):
+        # Many conversations begin with the same words; when they were is what tells them apart.
+        when = summary.updated_at.astimezone().strftime("%m-%d %H:%M")
+        title_room = max(chat.console.err.width - 27, 8)
+        show(chat, f"  {summary.id[:8]}  {when}  {truncate_cells(sanitize(summary.title), title_room)}")
+
+
+def title(chat: Chat, argument: str) -> None:
+    """Show or set the title."""
+    if argument:
+        chat.session.set_title(argument)
+    show(chat, chat.conversation.title or _("(no title yet)"))
+
+
+def save(chat: Chat, _argument: str) -> None:
+    """Keep this conversation although the chat was started with --no-save."""
+    chat.session.start_saving(chat.history)
+    chat.console.note(_("This conversation is kept in the history: {id}").format(id=chat.conversation.id[:8]))
+
+
+def export(chat: Chat, argument: str) -> None:
+    """Write the conversation to a file; the format follows the suffix."""
+    if not argument:
+        raise InputError(_("/export needs a file name."), hint="/export chat.md")
+    path = Path(argument).expanduser()
+    if path.suffix.lower() not in _EXPORT_SUFFIXES:
+        raise InputError(
+            _("{name} must end in .md, .json or .jsonl.").format(name=path.name),
+            hint=f"/export {path.with_suffix('.md').name}",
+        )
+    write_export(path, export_text([chat.conversation], format=format_of(path)))
+    chat.console.note(_("Written: {path}").format(path=path))

@@ -1,0 +1,184 @@
+"""Slash commands that act on the program: model, settings, clipboard, screen.
+
+Each takes the chat and the rest of the line. Those that act on the messages are in
+:mod:`~tanuki_cli.terminal.chat.conversation_commands`.
+"""
+
+import re
+from dataclasses import replace
+from typing import Final
+
+from tanuki_cli.errors import InputError
+from tanuki_cli.i18n import LANGUAGES, _, activate
+from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.settings.specs import find_spec, parse_value
+from tanuki_cli.terminal.chat.chat import Chat
+from tanuki_cli.terminal.chat.clipboard import copy_text
+from tanuki_cli.terminal.chat.help import row_lines
+from tanuki_cli.terminal.first_run.background_pull import describe_pull
+from tanuki_cli.text.sanitize import sanitize
+from tanuki_cli.text.width import cell_width, truncate_cells
+
+_CODE_BLOCK: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
+_DASHES: Final = ("-", "－", "−", "ー")
+SAMPLING_KEYS: Final = tuple(name for name in SamplingOptions.__dataclass_fields__ if name != "stop")
+
+
+def show(chat: Chat, text: str) -> None:
+    """Print what a command was asked for, on stderr, also with --quiet."""
+    chat.console.err.print(sanitize(text), soft_wrap=True)
+
+
+def is_dash(argument: str) -> bool:
+    """Whether this is ``-``, or what its key types in an input method."""
+    return argument in _DASHES
+
+
+def show_rows(chat: Chat, rows: list[tuple[str, str]]) -> None:
+    """Print two columns, aligned in cells; on a terminal the right one wraps inside its column."""
+    for line in row_lines(rows, columns=chat.console.err.width if chat.console.err_is_terminal else None):
+        show(chat, line)
+
+
+def leave(chat: Chat, _argument: str) -> None:
+    """Leave the chat."""
+    chat.leaving = True
+
+
+def system(chat: Chat, argument: str) -> None:
+    """Show or set the system text of this conversation."""
+    if not argument:
+        show(chat, chat.conversation.system or SYSTEM_TEXT)
+        return
+    chat.conversation.system = None if is_dash(argument) else argument
+    chat.session.save_conversation()
+    if is_dash(argument):
+        chat.console.note(_("The model's own system text is used again."))
+    else:
+        chat.console.note(
+            _(
+                "Tanuki was trained with its own system text only; "
+                "personas and details work better inside the question."
+            )
+        )
+        chat.console.note(_("For a persona: /persona TEXT puts it before every question."))
+
+
+def persona(chat: Chat, argument: str) -> None:
+    """Show or set the text that is put before every question of this conversation."""
+    if not argument:
+        show(chat, chat.conversation.settings.persona or _("No persona is set."))
+    elif is_dash(argument):
+        chat.session.set_persona(None)
+        chat.console.note(_("The persona is removed."))
+    else:
+        chat.session.set_persona(guard_markers(argument)[0])
+        chat.console.note(_("The model now sees this text before every question; /context shows it."))
+
+
+def model(chat: Chat, argument: str) -> None:
+    """Show or change the model; the conversation goes on."""
+    if chat.download is not None and argument == chat.download.name and chat.download.running:
+        chat.console.note(
+            _("{name} is still on its way: {state}").format(
+                name=argument, state=" · ".join(describe_pull(chat.download))
+            )
+        )
+        return
+    if argument:
+        chat.change_model(argument)
+    info = chat.model.engine.info
+    show(chat, f"{info.model} · {info.engine} · {info.device}")
+
+
+def set_option(chat: Chat, argument: str) -> None:
+    """Change a sampling option of this chat. Raises InputError that names the range."""
+    key, _space, text = argument.partition(" ")
+    if not key or not text.strip():
+        raise InputError(_("/set needs a name and a value."), hint="/set temperature 0.7")
+    spec = find_spec(key)
+    if spec.key not in SAMPLING_KEYS:
+        raise InputError(
+            _("{key} cannot be changed inside a chat.").format(key=spec.key),
+            hint=f"tanuki config set {spec.key} …",
+        )
+    try:
+        value = parse_value(spec, text.strip())
+    except ValueError as exc:
+        raise InputError(str(exc), hint=f"/set {spec.key} {spec.example}") from exc
+    chat.set_sampling(replace(chat.session.options, **{spec.key: value}))  # type: ignore[arg-type]
+    chat.console.note(f"{spec.key} = {value}")
+
+
+def params(chat: Chat, _argument: str) -> None:
+    """Show the sampling options, the model and the context length."""
+    options = chat.session.options
+    rows = [
+        (key, str(getattr(options, key)) if getattr(options, key) is not None else "-")
+        for key in SAMPLING_KEYS
+    ]
+    rows.append(("stop", ", ".join(map(repr, options.stop)) or "-"))
+    rows.append(("context_length", str(chat.model.engine.context_length)))
+    rows.append(("model", chat.model.engine.info.model))
+    rows.append(("persona", chat.conversation.settings.persona or "-"))
+    show_rows(chat, rows)
+
+
+def copy(chat: Chat, argument: str) -> None:
+    """Copy the last answer, or with ``code`` its last code block."""
+    answer = chat.conversation.last("assistant")
+    if answer is None:
+        raise InputError(_("There is no answer to copy yet."), hint="/help copy")
+    text = answer.message.content
+    if argument == "code":
+        blocks = [match.group(2) for match in _CODE_BLOCK.finditer(text)]
+        if not blocks:
+            raise InputError(_("The last answer has no code block."), hint="/copy")
+        text = blocks[-1]
+    copy_text(text, chat.console)
+    chat.console.note(_("Copied {count} characters.").format(count=len(text)))
+
+
+def context(chat: Chat, _argument: str) -> None:
+    """Show which messages the model sees, and how full the context is."""
+    if not chat.conversation.path_nodes():
+        chat.console.note(_("This conversation is still empty."))
+        return
+    plan = chat.model.engine.plan(chat.session.prompt_messages(), chat.session.options)
+    for message in plan.messages:
+        label = {"user": _("you"), "assistant": _("model"), "system": _("system")}[message.role]
+        room = max(chat.console.err.width - cell_width(label) - 5, 8)
+        show(chat, f"  {label}: {truncate_cells(sanitize(' '.join(message.content.split())), room)}")
+    used = "?" if plan.prompt_tokens is None else str(plan.prompt_tokens)
+    show(
+        chat,
+        _("{used} of {limit} prompt tokens are used.").format(used=used, limit=plan.limit),
+    )
+    if plan.dropped:
+        show(chat, _("{count} older messages no longer fit and are left out.").format(count=plan.dropped))
+
+
+def stats(chat: Chat, argument: str) -> None:
+    """Switch the statistics line. Raises InputError for anything but on and off."""
+    if argument not in {"", "on", "off"}:
+        raise InputError(_("/stats takes on or off."), hint="/stats on")
+    chat.show_statistics = not chat.show_statistics if not argument else argument == "on"
+    chat.console.note(_("Statistics are on.") if chat.show_statistics else _("Statistics are off."))
+
+
+def clear(chat: Chat, _argument: str) -> None:
+    """Clear the screen, not the conversation."""
+    if chat.console.err_can_move_cursor:
+        chat.console.streams.stderr.write("\x1b[2J\x1b[H")
+        chat.console.streams.stderr.flush()
+
+
+def lang(chat: Chat, argument: str) -> None:
+    """Change the language of the messages."""
+    for language in LANGUAGES:
+        if argument.lower() == language:
+            activate(language)
+            chat.console.note(_("Messages are in English now."))
+            return
+    raise InputError(_("The languages are ja and en."), hint="/lang ja")

@@ -1,0 +1,279 @@
+"""The prompt of ``tanuki chat``: keys, completion, status line.
+
+prompt_toolkit keeps the real cursor at the place of typing, so that an input method composes there.
+"""
+
+import asyncio
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
+from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
+from prompt_toolkit.document import Document
+from prompt_toolkit.enums import EditingMode
+from prompt_toolkit.filters import (
+    Condition,
+    completion_is_selected,
+    has_completions,
+    is_searching,
+    vi_navigation_mode,
+)
+from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
+from prompt_toolkit.input.vt100_parser import Vt100Parser
+from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
+from prompt_toolkit.keys import Keys
+from prompt_toolkit.layout.controls import SearchBufferControl
+from prompt_toolkit.layout.processors import BeforeInput
+from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output.defaults import create_output
+from prompt_toolkit.search import SearchDirection
+from prompt_toolkit.styles import Style
+
+from tanuki_cli.errors import ClosedPipeError, InputError, InterruptedByUser, TanukiError
+from tanuki_cli.i18n import _
+from tanuki_cli.interrupts import interruptible, on_interrupt
+from tanuki_cli.terminal.chat.chat import Chat
+from tanuki_cli.terminal.chat.commands import is_command, run_command
+from tanuki_cli.terminal.chat.completion import ChatCompleter
+from tanuki_cli.terminal.chat.status_line import status_line
+from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.editor import edit_text
+from tanuki_cli.terminal.first_run.takeover import may_leave, take_over
+from tanuki_cli.terminal.typing_ahead import hold_typing
+from tanuki_cli.text.sanitize import sanitize_line
+from tanuki_cli.text.width import truncate_cells
+
+_TWICE_WITHIN_S: Final = 2.0
+_STYLE = Style.from_dict(
+    {
+        "prompt": "bold",
+        "bottom-toolbar": "noreverse",
+        "toolbar": "fg:ansibrightblack",
+        "toolbar.practice": "fg:ansimagenta",
+        "toolbar.notice": "fg:ansired",
+        "auto-suggestion": "fg:ansibrightblack",
+    }
+)
+
+
+class Repl:
+    """Reads messages and commands until the user leaves."""
+
+    def __init__(self, chat: Chat, *, history_file: Path) -> None:
+        self._chat = chat
+        self._leaves_until = 0.0
+        vi = chat.settings.editing_mode == "vi"
+        self._prompt: PromptSession[str] = PromptSession(
+            message=[("class:prompt", "> ")],
+            multiline=True,
+            prompt_continuation="  ",
+            key_bindings=self._keys(),
+            completer=ChatCompleter(chat),
+            complete_while_typing=Condition(self._is_typing_command),
+            auto_suggest=AutoSuggestFromHistory(),
+            history=open_input_history(history_file),
+            bottom_toolbar=self._toolbar,
+            editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
+            cursor=ModalCursorShapeConfig() if vi else None,
+            style=_STYLE,
+            color_depth=None if chat.console.out_has_color else ColorDepth.DEPTH_1_BIT,
+            include_default_pygments_style=False,
+            enable_suspend=True,
+            # With the answers in a pipe (tanuki chat | tee log) the prompt goes to stderr.
+            # A dumb terminal gets prompt_toolkit's plain prompt, which must choose its output itself.
+            output=None if _is_dumb(chat.console) else create_output(always_prefer_tty=True),
+        )
+        self._prompt.default_buffer.on_text_changed += self._disarm
+        _speak_in_search(self._prompt)
+
+    def run(self) -> None:
+        """Until /exit, Ctrl-D or Ctrl-C twice. The typing is held (:func:`hold_typing`)."""
+        self._take_typed()
+        # One handler for all of it: nothing is installed and removed around the prompt.
+        with on_interrupt(self._signalled):
+            self._loop()
+            while not may_leave(self._chat):
+                self._loop()
+
+    def _loop(self) -> None:
+        while not self._chat.leaving:
+            take_over(self._chat)
+            try:
+                text = self._read()
+            except EOFError:
+                return
+            self._chat.notice = ""
+            if text.strip():
+                # Held again: a shell that had the terminal meanwhile (Ctrl-Z) leaves it as it likes it.
+                with hold_typing(self._chat.console.streams.stdin):
+                    if not is_command(text):
+                        take_over(self._chat)  # it may have come while this was typed
+                    handle_input(self._chat, text)
+
+    def _read(self) -> str:
+        """The next input. Raises EOFError when the user leaves."""
+        default, self._chat.next_input = self._chat.next_input, ""
+        # While a download runs, the status line shows how far it is.
+        refresh_s = 1.0 if self._chat.download else 0.0
+        with self._prompt.input.raw_mode():  # from here Ctrl-C is a key
+            # One that came as a signal was meant for the answer, which has ended.
+            self._chat.session.forget_interrupt()
+            text = self._prompt.prompt(default=default, handle_sigint=False, refresh_interval=refresh_s)
+        # From here it is a signal again; one that came as a key after Enter waits among what was typed.
+        if self._take_typed_interrupt():
+            self._chat.session.interrupt()
+        return text
+
+    def _take_typed(self) -> None:
+        """Let the first prompt begin with what was typed before it."""
+        keys: list[KeyPress] = []
+        Vt100Parser(keys.append).feed_and_flush(self._chat.console.take_typed())
+        store_typeahead(self._prompt.input, keys)
+
+    def _take_typed_interrupt(self) -> bool:
+        source = self._prompt.input
+        waiting = get_typeahead(source)
+        while keys := source.read_keys():
+            waiting += keys
+        typed = [press for press in waiting if press.key != Keys.ControlC]
+        store_typeahead(source, typed)
+        return len(typed) < len(waiting)
+
+    def _signalled(self) -> None:
+        """In the signal handler: stop the answer, or let an open prompt do what Ctrl-C does there."""
+        self._chat.session.interrupt()
+        loop = self._prompt.app.loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._press_interrupt)
+
+    def _press_interrupt(self) -> None:
+        app = self._prompt.app
+        if app.is_running and not app.is_done:  # else the input is on its way, and its answer is meant
+            self._chat.session.forget_interrupt()
+            app.key_processor.send_sigint()
+
+    def _clear_or_leave(self, event: KeyPressEvent) -> None:
+        if event.current_buffer.text:
+            event.current_buffer.reset()
+        elif time.monotonic() < self._leaves_until:
+            event.app.exit(exception=EOFError)
+        else:
+            self._leaves_until = time.monotonic() + _TWICE_WITHIN_S
+            asyncio.get_running_loop().call_later(_TWICE_WITHIN_S, event.app.invalidate)
+
+    def _disarm(self, _buffer: object) -> None:
+        """Who types on does not want to leave."""
+        self._leaves_until = 0.0
+
+    def _edit(self, event: KeyPressEvent) -> None:
+        buffer = event.current_buffer
+
+        def edit() -> None:
+            try:
+                text = edit_text(buffer.text)
+            except InputError as error:
+                self._chat.notice = error.message
+            else:
+                if text is not None:
+                    buffer.document = Document(text)
+
+        run_in_terminal(edit)
+
+    def _is_typing_command(self) -> bool:
+        text = self._prompt.default_buffer.text
+        return is_command(text) and "\n" not in text
+
+    def _keys(self) -> KeyBindings:
+        keys = KeyBindings()
+        sends = self._chat.settings.enter == "send"
+
+        def send(event: KeyPressEvent) -> None:
+            event.current_buffer.validate_and_handle()
+
+        def break_line(event: KeyPressEvent) -> None:
+            event.current_buffer.insert_text("\n")
+
+        @keys.add(Keys.Enter, filter=has_completions & completion_is_selected)
+        def take_completion(event: KeyPressEvent) -> None:
+            event.current_buffer.complete_state = None
+
+        plain = ~(has_completions & completion_is_selected)
+        # A slash command is one line: Enter sends it under either policy.
+        command = Condition(self._is_typing_command)
+        typing = ~is_searching  # in a search Enter takes what was found
+        keys.add(Keys.Enter, filter=typing & (plain if sends else plain & command))(send)
+        keys.add(Keys.Escape, Keys.Enter, filter=typing)(break_line if sends else send)
+        keys.add(Keys.ControlJ, filter=typing)(break_line)
+
+        keys.add(Keys.ControlX, Keys.ControlE, filter=typing)(self._edit)
+        keys.add("v", filter=vi_navigation_mode)(self._edit)
+        keys.add(Keys.ControlC, filter=typing)(self._clear_or_leave)
+        keys.add(Keys.SIGINT)(self._clear_or_leave)
+        return keys
+
+    def _toolbar(self) -> StyleAndTextTuples:
+        width = self._prompt.output.get_size().columns
+        if time.monotonic() < self._leaves_until:
+            return [("class:toolbar", truncate_cells(_("Press Ctrl-C again to leave."), width))]
+        if self._chat.notice:
+            return [("class:toolbar.notice", truncate_cells(sanitize_line(self._chat.notice), width))]
+        style = "class:toolbar.practice" if self._chat.model.practice else "class:toolbar"
+        return [(style, status_line(self._chat, width=width))]
+
+
+def _speak_in_search(prompt: PromptSession[str]) -> None:
+    """Let the incremental search of ``prompt`` ask in our words, in the language of the moment."""
+    for control in prompt.layout.find_all_controls():
+        if isinstance(control, SearchBufferControl):
+            control.input_processors = [
+                BeforeInput(partial(_search_prompt, control), style="class:search-toolbar.prompt")
+            ]
+
+
+def _search_prompt(control: SearchBufferControl) -> str:
+    if control.searcher_search_state.direction == SearchDirection.BACKWARD:
+        return _("Search past input: ")
+    return _("Search past input, towards the newest: ")
+
+
+def _is_dumb(console: Console) -> bool:
+    return console.out_is_terminal and not console.out_can_move_cursor
+
+
+def handle_input(chat: Chat, text: str) -> None:
+    """Run a command or send a message. Errors are shown; only a closed output ends the chat."""
+    try:
+        if is_command(text):
+            with interruptible():
+                if chat.session.interrupted:  # between Enter and here
+                    raise KeyboardInterrupt
+                run_command(chat, text)
+        else:
+            chat.ask(text.removeprefix("/") if text.startswith("//") else text)
+    except ClosedPipeError:
+        raise
+    except (KeyboardInterrupt, InterruptedByUser):
+        chat.console.note(_("Interrupted."))
+    except TanukiError as error:
+        chat.console.error(error)
+        # A long text is back in the input and may have pushed the error off the screen.
+        chat.notice = error.message if chat.next_input else ""
+        if chat.session.unanswered is not None and not chat.next_input:
+            chat.console.note(_("/retry asks the question again."))
+
+
+def open_input_history(path: Path) -> History:
+    """Past input, readable by its owner only; kept in memory where the file cannot be written."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+    except OSError:
+        return InMemoryHistory()
+    return FileHistory(str(path))

@@ -1,0 +1,75 @@
+"""From the practice model to the real one: what a chat does with a download in the background."""
+
+from tanuki_cli.errors import InterruptedByUser, TanukiError
+from tanuki_cli.i18n import _
+from tanuki_cli.interrupts import interruptible
+from tanuki_cli.terminal.chat.chat import Chat
+from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
+
+
+def take_over(chat: Chat) -> None:
+    """Let the model answer from now on whose download has ended meanwhile; nothing while it runs.
+
+    A failure is told once, and the practice model stays; so does a model that the user chose.
+    """
+    pull = chat.download
+    if pull is None:
+        return
+    pull.poll()
+    if pull.running:
+        return
+    chat.download = None
+    if pull.error is not None:
+        chat.console.error(pull.error)
+    elif chat.model_was_chosen:
+        chat.console.note(_("{name} is here: /model {name}").format(name=pull.name), style="success")
+    else:
+        _change(chat, pull.name)
+
+
+def _change(chat: Chat, name: str) -> None:
+    chat.console.note(_("{name} is here and goes on with this chat.").format(name=name), style="success")
+    try:
+        with interruptible():
+            chat.change_model(name)
+    except KeyboardInterrupt:
+        chat.console.note(_("Interrupted. Later: /model {name}").format(name=name))
+    except TanukiError as error:
+        chat.console.error(error)
+    else:
+        info = chat.model.engine.info
+        chat.console.note(f"{info.model} · {info.engine} · {info.device}")
+
+
+def may_leave(chat: Chat) -> bool:
+    """Whether the user, who asked to leave, still wants to: a download would end with the chat."""
+    pull = chat.download
+    if pull is None:
+        return True
+    pull.poll()
+    if not pull.running:
+        return True
+    if chat.console.can_ask and not _wants_to_stop(chat, pull):
+        chat.leaving = False
+        return False
+    pull.stop()
+    chat.console.note(
+        _("The download stopped at {percent} %. Nothing received is lost; it resumes with:").format(
+            percent=pull.state.percent
+        )
+    )
+    chat.console.note(f"  tanuki pull {pull.name}")
+    return True
+
+
+def _wants_to_stop(chat: Chat, pull: BackgroundPull) -> bool:
+    try:
+        with interruptible():
+            return chat.console.confirm(
+                _("{name} is still being downloaded ({percent} %). Stop that and leave?").format(
+                    name=pull.name, percent=pull.state.percent
+                ),
+                default=True,
+            )
+    except (InterruptedByUser, KeyboardInterrupt):
+        return True

@@ -1,0 +1,1 @@
+"""Markdown printed while it arrives, in blocks: a finished block is final."""

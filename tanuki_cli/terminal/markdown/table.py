@@ -1,0 +1,159 @@
+"""Markdown tables, laid out in cells and shrunk to the window."""
+
+import re
+from collections.abc import Iterator, Sequence
+from copy import copy
+from itertools import zip_longest
+from typing import Final, Literal
+
+from tanuki_cli.terminal.markdown.inline import inline_spans
+from tanuki_cli.terminal.theme import Look
+from tanuki_cli.text.japanese import BREAK, Cell, to_cells, trimmed, width_of, wrap_cells
+from tanuki_cli.text.style import PLAIN, Style
+
+Row = list[Cell]
+Align = Literal["left", "center", "right"]
+
+_PIPE: Final = re.compile(r"(?<!\\)\|")
+_DELIMITER: Final = re.compile(r":?-+:?")
+_LINE_BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
+_SPACE: Final = Cell(" ", 1)
+_NARROWEST: Final = 6
+"""Cells below which no column is shrunk: a row is then shown as lines of ``name: value``."""
+
+
+def split_row(line: str) -> list[str]:
+    """The cells of a table row, their source."""
+    inner = line.strip().removeprefix("|")
+    if inner.endswith("|") and not inner.endswith("\\|"):
+        inner = inner[:-1]
+    return [cell.strip().replace("\\|", "|") for cell in _PIPE.split(inner)]
+
+
+def has_pipe(line: str) -> bool:
+    """Whether ``line`` could be a row of a table."""
+    return bool(_PIPE.search(line))
+
+
+def parse_delimiter(line: str, *, columns: int) -> list[Align] | None:
+    """The alignments of a delimiter row such as ``|:--|--:|``, None when ``line`` is not one."""
+    marks = split_row(line)
+    if len(marks) != columns or not has_pipe(line) or not all(map(_DELIMITER.fullmatch, marks)):
+        return None
+    return [_alignment(mark) for mark in marks]
+
+
+def _alignment(mark: str) -> Align:
+    if mark.endswith(":"):
+        return "center" if mark.startswith(":") else "right"
+    return "left"
+
+
+class Table:
+    """A table while it grows. Its widths depend on every row, so its rows are final when it ends."""
+
+    def __init__(self, header: str, aligns: Sequence[Align], look: Look) -> None:
+        self._look = look
+        self._aligns = aligns
+        self._header = [self._cells(cell, Style(bold=True)) for cell in split_row(header)]
+        self._natural = [_natural_width(cell) for cell in self._header]
+        self._rows: list[list[Row]] = []
+
+    def fork(self) -> "Table":
+        """A copy that can grow without touching this one."""
+        other = copy(self)
+        other._rows, other._natural = list(self._rows), list(self._natural)
+        return other
+
+    def append(self, line: str) -> None:
+        """Add a row; cells beyond the header's go into the last one, so that none is lost."""
+        sources = split_row(line)
+        count = len(self._header)
+        if len(sources) > count:
+            sources[count - 1 :] = [" | ".join(sources[count - 1 :])]
+        cells = [self._cells(source, PLAIN) for source in sources]
+        cells += [[] for _ in range(count - len(cells))]
+        self._natural = [
+            max(width, _natural_width(cell)) for width, cell in zip(self._natural, cells, strict=True)
+        ]
+        self._rows.append(cells)
+
+    def finish(self, width: int, *, tail: int | None = None) -> list[Row]:
+        """The table in at most ``width`` cells; only its last rows when ``tail`` rows suffice."""
+        shown = self._rows if tail is None else self._rows[-tail:]
+        widths = self._column_widths(width)
+        if widths is None:
+            records = [row for cells in shown for row in self._record(cells, width)]
+            return [trimmed(row) for row in records[:-1]]
+        blocks = [list(self._lines(cells, widths)) for cells in shown]
+        rule = self._rule(widths)
+        rows = [*self._lines(self._header, widths), rule] if len(shown) == len(self._rows) else []
+        wrapped = any(natural > narrowed for natural, narrowed in zip(self._natural, widths, strict=True))
+        for index, block in enumerate(blocks):
+            if index and wrapped:
+                rows.append(rule)
+            rows += block
+        return [trimmed(row) for row in rows]
+
+    def _cells(self, source: str, base: Style) -> Row:
+        cells: Row = []
+        for span in inline_spans(source, self._look.theme, base=base):
+            for index, text in enumerate(_LINE_BREAK.split(span.text)):
+                if index:
+                    cells.append(BREAK)
+                cells += to_cells(text, span.style, ambiguous=self._look.ambiguous)
+        return cells
+
+    def _column_widths(self, width: int) -> list[int] | None:
+        """Widths that fit ``width``: the widest columns give way first; None when too narrow."""
+        room = width - 3 * (len(self._natural) - 1)
+        if sum(min(natural, _NARROWEST) for natural in self._natural) > room:
+            return None
+        widths = list(self._natural)
+        while (excess := sum(widths) - room) > 0:
+            widest = max(widths)
+            second = max((each for each in widths if each < widest), default=_NARROWEST)
+            columns = [index for index, each in enumerate(widths) if each == widest]
+            cut = min(widest - max(second, _NARROWEST), -(-excess // len(columns))) or 1
+            for index in columns[:excess]:
+                widths[index] -= cut
+        return widths
+
+    def _lines(self, cells: Sequence[Row], widths: Sequence[int]) -> Iterator[Row]:
+        vertical = Cell(self._look.lines[1], 1, self._look.theme.faint)
+        columns = [wrap_cells(cell, width) for cell, width in zip(cells, widths, strict=True)]
+        for parts in zip_longest(*columns, fillvalue=[]):
+            row: Row = []
+            for part, width, align in zip(parts, widths, self._aligns, strict=True):
+                if row:
+                    row += [_SPACE, vertical, _SPACE]
+                row += _aligned(trimmed(part), width, align)
+                # A first column that is empty must not be taken for "nothing before".
+                row = row or [_SPACE] * width
+            yield row
+
+    def _rule(self, widths: Sequence[int]) -> Row:
+        horizontal, _, crossing = (Cell(line, 1, self._look.theme.faint) for line in self._look.lines)
+        row: Row = []
+        for width in widths:
+            if row:
+                row += [horizontal, crossing, horizontal]
+            row += [horizontal] * width
+        return row
+
+    def _record(self, cells: Sequence[Row], width: int) -> Iterator[Row]:
+        """One row as lines of ``name: value`` and a short rule."""
+        colon = to_cells(": ")
+        for name, value in zip(self._header, cells, strict=True):
+            yield from wrap_cells([*name, *colon, *value] if name else value, width)
+        yield [Cell(self._look.lines[0], 1, self._look.theme.faint)] * min(width, _NARROWEST)
+
+
+def _natural_width(cells: Row) -> int:
+    return max((width_of(line) for line in wrap_cells(cells, 1 << 30)), default=0)
+
+
+def _aligned(cells: Row, width: int, align: Align) -> Row:
+    space = max(0, width - width_of(cells))
+    before = {"left": 0, "center": space // 2, "right": space}[align]
+    return [_SPACE] * before + cells + [_SPACE] * (space - before)

@@ -1,0 +1,109 @@
+"""Text from files and pipes, in the encodings that Japanese text comes in."""
+
+import codecs
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tanuki_cli.errors import InputError
+from tanuki_cli.files import os_reason
+from tanuki_cli.i18n import _
+
+_BOMS: Final = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_LEGACY: Final = ("cp932", "euc_jp")
+_USUAL: Final = re.compile("[ -~\u3000-\u30ff\u4e00-\u9fff\uff01-\uffee]")
+_NOT_TEXT: Final = re.compile("[\\0\\uf8f0-\\uf8f3]")
+"""A zero, or what Python's CP932 makes of bytes that CP932 does not have."""
+_MAX_BYTES: Final = 64 * 1024 * 1024
+
+
+def read_text_file(path: Path, *, encoding: str | None = None) -> str:
+    """The text of ``path``, line ends as ``\\n``.
+
+    Raises InputError that names the file if it cannot be read, is too big to be a prompt, or is
+    not text.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(
+                _("{name} is too big for a prompt.").format(name=path),
+                hint=_("Give a part of it: head -c 20000 {name} | tanuki ask …").format(name=path),
+            )
+        data = path.read_bytes()
+    except OSError as exc:
+        raise InputError(
+            _("{name} cannot be read: {reason}.").format(name=path, reason=os_reason(exc)),
+            hint=_("Check the name and the permissions."),
+        ) from exc
+    return decode_text(data, name=str(path), encoding=encoding)
+
+
+def decode_text(data: bytes, *, name: str, encoding: str | None = None) -> str:
+    """Decode ``data``: UTF-8 or UTF-16 with or without BOM, UTF-32, ISO-2022-JP, CP932 or EUC-JP.
+
+    ``encoding`` overrides the detection. Line ends become ``\\n``. Raises InputError that says
+    which input (``name``) is not text.
+    """
+    for candidate in [encoding] if encoding else _candidates(data):
+        try:
+            text = data.decode(candidate)
+        except UnicodeDecodeError:
+            continue
+        except LookupError as exc:
+            raise InputError(
+                _("There is no encoding called {encoding!r}.").format(encoding=encoding),
+                hint="--encoding utf-8|cp932|euc_jp|utf-16",
+            ) from exc
+        if not _NOT_TEXT.search(text):
+            return text.replace("\r\n", "\n").replace("\r", "\n")
+    raise InputError(
+        _("{name} is not text in {encoding}.").format(name=name, encoding=encoding)
+        if encoding
+        else _("{name} is not text that can be read.").format(name=name),
+        hint=_("It holds zero bytes, so it is a binary file (an image, a program …); only text can be read.")
+        if b"\0" in data
+        else _("If it is text, name its encoding: --encoding cp932"),
+    )
+
+
+def fenced(name: str, text: str) -> str:
+    """``text`` of a file as it stands in a prompt: in a code fence under its name."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    body = text.strip("\n")
+    return f"{name}:\n{fence}\n{body}\n{fence}"
+
+
+def _candidates(data: bytes) -> Iterator[str]:
+    for bom, encoding in _BOMS:
+        if data.startswith(bom):
+            yield encoding
+            return
+    if b"\0" in data:
+        yield from (encoding for encoding in ("utf-16-le", "utf-16-be") if _reads_well(data, encoding))
+        return
+    if b"\x1b$" in data or b"\x1b(" in data:
+        yield "iso2022_jp_ext"
+    yield "utf-8"
+    import charset_normalizer  # most text is UTF-8, and never comes here
+
+    best = charset_normalizer.from_bytes(data, cp_isolation=list(_LEGACY)).best()
+    # Undecided: EUC-JP first, since CP932 text is hardly ever valid in it, while the reverse is.
+    first = "cp932" if best is not None and best.encoding == "cp932" else "euc_jp"
+    yield first
+    yield from (encoding for encoding in _LEGACY if encoding != first)
+
+
+def _reads_well(data: bytes, encoding: str) -> bool:
+    """Whether UTF-16 without a BOM gives mostly Latin, kana, kanji and full-width forms."""
+    text = data.decode(encoding, errors="replace")
+    usual = sum(character in "\t\n\r" or _USUAL.match(character) is not None for character in text)
+    return usual >= 0.95 * len(text)

@@ -1,0 +1,57 @@
+"""How many cells text takes on a terminal.
+
+A cell is one column of the screen. Kanji, kana and full-width forms take two, half-width kana and
+Latin letters one, combining marks none; emoji sequences (ZWJ, VS16, skin tones, flags) take two as
+a whole. Characters that Unicode calls ambiguous (①※→…) take one or two, as the terminal likes:
+it is asked once, by terminal/measuring.py.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from wcwidth import iter_graphemes, wcswidth
+
+# Ranges in which every character is its own grapheme: ASCII, kana, kanji and full-width forms.
+_SIMPLE: Final = re.compile(r"[ -~\u3001-\u3029\u3041-\u3096\u309b-\u30ff\u4e00-\u9fff\uff01-\uff60]*")
+_NARROW: Final = re.compile(r"[ -~]*")
+
+
+def graphemes(text: str) -> Iterator[str]:
+    """The characters of ``text`` as a reader counts them; joined they give ``text`` again."""
+    return iter(text) if _SIMPLE.fullmatch(text) else iter_graphemes(text)
+
+
+def cell_width(text: str, *, ambiguous: int = 1) -> int:
+    """Cells that sanitised ``text`` of one line takes; ``ambiguous`` is 1 or 2."""
+    if _NARROW.fullmatch(text):
+        return len(text)
+    return max(0, wcswidth(text, ambiguous_width=ambiguous))
+
+
+def truncate_cells(text: str, cells: int, *, ambiguous: int = 1, ellipsis: str = "…") -> str:
+    """``text`` shortened to at most ``cells`` cells, ``ellipsis`` included where something was cut."""
+    if cell_width(text, ambiguous=ambiguous) <= cells:
+        return text
+    room = cells - cell_width(ellipsis, ambiguous=ambiguous)
+    if room < 0:
+        return ""
+    kept = []
+    for grapheme in graphemes(text):
+        room -= cell_width(grapheme, ambiguous=ambiguous)
+        if room < 0:
+            break
+        kept.append(grapheme)
+    return "".join(kept) + ellipsis
+
+
+def pad_cells(text: str, cells: int, *, ambiguous: int = 1) -> str:
+    """``text`` with spaces after it, up to ``cells`` cells; longer text as it is."""
+    return text + " " * (cells - cell_width(text, ambiguous=ambiguous))
+
+
+def default_ambiguous_width(environ: Mapping[str, str]) -> int:
+    """What to assume unmeasured: 2 under the old Japanese encodings, whose fonts were so, else 1."""
+    locale = environ.get("LC_ALL") or environ.get("LC_CTYPE") or environ.get("LANG") or ""
+    encoding = locale.partition(".")[2].lower().replace("-", "").replace("_", "")
+    return 2 if encoding.startswith(("eucjp", "ujis", "sjis", "shiftjis", "cp932")) else 1

@@ -1,0 +1,136 @@
+"""A real SIGINT, in the middle of a long prompt and of an answer."""
+
+import json
+import logging
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.make_synthetic_gguf import write_model
+from tanuki_cli.engines.base import GenerationCancelled
+from tanuki_cli.engines.llama_cpp import native as llama_native
+from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, DraftPolicy
+from tanuki_cli.settings.values import Settings
+from tests.support.llama_models import GREEDY, PROMPT, TINY, load
+
+GENEROUS_S = 5.0
+"""Far above the 0.3 s that users are promised: a loaded machine must not fail the test."""
+
+
+@pytest.fixture(scope="module")
+def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Slow enough for a prompt to be interrupted: wider, and made for 8,192 tokens."""
+    path = tmp_path_factory.mktemp("gguf") / "long.gguf"
+    shape = replace(TINY, n_embd=512, n_ff=1536, n_layer=4, n_head=8, n_kv_head=4, n_ctx_train=8192)
+    write_model(path, shape, quantization="F32", seed=5)
+    return path
+
+
+class PressCtrlC(logging.Handler):
+    """Ctrl-C at the first line of llama.cpp's log: in the midst of native code."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logging.getLogger(record.name).removeHandler(self)
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_loading_is_interrupted(long_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("tanuki_cli.llama_cpp")
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(PressCtrlC())
+    llama_native.start(debug=True)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            llama_native.Model(long_model, gpu_layers=0, repack=False)
+    finally:
+        llama_native.start(debug=False)
+        logger.setLevel(logging.NOTSET)
+    assert "KeyboardInterrupt" not in capfd.readouterr().err
+    llama_native.Model(long_model, gpu_layers=0, repack=False).close()
+
+
+@pytest.fixture(scope="module")
+def answer_of_a_fresh_process(long_model: Path) -> list[int]:
+    model = load(long_model)
+    ids = list(islice(model.generate(PROMPT, GREEDY), 20))
+    model.close()
+    return ids
+
+
+class Events:
+    """The JSON lines of the process under test."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        assert process.stdout is not None
+        self._lines = iter(process.stdout)
+
+    def until(self, name: str) -> dict[str, Any]:
+        for line in self._lines:
+            event: dict[str, Any] = json.loads(line)
+            if event["event"] == name:
+                return event
+        raise AssertionError(f"the process ended before {name!r}")
+
+
+@pytest.mark.parametrize(("length", "event"), [(8000, "ready"), (30, "id")], ids=["prompt", "answer"])
+def test_sigint_stops_soon_and_the_next_turn_is_as_fresh(
+    long_model: Path, answer_of_a_fresh_process: list[int], length: int, event: str
+) -> None:
+    command = [sys.executable, "-m", "tests.support.llama_interrupt", str(long_model), str(length)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
+        events = Events(process)
+        events.until(event)
+        sent = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        cancelled = events.until("cancelled")
+        assert cancelled["at"] - sent < GENEROUS_S
+        if event == "ready":
+            assert cancelled["cached"] < length
+        assert events.until("answer")["ids"] == answer_of_a_fresh_process
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert process.wait() == 0
+
+
+def test_stopped_at_random_points_the_next_turn_is_fresh(
+    long_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alarms anywhere in prompts, answers and drafts; then a turn that keeps a part of what was there."""
+    draw = random.Random(7)
+    model = load(long_model, Settings(context_length=1024, threads=1))
+    monkeypatch.setattr(model, "_policy", DraftPolicy(costs=dict.fromkeys(CPU_COSTS, 1.0)))
+    plain = load(long_model, Settings(context_length=1024, threads=1, speculation=False))
+    before = signal.signal(signal.SIGALRM, lambda _number, _frame: model.cancel())
+    stopped = {"prompt": 0, "answer": 0}
+    started = time.monotonic()
+    assert len(list(islice(plain.generate([1, *range(300, 500)], GREEDY), 60))) == 60
+    whole = time.monotonic() - started
+    try:
+        for _round in range(40):
+            phrase = [300 + draw.randrange(600) for _id in range(draw.randrange(20, 100))]
+            prompt = [1, *phrase, 8, 8, *phrase, *phrase]
+            signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, whole))
+            ids: list[int] = []
+            try:
+                ids.extend(islice(model.generate(prompt, GREEDY), 60))
+            except GenerationCancelled:
+                stopped["answer" if len(model._cache.ids) >= len(prompt) else "prompt"] += 1
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            second = [*prompt[: draw.randrange(1, len(prompt) + 1)], *range(400, 420)]
+            plain._cache.forget_from(0)
+            expected = list(islice(plain.generate(second, GREEDY), 12))
+            assert list(islice(model.generate(second, GREEDY), 12)) == expected
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert min(stopped.values()) >= 3, stopped
