@@ -19,8 +19,8 @@ from unittest.mock import patch
 
 from tanuki_cli.catalog.practice import practice_model, suggestions
 from tanuki_cli.conversation import Conversation
-from tanuki_cli.engines import open_engine
 from tanuki_cli.engines.llama_cpp.bindings import native
+from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.session import ChatSession

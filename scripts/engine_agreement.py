@@ -27,9 +27,10 @@ from safetensors.torch import load_file, save_file
 from scripts.practice import formats
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines import gguf_tokenizer
 from tanuki_cli.engines.base import TokenModel
+from tanuki_cli.engines.llama_cpp.facts import model_facts
 from tanuki_cli.engines.llama_cpp.gguf import read_gguf
+from tanuki_cli.engines.llama_cpp.opening import gguf_tokenizer
 from tanuki_cli.engines.transformers.checkpoint import read_checkpoint
 from tanuki_cli.engines.transformers.loader import load_transformers
 from tanuki_cli.errors import EngineError
@@ -146,7 +147,7 @@ def open_form(path: Path, settings: Settings) -> tuple[TokenModel, ChatTokenizer
 
     gguf = read_gguf(path)
     local = LocalModel(name=path.name, format="gguf", path=path)
-    native = load_llama_cpp(local, settings, debug=False, gguf=gguf)
+    native = load_llama_cpp(local, settings, debug=False, facts=model_facts(gguf))
     return native, gguf_tokenizer(local, gguf, native.facts), _llama_logits(path, settings)
 
 

@@ -40,20 +40,6 @@ class TurnStatistics:
         return (self.usage.completion_tokens - 1) / (self.total_s - self.ttft_s)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedModel:
-    """An engine that was loaded for ``reference``, and how long that took in seconds."""
-
-    engine: Engine
-    reference: str
-    load_s: float
-    practice: bool = False
-
-    def close(self) -> None:
-        """Free the model."""
-        self.engine.close()
-
-
 class ChatSession:
     """A conversation with an engine behind it; ``reference`` is what the user calls the model.
 

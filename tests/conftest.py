@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers
 from tokenizers.models import Unigram
 
 from tanuki_cli.catalog.practice import practice_model
-from tanuki_cli.cli.checks import load_tokenizer
+from tanuki_cli.engines.opening import read_tokenizer
 from tanuki_cli.i18n import activate
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.support.model_servers import LLAMA_SERVER, PYTHON_SERVER, running
@@ -76,7 +76,7 @@ def small_tokenizer() -> ChatTokenizer:
 @pytest.fixture(scope="session")
 def practice_tokenizer() -> ChatTokenizer:
     """That of the practice model, a few thousand trained pieces."""
-    return load_tokenizer(practice_model())
+    return read_tokenizer(practice_model())
 
 
 @pytest.fixture(scope="session")

@@ -1,21 +1,29 @@
 """The house rules that a machine can check: layers, cycles, exits, prints, heavy imports."""
 
 import ast
+import io
+import re
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "tanuki_cli"
+# The rooms of the house from the top down; what stands on one line may not import one another.
 LAYERS = (
+    ("__main__",),
     ("cli",),
+    ("server",),
     ("terminal",),
+    ("evaluation",),
+    ("batch",),
     ("session",),
+    ("loading",),
     ("engines",),
-    ("hub",),
-    ("history",),
+    ("hub", "history"),
     ("catalog",),
     ("tokenizer",),
     ("prompt",),
@@ -27,6 +35,12 @@ LAYERS = (
     ("i18n", "errors"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+# Rooms within a room, likewise.
+INNER = {
+    "terminal": (("chat",), ("answer", "asker"), ("markdown", "first_run")),
+    "engines": (("opening", "speed"), ("llama_cpp", "transformers", "remote")),
+}
+SCREENS = ("rich", "prompt_toolkit")
 HEAVY = (
     "torch",
     "transformers",
@@ -54,10 +68,13 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def imported(path: Path) -> Iterator[str]:
+    """What a module imports, anywhere in it: functions, and strings that name a module, count too."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
     known = {dotted(module) for module in modules()}
-    for node in tree.body if top_level_only else ast.walk(tree):
+    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -65,22 +82,55 @@ def imported(path: Path, *, top_level_only: bool = False) -> Iterator[str]:
             for alias in node.names:
                 submodule = f"{node.module}.{alias.name}"
                 yield submodule if submodule in known else str(node.module)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield from _named(node.value, known)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT and "import" in token.string:
+            yield from _named(token.string, known)
 
 
-def layer(name: str) -> str | None:
+def _named(text: str, known: set[str]) -> Iterator[str]:
+    yield from (name for name in re.findall(r"tanuki_cli(?:\.\w+)+", text) if name in known)
+
+
+def room(name: str) -> str | None:
     parts = name.split(".")
-    return parts[1] if parts[0] == "tanuki_cli" and len(parts) > 1 and parts[1] != "__main__" else None
+    return parts[1] if parts[0] == "tanuki_cli" and len(parts) > 1 else None
 
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_imports_point_down(path: Path) -> None:
-    own = layer(dotted(path))
+    own = dotted(path)
     for name in imported(path):
-        other = layer(name)
-        if own is None or other is None:
+        here, there = room(own), room(name)
+        if here is None or there is None or here == there:
             continue
-        assert other in RANK, f"{name} has no layer"
-        assert RANK[own] <= RANK[other], f"{dotted(path)} imports {name}, which is above it"
+        assert there in RANK, f"{name} is in no room"
+        assert RANK[here] < RANK[there], f"{own} imports {name}, which is not below it"
+
+
+@pytest.mark.parametrize(("outer", "layers"), INNER.items(), ids=list(INNER))
+def test_imports_within_a_room_point_down(outer: str, layers: tuple[tuple[str, ...], ...]) -> None:
+    rank = {name: number for number, names in enumerate(layers) for name in names}
+    for path in (PACKAGE / outer).rglob("*.py"):
+        own = dotted(path)
+        here = own.split(".")[2] if own.count(".") > 1 else None
+        for name in imported(path):
+            there = name.split(".")[2] if name.startswith(f"tanuki_cli.{outer}.") else None
+            if there not in rank or here == there:
+                continue
+            shared = f"{own}, which {outer}'s rooms share, imports {name}"
+            assert here in rank, shared
+            assert rank[here] < rank[there], f"{own} imports {name}, which is not below it"
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_screens_and_the_command_line_stay_in_their_rooms(path: Path) -> None:
+    own = room(dotted(path))
+    for name in imported(path):
+        package = name.partition(".")[0]
+        assert package not in {"typer", "click"} or own == "cli", f"{dotted(path)} imports {name}"
+        assert package not in SCREENS or own in {"cli", "terminal"}, f"{dotted(path)} imports {name}"
 
 
 def test_imports_have_no_cycle() -> None:

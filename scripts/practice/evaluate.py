@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines import open_engine
+from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -38,8 +39,21 @@ _MODULES: Final = {"pull": "models", "rm": "models"}
 """Commands that live in a module of another name; each is the module's ``<command>_app``."""
 
 
+_ROOT: Final = str(Path(__file__).resolve().parent.parent.parent)
 _COMPLETION: Final = ("install_completion", "show_completion")
 """Options that typer adds; each is a function of :mod:`tanuki_cli.cli.completion`."""
+
+
+def this_program() -> list[str]:
+    """The command line that starts this very program in another process; arguments follow it.
+
+    Not ``-m``: that would look for modules in the user's working directory first.
+    """
+    start = (
+        f"import sys; sys.path[:] = [*filter(None, sys.path), {_ROOT!r}]; "
+        "from tanuki_cli.cli import main; main()"
+    )
+    return [sys.executable, "-c", start]
 
 
 def show_help(command: Any, ctx: Any, formatter: Any) -> None:

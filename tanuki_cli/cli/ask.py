@@ -15,13 +15,14 @@ from tanuki_cli.cli.conversations import (
     starting_conversation,
     warn_history_failed,
 )
+from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.options import OUTPUT, ChatOptions, takes
 from tanuki_cli.cli.question import Question, read_question, truncate_question
-from tanuki_cli.cli.target import open_model
 from tanuki_cli.conversation import Message
 from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.session import ChatSession, OpenedModel
+from tanuki_cli.loading import LoadedModel
+from tanuki_cli.session import ChatSession
 from tanuki_cli.terminal.answer import NoStream, open_answer
 from tanuki_cli.terminal.statistics import describe_turn
 
@@ -129,7 +130,7 @@ def _fitted(question: Question, session: ChatSession, context: CommandContext) -
 
 
 def _answer(
-    context: CommandContext, options: AskOptions, session: ChatSession, model: OpenedModel, text: str
+    context: CommandContext, options: AskOptions, session: ChatSession, model: LoadedModel, text: str
 ) -> None:
     """Stream the answer out. Raises InterruptedByUser after a Ctrl-C, when all is printed and saved."""
     writer = NoStream() if options.machine_readable else open_answer(context.console, context.settings)
@@ -170,7 +171,7 @@ def _write_json(context: CommandContext, value: dict[str, Any]) -> None:
     context.console.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
-def _result(session: ChatSession, model: OpenedModel) -> dict[str, Any]:
+def _result(session: ChatSession, model: LoadedModel) -> dict[str, Any]:
     """The object that INTERFACE promises; times in seconds."""
     turn = session.last_turn
     answer = session.conversation.last("assistant")

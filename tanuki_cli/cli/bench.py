@@ -9,8 +9,8 @@ from typing import Annotated, Final
 import typer
 
 from tanuki_cli.cli.context import CommandContext, prepare
+from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.options import ModelOptions, takes
-from tanuki_cli.cli.target import open_model
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.speed import RUNS, Speed, measure_speed
 from tanuki_cli.errors import InputError

@@ -9,11 +9,11 @@ import typer
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history, resumed_settings, starting_conversation
 from tanuki_cli.cli.first_model import open_first_model
+from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.options import ChatOptions, takes
-from tanuki_cli.cli.target import open_model
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.session import OpenedModel
+from tanuki_cli.loading import LoadedModel
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.commands import is_command, run_command
 from tanuki_cli.terminal.first_run.welcome import greet
@@ -55,7 +55,7 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
     conversation = starting_conversation(context, options, history)
     context = replace(context, settings=resumed_settings(context, options, conversation))
 
-    def open_by_reference(reference: str) -> OpenedModel:
+    def open_by_reference(reference: str) -> LoadedModel:
         return open_model(context, options, reference=reference)
 
     # From here on what is typed waits for the prompt instead of being echoed between the first lines.

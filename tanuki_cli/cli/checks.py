@@ -19,11 +19,8 @@ from tanuki_cli.cli.check import Check
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.engine_checks import check_gpu, check_llama_cpp, check_packages, check_transformers
 from tanuki_cli.cli.remote_checks import check_remotes
-from tanuki_cli.engines import gguf_tokenizer
-from tanuki_cli.engines.llama_cpp.facts import model_facts
-from tanuki_cli.engines.llama_cpp.gguf import read_gguf
-from tanuki_cli.engines.transformers.checkpoint import read_checkpoint
-from tanuki_cli.engines.transformers.consent import install_code_packages
+from tanuki_cli.engines.consent import install_code_packages
+from tanuki_cli.engines.opening import read_tokenizer
 from tanuki_cli.errors import SettingsError, TanukiError
 from tanuki_cli.files import os_reason
 from tanuki_cli.history import HistoryStore
@@ -41,7 +38,7 @@ from tanuki_cli.machine.hardware import (
 from tanuki_cli.machine.packages import LLAMA_CPP, pip_install
 from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH, Settings, load_settings
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
+from tanuki_cli.tokenizer import verify_tokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,20 +194,10 @@ def _with_code(check: Check, files: Sequence[Path]) -> Check:
 def _tokenizer_problem(model: LocalModel) -> TanukiError | None:
     """What the self-test says against the model's tokenizer."""
     try:
-        verify_tokenizer(load_tokenizer(model))
+        verify_tokenizer(read_tokenizer(model))
     except TanukiError as exc:
         return exc
     return None
-
-
-def load_tokenizer(model: LocalModel) -> ChatTokenizer:
-    """The exact tokenizer of a model, without its weights. Raises EngineError."""
-    if model.format == "gguf":
-        gguf = read_gguf(model.path)
-        return gguf_tokenizer(model, gguf, model_facts(gguf))
-    info = read_checkpoint(model.path)
-    path = model.tokenizer or model.path / "tokenizer.json"
-    return ChatTokenizer.from_file(path, bos_id=info.bos_id, eos_id=info.eos_id, vocab_size=info.vocab_size)
 
 
 def check_settings(context: CommandContext) -> Check:

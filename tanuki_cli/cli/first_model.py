@@ -3,29 +3,30 @@
 from dataclasses import replace
 
 from tanuki_cli.catalog import PRACTICE_NAME
+from tanuki_cli.cli import this_program
 from tanuki_cli.cli.context import CommandContext
+from tanuki_cli.cli.model import open_finder, open_model
 from tanuki_cli.cli.options import ModelOptions
-from tanuki_cli.cli.target import Finder, Missing, not_installed, open_model
 from tanuki_cli.errors import ModelError
 from tanuki_cli.i18n import _, activate, active_language
+from tanuki_cli.loading import Finder, LoadedModel, NotInstalled, not_installed
 from tanuki_cli.machine.hardware import installed_engines
-from tanuki_cli.session import OpenedModel
 from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
 from tanuki_cli.terminal.first_run.offer import choose
 
 
 def open_first_model(
     context: CommandContext, options: ModelOptions
-) -> tuple[OpenedModel, BackgroundPull | None]:
+) -> tuple[LoadedModel, BackgroundPull | None]:
     """The chosen model; where it is not here yet, what the user wants until it is.
 
     With a download that goes on beside the practice model, that too. Raises as
-    :func:`~tanuki_cli.cli.target.open_model`.
+    :func:`~tanuki_cli.cli.model.open_model`.
     """
     settings, console = context.settings, context.console
     if options.yes or settings.offline or not console.can_ask:
         return open_model(context, options), None
-    finder = Finder(context, assume_yes=False)
+    finder = open_finder(context, options)
     try:
         found = finder.look_up(settings.model)
     except ModelError:
@@ -33,18 +34,18 @@ def open_first_model(
         if wants_any and console.confirm(_("Talk to the practice model for now?"), default=True):
             return _open_practice(context, options), None
         raise
-    if not isinstance(found, Missing):
+    if not isinstance(found, NotInstalled):
         return open_model(context, options), None
     return _ask(context, options, finder, found)
 
 
 def _ask(
-    context: CommandContext, options: ModelOptions, finder: Finder, missing: Missing
-) -> tuple[OpenedModel, BackgroundPull | None]:
-    while (choice := choose(context.console, finder.describe(missing))) == "language":
+    context: CommandContext, options: ModelOptions, finder: Finder, missing: NotInstalled
+) -> tuple[LoadedModel, BackgroundPull | None]:
+    while (choice := choose(context.console, finder.offer(missing))) == "language":
         activate("en" if active_language() == "ja" else "ja")
         found = finder.look_up(context.settings.model)  # for its reason in the other language
-        if not isinstance(found, Missing):  # another process has brought it meanwhile
+        if not isinstance(found, NotInstalled):  # another process has brought it meanwhile
             return open_model(context, options), None
         missing = found
     if choice == "none":
@@ -53,7 +54,7 @@ def _ask(
         return open_model(context, replace(options, yes=True)), None
     if choice == "practice":
         return _open_practice(context, options), None
-    download = BackgroundPull.start(missing.reference.name, environ=context.environ)
+    download = BackgroundPull.start(missing.reference.name, program=this_program(), environ=context.environ)
     try:
         return _open_practice(context, options), download
     except BaseException:
@@ -61,5 +62,5 @@ def _ask(
         raise
 
 
-def _open_practice(context: CommandContext, options: ModelOptions) -> OpenedModel:
+def _open_practice(context: CommandContext, options: ModelOptions) -> LoadedModel:
     return open_model(context, options, reference=PRACTICE_NAME)

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from tanuki_cli.catalog import (
-    PRACTICE_NAME,
     TANUKI_8B,
     VARIANTS,
     AutoReference,
@@ -17,19 +16,17 @@ from tanuki_cli.catalog import (
     HubReference,
     PracticeReference,
     Variant,
-    best_installed,
     parse_reference,
-    recommend,
 )
 from tanuki_cli.cli.context import CommandContext, prepare
-from tanuki_cli.cli.obstacle import note_obstacle
 from tanuki_cli.cli.options import OutputOptions, model_names, takes
 from tanuki_cli.errors import ClosedPipeError, DownloadError, InputError, ModelError, TanukiError
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.i18n import N_, _
+from tanuki_cli.loading import Finder, fetch, lasting_obstacle
 from tanuki_cli.machine.hardware import format_bytes, inspect_machine, installed_engines
-from tanuki_cli.machine.packages import LLAMA_CPP, pip_install
 from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH
+from tanuki_cli.terminal.asker import TerminalAsker
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.download_events import DownloadEvents
 from tanuki_cli.terminal.model_table import list_models, models_as_json, print_models
@@ -112,25 +109,29 @@ def pull(
 ) -> None:
     """Download a model, or finish a download."""
     context = prepare(ctx, options)
-    hub = _hub(context)
+    console = context.console
+    asker = TerminalAsker(console=console, assume_yes=True)
+    finder = Finder(context.settings, environ=context.environ, directories=context.directories, asker=asker)
     text = model or context.settings.model
     reference = parse_reference(text, context.settings.remotes)
     if isinstance(reference, PracticeReference):
-        context.console.note(_("The practice model is part of tanuki; there is nothing to download."))
+        console.note(_("The practice model is part of tanuki; there is nothing to download."))
         return
     if isinstance(reference, (AutoReference, FamilyReference)):
         family = reference.family if isinstance(reference, FamilyReference) else TANUKI_8B
-        reference = _choose(context, hub, family, ask=model is None)
+        reference = _choose(finder, console, family, ask=model is None)
     if not isinstance(reference, (Variant, HubReference)):
         raise InputError(
             _("{name} is not something to download.").format(name=text), hint=_("All names: tanuki models")
         )
     if as_json:
-        _pull_with_events(context.console, hub, reference, revision=revision, verify=verify)
+        _pull_with_events(console, finder.hub, reference, revision=revision, verify=verify)
         return
     if isinstance(reference, Variant):
-        note_obstacle(reference, context)
-    pull_with_progress(context.console, hub, reference, revision=revision, verify=verify)
+        length = context.settings.context_length or DEFAULT_CONTEXT_LENGTH
+        if reason := lasting_obstacle(reference, inspect_machine(context.environ), context_length=length):
+            console.warn(reason)
+    fetch(finder.hub, reference, asker, revision=revision, verify=verify)
 
 
 def _pull_with_events(
@@ -146,62 +147,16 @@ def _pull_with_events(
         raise
 
 
-def pull_with_progress(
-    console: Console, hub: Hub, reference: Downloadable, *, revision: str | None = None, verify: bool = False
-) -> InstalledModel:
-    """Pull ``reference`` with its progress on stderr. Raises as :meth:`Hub.pull`."""
-    before = hub.locate(reference)
-    from tanuki_cli.terminal.download import DownloadProgress  # brings rich.progress
-
-    with DownloadProgress(console) as progress:
-        installed = hub.pull(reference, revision=revision, verify=verify, on_progress=progress.update)
-    facts = {
-        "name": reference.name,
-        "size": format_bytes(installed.size),
-        "revision": installed.commit[:7],
-    }
-    if before is not None and before.path == installed.model.path and not progress.shown:
-        console.note(_("{name} is whole: {size}, revision {revision}.").format(**facts))
-    else:
-        console.note(_("{name} is ready: {size}, revision {revision}.").format(**facts), style="success")
-    return installed
-
-
-def best_or_recommended(
-    context: CommandContext, hub: Hub, family: Family | None
-) -> InstalledModel | tuple[Variant, str]:
-    """The installed variant that suits this machine best, else the recommended one with the reason.
-
-    ``family`` None counts everything that is installed. Raises ModelError if nothing can run here.
-    """
-    machine, engines = inspect_machine(context.environ), installed_engines()
-    length = context.settings.context_length or DEFAULT_CONTEXT_LENGTH
-    installed = {
-        entry.reference: entry
-        for entry in hub.installed()
-        if isinstance(entry.reference, Variant) and family in (None, entry.reference.family)
-    }
-    if best := best_installed(list(installed), machine, engines, context_length=length):
-        return installed[best]
-    choice = recommend(machine, engines, context_length=length, family=family or TANUKI_8B)
-    if choice.variant is None:
-        if family is not None and family.cuda_only:
-            hint = _("Serve it with a vLLM built for it: tanuki chat -m http://host:8000/v1")
-        else:
-            hint = f"tanuki chat -m {PRACTICE_NAME}" if engines.llama_cpp else pip_install(LLAMA_CPP)
-        raise ModelError(choice.reason, hint=hint)
-    return choice.variant, choice.reason
-
-
-def _choose(context: CommandContext, hub: Hub, family: Family, *, ask: bool) -> Downloadable:
+def _choose(finder: Finder, console: Console, family: Family, *, ask: bool) -> Downloadable:
     """The best installed variant, which a pull then checks, else the recommended one."""
-    choice = best_or_recommended(context, hub, family)
-    if isinstance(choice, InstalledModel):
+    choice = finder.best_or_recommended(family)
+    if isinstance(choice, InstalledModel) or not isinstance(choice.reference, Variant):
         return choice.reference
-    variant, reason = choice
-    console = context.console
+    variant = choice.reference
     size = format_bytes(variant.approximate_bytes)
-    console.note(_("{name}, about {size}. {reason}").format(name=variant.name, size=size, reason=reason))
+    console.note(
+        _("{name}, about {size}. {reason}").format(name=variant.name, size=size, reason=choice.reason)
+    )
     if ask and console.can_ask and not console.confirm(_("Download it now?"), default=True):
         raise ModelError(_("Nothing was downloaded."), hint=_("Choose another one: tanuki models"))
     return variant

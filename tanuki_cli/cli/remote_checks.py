@@ -7,14 +7,14 @@ from pathlib import Path
 from tanuki_cli.catalog import RemoteModel, parse_reference
 from tanuki_cli.cli.check import Check
 from tanuki_cli.cli.context import CommandContext
-from tanuki_cli.engines import open_engine
-from tanuki_cli.engines.remote.credentials import KEY_FILE_NAME, find_api_key
+from tanuki_cli.engines.base import OpenOptions
+from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.errors import TanukiError
 from tanuki_cli.i18n import _
 
 
 def check_remotes(context: CommandContext, tokenizers: Sequence[Path]) -> Iterator[Check]:
-    """Whether each server answers, what it serves, and how; ``tokenizers`` as for :func:`open_engine`."""
+    """Whether each server answers, what it serves, and how; ``tokenizers`` as in OpenOptions."""
     remotes = context.settings.remotes
     for name, _url in remotes:
         title = f"remote:{name}"
@@ -31,9 +31,10 @@ def check_remotes(context: CommandContext, tokenizers: Sequence[Path]) -> Iterat
 
 def _ask(model: RemoteModel, context: CommandContext, tokenizers: Sequence[Path]) -> str:
     """What the server says of itself. Raises RemoteError, SettingsError for a key that cannot be used."""
-    key_file = context.directories.config / KEY_FILE_NAME
-    api_key = find_api_key(model.name, environ=context.environ, key_file=key_file)
-    engine = open_engine(model, context.settings, api_key=api_key, served_tokenizers=tokenizers)
+    options = OpenOptions(
+        served_tokenizers=tokenizers, environ=context.environ, key_file=context.directories.key_file
+    )
+    engine = open_engine(model, context.settings, options)
     with closing(engine):
         info = engine.info
         detail = _("{engine} at {host} answers as {model}, with a context of {tokens} tokens.").format(

@@ -1,11 +1,14 @@
 """What every engine is: messages in, chunks of text out; and what a local one runs on: token ids."""
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
+from tanuki_cli.engines.consent import Consent, never
 from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.tokenizer import ChatTokenizer
 
 __all__ = [
     "Chunk",
@@ -13,14 +16,42 @@ __all__ = [
     "EngineInfo",
     "FinishReason",
     "GenerationCancelled",
+    "OpenOptions",
     "PromptPlan",
     "TokenModel",
     "Usage",
+    "shared_prefix",
 ]
 
 
 class GenerationCancelled(Exception):
     """:meth:`TokenModel.cancel` was called; the cache is consistent and the next call may follow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOptions:
+    """What an engine may need to be opened, beside the model and the settings; each takes what it knows.
+
+    ``consent`` is asked before code that came with a checkpoint is run. ``cache_folder`` keeps KV caches
+    and tuning records between processes; None keeps nothing. ``first`` are the messages to be answered
+    first, where they are known and likely the only ones: memory for more is then taken only when it is
+    needed. ``announce_tuning`` is called before it is measured how a model runs best, which takes up to
+    20 seconds; without it nothing is measured. ``report_trial`` hears of every trial, its name and seconds,
+    and has them made although there is a record. ``debug`` lets the backend's own log through.
+
+    For a server: ``served_tokenizers`` (tokenizer.json files, tried in turn, to send exact ids where it
+    takes them), and where its API key may be: the variables ``environ`` and ``key_file``.
+    """
+
+    consent: Consent = never
+    cache_folder: Path | None = None
+    first: Sequence[Message] = ()
+    announce_tuning: Callable[[], None] | None = None
+    report_trial: Callable[[str, float], None] | None = None
+    debug: bool = False
+    served_tokenizers: Sequence[Path] = ()
+    environ: Mapping[str, str] = field(default_factory=dict)
+    key_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +101,10 @@ class Engine(Protocol):
     @property
     def info(self) -> EngineInfo:
         """What runs where."""
+
+    @property
+    def tokenizer(self) -> ChatTokenizer | None:
+        """What makes the ids that the model is given; None where a server does that itself."""
 
     @property
     def context_length(self) -> int:
@@ -137,3 +172,10 @@ class TokenModel(Protocol):
 
     def close(self) -> None:
         """Free the model. May be called twice."""
+
+
+def shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many ids both begin with."""
+    pairs = zip(first, second, strict=False)
+    shorter = min(len(first), len(second))
+    return next((index for index, (one, other) in enumerate(pairs) if one != other), shorter)

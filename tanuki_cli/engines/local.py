@@ -37,6 +37,11 @@ class LocalEngine:
         return self._model.context_length
 
     @property
+    def tokenizer(self) -> ChatTokenizer:
+        """What makes the ids."""
+        return self._tokenizer
+
+    @property
     def token_model(self) -> TokenModel:
         """The backend, for measurements."""
         return self._model

@@ -92,6 +92,11 @@ class Directories:
         return self.config / "config.toml"
 
     @property
+    def key_file(self) -> Path:
+        """API keys of servers, one a line; users write it."""
+        return self.config / "keys.toml"
+
+    @property
     def history_file(self) -> Path:
         """The SQLite database of conversations."""
         return self.data / "history.sqlite3"

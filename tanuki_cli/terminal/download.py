@@ -46,11 +46,6 @@ class DownloadProgress:
     ) -> None:
         self._live.stop()
 
-    @property
-    def shown(self) -> bool:
-        """Whether there was anything to do."""
-        return self._latest is not None
-
     def update(self, progress: Progress) -> None:
         """Show ``progress``; may be called for every block that arrives."""
         if progress.phase == "waiting":

@@ -18,8 +18,8 @@ from tanuki_cli.catalog import (
 )
 from tanuki_cli.hub import InstalledModel
 from tanuki_cli.i18n import _
+from tanuki_cli.loading import missing_engine
 from tanuki_cli.machine.hardware import Engines, Machine, format_bytes
-from tanuki_cli.machine.packages import LLAMA_CPP, install_extra, pip_install
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.sanitize import sanitize
@@ -255,15 +255,6 @@ def _runs_on(row: ModelRow, caveats: list[str]) -> str:
     if row.fit.engine is None:
         return f"– {_number(missing_engine(row.variant), caveats)})"
     return f"{row.fit.engine}, {row.fit.place.upper()}"
-
-
-def missing_engine(variant: Variant) -> str:
-    """That nothing here runs ``variant`` yet, and the command that changes it."""
-    if variant.format == "gguf":
-        command = pip_install(LLAMA_CPP)
-    else:
-        command = install_extra("quantized" if variant.quantization else "transformers")
-    return _("Its engine is not installed: {command}").format(command=command)
 
 
 def _refused(rows: Sequence[ModelRow], caveats: list[str]) -> Iterable[tuple[str, str, str, str, str]]:

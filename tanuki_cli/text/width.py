@@ -7,7 +7,7 @@ it is asked once, by terminal/measuring.py.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from wcwidth import iter_graphemes, wcswidth
@@ -48,6 +48,15 @@ def truncate_cells(text: str, cells: int, *, ambiguous: int = 1, ellipsis: str =
 def pad_cells(text: str, cells: int, *, ambiguous: int = 1) -> str:
     """``text`` with spaces after it, up to ``cells`` cells; longer text as it is."""
     return text + " " * (cells - cell_width(text, ambiguous=ambiguous))
+
+
+def in_columns(items: Sequence[str], *, columns: int | None) -> Iterator[str]:
+    """``items`` side by side, as many as fit a window of ``columns``, padded in cells."""
+    widest = max((cell_width(item) for item in items), default=0) + 2
+    count = 1 if columns is None else max(1, (columns - 2) // widest)
+    for start in range(0, len(items), count):
+        row = items[start : start + count]
+        yield "  " + "".join(pad_cells(item, widest) for item in row).rstrip()
 
 
 def default_ambiguous_width(environ: Mapping[str, str]) -> int:

@@ -18,6 +18,7 @@ class ScriptedModel:
     """
 
     info = INFO
+    tokenizer = None
     notes: tuple[str, ...] = ()
     cached_tokens = 0
 
@@ -65,6 +66,7 @@ class ScriptedEngine:
     """An Engine that answers with the next script: texts, callables run in between, or an error to raise."""
 
     info = INFO
+    tokenizer = None
     notes: tuple[str, ...] = ()
 
     def __init__(self, *scripts: Script, context_length: int = 4096) -> None:

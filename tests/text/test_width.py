@@ -1,6 +1,5 @@
 """Cells, kinsoku and line breaking, without a screen."""
 
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

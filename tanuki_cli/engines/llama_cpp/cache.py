@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tanuki_cli.engines.base import GenerationCancelled
-from tanuki_cli.engines.llama_cpp.kv_store import KvStore, shared_prefix
+from tanuki_cli.engines.base import GenerationCancelled, shared_prefix
+from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.native import Context, DecodeAborted, NativeError
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _

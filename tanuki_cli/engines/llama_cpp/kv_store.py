@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tanuki_cli.engines.base import shared_prefix
+
 DEFAULT_MAX_BYTES: Final = 2 << 30
 _SUFFIX: Final = ".kv"
 _TEMPORARY: Final = ".part"
@@ -102,13 +104,6 @@ class KvStore:
             total += size
             if total > self.max_bytes:
                 remove_quietly(path)
-
-
-def shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids both begin with."""
-    pairs = zip(first, second, strict=False)
-    shorter = min(len(first), len(second))
-    return next((index for index, (one, other) in enumerate(pairs) if one != other), shorter)
 
 
 def state_key(model: Path, *settings: str) -> str:

@@ -21,7 +21,7 @@ from tanuki_cli.engines.llama_cpp import native as llama_native
 from tanuki_cli.engines.llama_cpp.calibration import CONTEXT_LENGTH, Bench, calibrate
 from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts, without_vocabulary
-from tanuki_cli.engines.llama_cpp.gguf import GgufFile, damaged, read_gguf
+from tanuki_cli.engines.llama_cpp.gguf import damaged, read_gguf
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore, state_key
 from tanuki_cli.engines.llama_cpp.memory import all_layers, forecast
 from tanuki_cli.engines.llama_cpp.model import LlamaCppModel
@@ -50,13 +50,13 @@ def load_llama_cpp(
     settings: Settings,
     *,
     debug: bool,
-    gguf: GgufFile | None = None,
+    facts: ModelFacts | None = None,
     kv_store: KvStore | None = None,
     head_ids: Sequence[int] = (),
     first_tokens: int | None = None,
     tuner: Tuner | None = None,
 ) -> LlamaCppModel:
-    """Load the GGUF file of ``model``; pass ``gguf`` if its header was read already.
+    """Load the GGUF file of ``model``; pass ``facts`` if its header was read already.
 
     With ``kv_store``, KV caches of earlier conversations are taken from there and kept there;
     ``head_ids`` is what every prompt begins with. ``first_tokens`` are the prompt and the answer that
@@ -67,7 +67,7 @@ def load_llama_cpp(
     made for, and where memory will not do, before it is taken. ``debug`` sends llama.cpp's log to
     the logger ``tanuki_cli.llama_cpp``.
     """
-    facts = model_facts(gguf or read_gguf(model.path))
+    facts = facts or model_facts(read_gguf(model.path))
     llama_native.start(debug=debug)
     plan = plan_load(settings, facts, first_tokens=first_tokens)
     check_memory(model, facts, plan)

@@ -2,11 +2,11 @@
 
 from collections.abc import Generator, Sequence
 
-from tanuki_cli.engines.base import EngineInfo, GenerationCancelled
+from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, shared_prefix
 from tanuki_cli.engines.llama_cpp.cache import SequenceCache
 from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, NgramIndex
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
-from tanuki_cli.engines.llama_cpp.kv_store import KvStore, shared_prefix
+from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.native import Context, ContextParams, Model, NativeError
 from tanuki_cli.engines.llama_cpp.sampling import Sampler
 from tanuki_cli.errors import EngineError

@@ -18,7 +18,6 @@ from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
 
 ENVIRONMENT_VARIABLE: Final = "TANUKI_API_KEY"
-KEY_FILE_NAME: Final = "keys.toml"
 KEYRING_SERVICE: Final = "tanuki"
 
 _HEADER_SAFE: Final = re.compile(r"[!-~]+\Z")
@@ -37,7 +36,7 @@ def environment_variable(remote_name: str) -> str:
     return f"{ENVIRONMENT_VARIABLE}_{re.sub(r'[^A-Za-z0-9]+', '_', remote_name).strip('_').upper()}"
 
 
-def find_api_key(remote_name: str, *, environ: Mapping[str, str], key_file: Path) -> ApiKey | None:
+def find_api_key(remote_name: str, *, environ: Mapping[str, str], key_file: Path | None) -> ApiKey | None:
     """The key for ``remote_name``, or None.
 
     The first of: ``TANUKI_API_KEY_<NAME>``, ``TANUKI_API_KEY``, the keyring (service ``tanuki``, user
@@ -51,7 +50,7 @@ def find_api_key(remote_name: str, *, environ: Mapping[str, str], key_file: Path
             return _checked(value, variable)
     if value := _from_keyring(remote_name):
         return _checked(value, _("the keyring"))
-    if value := _from_file(remote_name, key_file):
+    if key_file is not None and (value := _from_file(remote_name, key_file)):
         return _checked(value, str(key_file))
     return None
 

@@ -87,6 +87,11 @@ class RemoteEngine:
         return self._server
 
     @property
+    def tokenizer(self) -> ChatTokenizer | None:
+        """What makes the ids that are sent; None where text is sent."""
+        return self._tokenizer
+
+    @property
     def exact(self) -> bool:
         """Whether token ids are sent, exactly those of a local engine."""
         return self._tokenizer is not None

@@ -22,13 +22,13 @@ from torch import nn
 from transformers.utils import logging as transformers_logging
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.transformers.checkpoint import CheckpointInfo
-from tanuki_cli.engines.transformers.consent import (
+from tanuki_cli.engines.consent import (
     CodeRequest,
     Consent,
     install_code_packages,
     require_consent,
 )
+from tanuki_cli.engines.transformers.checkpoint import CheckpointInfo
 from tanuki_cli.engines.transformers.placement import Placement
 from tanuki_cli.errors import EngineError
 from tanuki_cli.hub.code import missing_packages

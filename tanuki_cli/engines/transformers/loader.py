@@ -10,8 +10,8 @@ import torch
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import EngineInfo
+from tanuki_cli.engines.consent import Consent, never
 from tanuki_cli.engines.transformers.checkpoint import CheckpointInfo, read_checkpoint
-from tanuki_cli.engines.transformers.consent import Consent, never
 from tanuki_cli.engines.transformers.library import load_weights
 from tanuki_cli.engines.transformers.model import TransformersModel
 from tanuki_cli.engines.transformers.placement import Placement, place

@@ -15,8 +15,7 @@ from torch import nn
 from transformers import DynamicCache, StaticCache
 from transformers.cache_utils import StaticLayer
 
-from tanuki_cli.engines.base import EngineInfo, GenerationCancelled
-from tanuki_cli.engines.llama_cpp.kv_store import shared_prefix
+from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, shared_prefix
 from tanuki_cli.engines.transformers.library import translated
 from tanuki_cli.engines.transformers.sampling import TokenSampler
 from tanuki_cli.errors import EngineError

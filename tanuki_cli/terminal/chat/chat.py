@@ -13,8 +13,9 @@ from tanuki_cli.engines.base import Chunk, PromptPlan
 from tanuki_cli.errors import HistoryError, InputError, PromptTooLongError, TanukiError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _
+from tanuki_cli.loading import LoadedModel
 from tanuki_cli.sampling import SamplingOptions
-from tanuki_cli.session import ChatSession, OpenedModel
+from tanuki_cli.session import ChatSession
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.terminal.answer import open_answer
 from tanuki_cli.terminal.console import Console
@@ -45,9 +46,9 @@ class Chat:
         console: Console,
         settings: Settings,
         history: HistoryStore,
-        model: OpenedModel,
+        model: LoadedModel,
         conversation: Conversation,
-        open_model: Callable[[str], OpenedModel],
+        open_model: Callable[[str], LoadedModel],
         download: BackgroundPull | None = None,
     ) -> None:
         self.console = console

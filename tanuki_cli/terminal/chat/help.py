@@ -8,7 +8,7 @@ from tanuki_cli.catalog.practice import suggestions
 from tanuki_cli.i18n import N_, _, active_language
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.text.japanese import wrap_text
-from tanuki_cli.text.width import cell_width, pad_cells
+from tanuki_cli.text.width import cell_width, in_columns, pad_cells
 
 _NARROWEST_COLUMN: Final = 24
 
@@ -67,15 +67,6 @@ def help_lines(chat: Chat, commands: Sequence[tuple[str, str]]) -> Iterator[str]
         yield ""
         yield _("The practice model knows for example:")
         yield from in_columns(suggestions(active_language()), columns=columns)
-
-
-def in_columns(items: Sequence[str], *, columns: int | None) -> Iterator[str]:
-    """``items`` side by side, as many as fit a window of ``columns``, padded in cells."""
-    widest = max((cell_width(item) for item in items), default=0) + 2
-    count = 1 if columns is None else max(1, (columns - 2) // widest)
-    for start in range(0, len(items), count):
-        row = items[start : start + count]
-        yield "  " + "".join(pad_cells(item, widest) for item in row).rstrip()
 
 
 def _keys(chat: Chat) -> list[tuple[str, str]]:

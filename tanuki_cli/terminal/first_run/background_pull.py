@@ -9,10 +9,8 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli.errors import DownloadError
@@ -21,11 +19,6 @@ from tanuki_cli.i18n import _, active_language
 from tanuki_cli.machine.hardware import format_bytes
 from tanuki_cli.terminal.download import format_time
 
-# Not ``-m``: that would look for modules in the user's working directory first.
-_PROGRAM: Final = (
-    "import sys; sys.path[:] = [*filter(None, sys.path), {root!r}]; from tanuki_cli.cli import main; main()"
-)
-_ROOT: Final = str(Path(__file__).resolve().parent.parent.parent.parent)
 _PATIENCE_S: Final = 5.0
 
 
@@ -62,9 +55,11 @@ class BackgroundPull:
         os.set_blocking(self._pipe.fileno(), False)
 
     @classmethod
-    def start(cls, name: str, *, environ: Mapping[str, str]) -> "BackgroundPull":
-        """Begin, or resume, the download of ``name``. Raises DownloadError if no process can be made."""
-        program = [sys.executable, "-c", _PROGRAM.format(root=_ROOT)]
+    def start(cls, name: str, *, program: Sequence[str], environ: Mapping[str, str]) -> "BackgroundPull":
+        """Begin, or resume, the download of ``name`` with ``program``, which is what starts tanuki.
+
+        Raises DownloadError if no process can be made.
+        """
         try:
             process = subprocess.Popen(
                 [*program, "--lang", active_language(), "pull", "--json", name],

@@ -2,10 +2,10 @@
 
 import math
 import unicodedata
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from tanuki_cli.i18n import N_, _, active_language
+from tanuki_cli.loading import Offer
 from tanuki_cli.machine.hardware import Machine, format_bytes
 from tanuki_cli.terminal.console import Console
 
@@ -24,26 +24,6 @@ _WORDS: Final[dict[str, Choice]] = {
     **dict.fromkeys(("n", "no", "いいえ", "q"), "none"),
     **dict.fromkeys(("l", "en", "ja", "english", "日本語"), "language"),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
-    """What a download would mean.
-
-    ``reason`` is a sentence for the recommended model, empty for one that the user named; ``obstacle``
-    says why it would not run here as things are, empty if it would;
-    ``bytes_to_receive`` None for a size nobody knows yet; ``begun`` if an earlier pull left a part;
-    ``bytes_per_s`` the speed of the last download, None before the first.
-    """
-
-    name: str
-    reason: str
-    obstacle: str
-    machine: Machine
-    bytes_to_receive: int | None
-    begun: bool
-    free_disk_bytes: int
-    bytes_per_s: float | None
 
 
 def choose(console: Console, offer: Offer) -> Choice:

@@ -1,13 +1,40 @@
 """From the practice model to the real one: what a chat does with a download in the background."""
 
+from typing import Protocol
+
+from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import interruptible
-from tanuki_cli.terminal.chat.chat import Chat
+from tanuki_cli.loading import LoadedModel
+from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
 
 
-def take_over(chat: Chat) -> None:
+class FirstChat(Protocol):
+    """The chat, as far as a first run concerns it."""
+
+    console: Console
+    model: LoadedModel
+    download: BackgroundPull | None
+    leaving: bool
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation that the next message goes to."""
+
+    @property
+    def model_was_chosen(self) -> bool:
+        """Whether the user has changed the model since the chat began."""
+
+    def change_model(self, reference: str) -> None:
+        """Load another model and go on with the same conversation."""
+
+    def show_last_turn(self) -> None:
+        """Print where a conversation stands that is gone on with."""
+
+
+def take_over(chat: FirstChat) -> None:
     """Let the model answer from now on whose download has ended meanwhile; nothing while it runs.
 
     A failure is told once, and the practice model stays; so does a model that the user chose.
@@ -27,7 +54,7 @@ def take_over(chat: Chat) -> None:
         _change(chat, pull.name)
 
 
-def _change(chat: Chat, name: str) -> None:
+def _change(chat: FirstChat, name: str) -> None:
     chat.console.note(_("{name} is here and goes on with this chat.").format(name=name), style="success")
     try:
         with interruptible():
@@ -41,7 +68,7 @@ def _change(chat: Chat, name: str) -> None:
         chat.console.note(f"{info.model} · {info.engine} · {info.device}")
 
 
-def may_leave(chat: Chat) -> bool:
+def may_leave(chat: FirstChat) -> bool:
     """Whether the user, who asked to leave, still wants to: a download would end with the chat."""
     pull = chat.download
     if pull is None:
@@ -62,7 +89,7 @@ def may_leave(chat: Chat) -> bool:
     return True
 
 
-def _wants_to_stop(chat: Chat, pull: BackgroundPull) -> bool:
+def _wants_to_stop(chat: FirstChat, pull: BackgroundPull) -> bool:
     try:
         with interruptible():
             return chat.console.confirm(

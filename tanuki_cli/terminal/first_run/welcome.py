@@ -4,8 +4,8 @@ from typing import Final
 
 from tanuki_cli.catalog.practice import suggestions
 from tanuki_cli.i18n import N_, _, active_language
-from tanuki_cli.terminal.chat.chat import Chat
-from tanuki_cli.terminal.chat.help import in_columns
+from tanuki_cli.terminal.first_run.takeover import FirstChat
+from tanuki_cli.text.width import in_columns
 
 _TOUR: Final = (
     N_("Enter sends, Alt-Enter or Ctrl-J breaks the line; pasting never sends."),
@@ -15,7 +15,7 @@ _TOUR: Final = (
 )
 
 
-def greet(chat: Chat, *, first_time: bool) -> None:
+def greet(chat: FirstChat, *, first_time: bool) -> None:
     """Say what answers, where the help is, and for the practice model what it can be asked.
 
     ``first_time`` adds a tour of a few lines, which nobody needs twice.
@@ -40,7 +40,7 @@ def greet(chat: Chat, *, first_time: bool) -> None:
         chat.show_last_turn()
 
 
-def _introduce_practice(chat: Chat) -> None:
+def _introduce_practice(chat: FirstChat) -> None:
     if chat.download is not None:
         sentence = _(
             "This is 豆だぬき, a tiny practice model: it knows only what it was taught. "

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tanuki_cli.engines.base import GenerationCancelled, TokenModel
-from tanuki_cli.engines.llama_cpp.kv_store import shared_prefix
+from tanuki_cli.engines.base import GenerationCancelled, TokenModel, shared_prefix
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions

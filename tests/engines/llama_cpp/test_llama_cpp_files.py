@@ -187,7 +187,7 @@ def test_tokenizer_needs_real_scores(tmp_path: Path, tiny: Path) -> None:
 
 def test_load_with_a_header_that_was_read_already(tiny: Path) -> None:
     model = LocalModel(name="tiny", format="gguf", path=tiny)
-    loaded = load_llama_cpp(model, Settings(threads=1), debug=False, gguf=read_gguf(tiny))
+    loaded = load_llama_cpp(model, Settings(threads=1), debug=False, facts=model_facts(read_gguf(tiny)))
     assert loaded.info.model == "tiny"
     assert loaded.info.device == "CPU"
     loaded.close()

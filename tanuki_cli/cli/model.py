@@ -1,0 +1,49 @@
+"""A model for a command: loaded with its options, asking at its terminal."""
+
+from collections.abc import Callable, Sequence
+
+from tanuki_cli.cli.context import CommandContext
+from tanuki_cli.cli.options import ModelOptions
+from tanuki_cli.conversation import Message
+from tanuki_cli.loading import Finder, LoadedModel, load_model
+from tanuki_cli.terminal.asker import TerminalAsker
+
+
+def open_model(
+    context: CommandContext,
+    options: ModelOptions,
+    *,
+    reference: str | None = None,
+    first: Sequence[Message] = (),
+    report_trial: Callable[[str, float], None] | None = None,
+) -> LoadedModel:
+    """The model ``reference`` (default: the settings'), asking at the terminal what has to be asked.
+
+    The rest is as for :func:`~tanuki_cli.loading.load_model`.
+    """
+    return load_model(
+        reference or context.settings.model,
+        context.settings,
+        _asker(context, options),
+        environ=context.environ,
+        directories=context.directories,
+        first=first,
+        report_trial=report_trial,
+        debug=context.debug,
+    )
+
+
+def open_finder(context: CommandContext, options: ModelOptions) -> Finder:
+    """What looks references up for this command."""
+    return Finder(
+        context.settings,
+        environ=context.environ,
+        directories=context.directories,
+        asker=_asker(context, options),
+    )
+
+
+def _asker(context: CommandContext, options: ModelOptions) -> TerminalAsker:
+    return TerminalAsker(
+        console=context.console, assume_yes=options.yes, trust_remote_code=options.trust_remote_code
+    )

@@ -1,0 +1,112 @@
+"""A GGUF model as an engine: its header, its tokenizer, its caches, and then its weights."""
+
+from collections.abc import Sequence
+from operator import ne
+from pathlib import Path
+from typing import Final
+
+from tanuki_cli.catalog import LocalModel
+from tanuki_cli.conversation import Message
+from tanuki_cli.engines.base import OpenOptions, shared_prefix
+from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts
+from tanuki_cli.engines.llama_cpp.gguf import GgufFile, read_gguf
+from tanuki_cli.engines.llama_cpp.kv_store import KvStore
+from tanuki_cli.engines.llama_cpp.tuning import Tuner, TuningStore
+from tanuki_cli.engines.llama_cpp.vocabulary import tokenizer_from_metadata
+from tanuki_cli.engines.local import LocalEngine
+from tanuki_cli.engines.requirements import importing_llama_cpp
+from tanuki_cli.errors import EngineError
+from tanuki_cli.i18n import _
+from tanuki_cli.settings.values import Settings
+from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
+
+_MOST_DIFFERENT_PIECES: Final = 0.01
+"""Share of pieces that may be spelled otherwise: converters rename a few control pieces."""
+
+
+def open_gguf(target: LocalModel, settings: Settings, options: OpenOptions) -> LocalEngine:
+    """Load a GGUF file on llama.cpp. Raises EngineError."""
+    with importing_llama_cpp():
+        from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
+
+    gguf = read_gguf(target.path)
+    facts = model_facts(gguf)
+    tokenizer = gguf_tokenizer(target, gguf, facts)
+    verify_tokenizer(tokenizer)
+    longest_answer = settings.sampling.max_new_tokens
+    first = options.first
+    model = load_llama_cpp(
+        target,
+        settings,
+        debug=options.debug,
+        facts=facts,
+        kv_store=_kv_store(target, settings, options.cache_folder),
+        head_ids=_head_ids(tokenizer),
+        first_tokens=len(tokenizer.encode_chat(first)) + longest_answer if first else None,
+        tuner=_tuner(options),
+    )
+    return LocalEngine(model, tokenizer)
+
+
+def read_tokenizer(target: LocalModel) -> ChatTokenizer:
+    """The exact tokenizer of a GGUF file, without its weights. Raises EngineError."""
+    gguf = read_gguf(target.path)
+    return gguf_tokenizer(target, gguf, model_facts(gguf))
+
+
+def _tuner(options: OpenOptions) -> Tuner | None:
+    if options.cache_folder is None:
+        return None
+    store = TuningStore(options.cache_folder / "tuning")
+    if options.report_trial is None:
+        return Tuner(store=store, announce=options.announce_tuning)
+    announce = options.announce_tuning or (lambda: None)
+    return Tuner(store=store, announce=announce, report=options.report_trial, again=True)
+
+
+def _head_ids(tokenizer: ChatTokenizer) -> list[int]:
+    """What the prompts of all conversations without a system text of their own begin with."""
+    first, second = (tokenizer.encode_chat([Message("user", text)]) for text in ("あ", "A"))
+    return first[: shared_prefix(first, second)]
+
+
+def _kv_store(target: LocalModel, settings: Settings, cache_folder: Path | None) -> KvStore | None:
+    """None where nothing may be kept, and for the practice model, which reads faster than a disk."""
+    if cache_folder is None or target.practice or not settings.save or settings.kv_cache_gib == 0:
+        return None
+    return KvStore(cache_folder / "kv", max_bytes=settings.kv_cache_gib << 30)
+
+
+def gguf_tokenizer(target: LocalModel, gguf: GgufFile, facts: ModelFacts) -> ChatTokenizer:
+    """The exact tokenizer of a GGUF: the tokenizer.json beside it, its own metadata, or the reference.
+
+    The official files hold placeholder scores, so that only the reference repository's tokenizer.json
+    is right for them. Raises EngineError if there is none, or if its pieces are not the file's.
+    """
+    ids = {"bos_id": facts.bos_id, "eos_id": facts.eos_id, "vocab_size": facts.n_vocab}
+    if target.tokenizer is not None:
+        tokenizer = ChatTokenizer.from_file(target.tokenizer, **ids)
+    elif (own := tokenizer_from_metadata(gguf.metadata)) is not None:
+        tokenizer = ChatTokenizer(own, **ids)
+    elif target.reference_tokenizer is not None:
+        tokenizer = ChatTokenizer.from_file(target.reference_tokenizer, **ids)
+    else:
+        raise EngineError(
+            _("{path} has no usable tokenizer of its own.").format(path=target.path),
+            hint=_("Put the model's tokenizer.json beside it, or fetch Tanuki's: tanuki pull tanuki-8b"),
+        )
+    pieces = gguf.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(pieces, list) and not _same_pieces(tokenizer, list(map(str, pieces))):
+        raise EngineError(
+            _("The tokenizer's pieces are not those of {path}.").format(path=target.path),
+            hint=_("Put the model's own tokenizer.json beside it."),
+        )
+    return tokenizer
+
+
+def _same_pieces(tokenizer: ChatTokenizer, pieces: Sequence[str]) -> bool:
+    count = len(tokenizer.pieces)
+    if len(pieces) < count:
+        return False
+    different: int = sum(map(ne, map(tokenizer.pieces.get, pieces[:count]), range(count)))
+    return different <= _MOST_DIFFERENT_PIECES * count

@@ -1,0 +1,33 @@
+"""The engine for a model. Each is imported only when it is used: none of them is light."""
+
+from tanuki_cli.catalog import LocalModel, RemoteModel, Target
+from tanuki_cli.engines.base import Engine, OpenOptions
+from tanuki_cli.settings.values import Settings
+from tanuki_cli.tokenizer import ChatTokenizer
+
+
+def open_engine(target: Target, settings: Settings, options: OpenOptions | None = None) -> Engine:
+    """Load ``target`` on the engine for its format. Raises EngineError, RemoteError or SettingsError."""
+    options = options or OpenOptions()
+    if isinstance(target, RemoteModel):
+        from tanuki_cli.engines.remote.opening import open_server
+
+        return open_server(target, settings, options)
+    if target.format == "gguf":
+        from tanuki_cli.engines.llama_cpp.opening import open_gguf
+
+        return open_gguf(target, settings, options)
+    from tanuki_cli.engines.transformers.opening import open_checkpoint
+
+    return open_checkpoint(target, settings, options)
+
+
+def read_tokenizer(target: LocalModel) -> ChatTokenizer:
+    """The exact tokenizer of a model, without its weights. Raises EngineError."""
+    if target.format == "gguf":
+        from tanuki_cli.engines.llama_cpp import opening as llama_cpp
+
+        return llama_cpp.read_tokenizer(target)
+    from tanuki_cli.engines.transformers import opening as transformers
+
+    return transformers.read_tokenizer(target)

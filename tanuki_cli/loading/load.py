@@ -1,0 +1,108 @@
+"""The one door to a model for everybody who uses one: the command line, a server, a batch, an evaluation."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tanuki_cli.catalog import LocalModel, RemoteModel
+from tanuki_cli.catalog.practice import practice_model
+from tanuki_cli.conversation import Message
+from tanuki_cli.engines.base import Engine, OpenOptions
+from tanuki_cli.engines.opening import open_engine
+from tanuki_cli.i18n import _
+from tanuki_cli.loading.asker import Asker
+from tanuki_cli.loading.finder import Finder
+from tanuki_cli.machine.hardware import inspect_machine
+from tanuki_cli.settings.values import Directories, Settings
+from tanuki_cli.tokenizer import ChatTokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """An engine that was loaded for ``reference``, and how long that took in seconds.
+
+    ``tokenizer`` is None for a server that takes text only.
+    """
+
+    engine: Engine
+    reference: str
+    load_s: float
+    practice: bool = False
+
+    @property
+    def tokenizer(self) -> ChatTokenizer | None:
+        """What makes the ids that the engine is given."""
+        return self.engine.tokenizer
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """Sentences about how it was loaded; the asker has had them."""
+        return self.engine.notes
+
+    def close(self) -> None:
+        """Free the model."""
+        self.engine.close()
+
+
+def load_model(
+    reference: str,
+    settings: Settings,
+    asker: Asker,
+    *,
+    environ: Mapping[str, str],
+    directories: Directories,
+    first: Sequence[Message] = (),
+    report_trial: Callable[[str, float], None] | None = None,
+    debug: bool = False,
+) -> LoadedModel:
+    """Find, if need be and allowed download, and load the model that ``reference`` names.
+
+    ``first`` as in :func:`~tanuki_cli.engines.base.OpenOptions`. With ``report_trial`` it is measured
+    anew how the model runs best, and every trial reported. ``debug`` lets the backend's own log through.
+
+    Raises ModelError if it is unknown or not installed and may not be fetched, DownloadError,
+    EngineError, RemoteError.
+    """
+    finder = Finder(settings, environ=environ, directories=directories, asker=asker)
+    target = finder.find(reference)
+    started = time.monotonic()
+    compiles = isinstance(target, LocalModel) and target.format == "safetensors"
+    if settings.compile and compiles and inspect_machine(environ).gpus:
+        asker.note(_("The model is compiled for the GPU; this takes about a minute."))
+    options = OpenOptions(
+        consent=asker.may_run_code,
+        cache_folder=directories.cache,
+        first=first,
+        announce_tuning=_announcer(settings, asker),
+        report_trial=report_trial,
+        debug=debug,
+        served_tokenizers=_tokenizers(finder) if isinstance(target, RemoteModel) else (),
+        environ=environ,
+        key_file=directories.key_file,
+    )
+    engine = open_engine(target, settings, options)
+    for note in engine.notes:
+        asker.note(note)
+    if settings.compile and not compiles:
+        asker.note(_("--compile is for models in safetensors; it changes nothing here."))
+    return LoadedModel(
+        engine=engine,
+        reference=target.name if reference == "auto" else reference,
+        load_s=time.monotonic() - started,
+        practice=isinstance(target, LocalModel) and target.practice,
+    )
+
+
+def _tokenizers(finder: Finder) -> list[Path]:
+    """Those whose ids a server may take: Tanuki's own, if it was ever fetched, and the practice model's."""
+    return [path for path in (finder.family_tokenizer(), practice_model().tokenizer) if path]
+
+
+def _announcer(settings: Settings, asker: Asker) -> Callable[[], None] | None:
+    """Says that a measurement begins, where somebody waits who can skip it, and it is not switched off."""
+    if not (settings.tune and asker.someone_waits):
+        return None
+    return lambda: asker.note(
+        _("Measuring once how this model runs fastest on this machine: at most 20 seconds, Ctrl-C skips it.")
+    )
