@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tanuki_cli.catalog import LocalModel, RemoteModel
+from tanuki_cli.catalog import LocalModel, RemoteModel, Target
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import Engine, OpenOptions
@@ -22,11 +22,12 @@ from tanuki_cli.tokenizer import ChatTokenizer
 class LoadedModel:
     """An engine that was loaded for ``reference``, and how long that took in seconds.
 
-    ``tokenizer`` is None for a server that takes text only.
+    ``target`` is what the reference stood for. ``tokenizer`` is None for a server that takes text only.
     """
 
     engine: Engine
     reference: str
+    target: Target
     load_s: float
     practice: bool = False
 
@@ -89,6 +90,7 @@ def load_model(
     return LoadedModel(
         engine=engine,
         reference=target.name if reference == "auto" else reference,
+        target=target,
         load_s=time.monotonic() - started,
         practice=isinstance(target, LocalModel) and target.practice,
     )
