@@ -20,24 +20,10 @@ import typer.main
 
 from tanuki_cli import __version__
 from tanuki_cli.cli.as_typed import parse_as_typed
+from tanuki_cli.cli.commands import COMMAND_BY_NAME, COMMANDS, GROUPS
 from tanuki_cli.errors import ExitCode, InputError
 from tanuki_cli.i18n import LANGUAGES, N_, _, activate, detect_language
 from tanuki_cli.settings.specs import find_spec, range_sentence
-
-_COMMANDS: Final = {
-    "chat": N_("Talk with the model, with history."),
-    "ask": N_("Ask one question and print the answer."),
-    "pull": N_("Download a model, or finish a download."),
-    "models": N_("List the models, their sizes and what fits this machine."),
-    "rm": N_("Remove a downloaded model."),
-    "history": N_("List, search, export and remove conversations."),
-    "config": N_("Show and change the settings."),
-    "doctor": N_("Check the machine, the engines and the models."),
-    "bench": N_("Measure the speed of a model on this machine."),
-}
-_MODULES: Final = {"pull": "models", "rm": "models"}
-"""Commands that live in a module of another name; each is the module's ``<command>_app``."""
-
 
 _ROOT: Final = str(Path(__file__).resolve().parent.parent.parent)
 _COMPLETION: Final = ("install_completion", "show_completion")
@@ -101,16 +87,18 @@ class CommandGroup(typer.core.TyperGroup):
         return parameters
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """All names, in the order of the table."""
-        return list(_COMMANDS)
+        """All names, one heading after the other."""
+        return [row.name for group in GROUPS for row in COMMANDS if row.group == group]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command; a stand-in while they are only listed."""
-        if cmd_name not in _COMMANDS:
+        row = COMMAND_BY_NAME.get(cmd_name)
+        if row is None:
             return None
         if self._listing:
-            return prepared(typer.core.TyperCommand(cmd_name, help=_COMMANDS[cmd_name]))
-        module = importlib.import_module(f"tanuki_cli.cli.{_MODULES.get(cmd_name, cmd_name)}")
+            heading = GROUPS[row.group]
+            return prepared(typer.core.TyperCommand(cmd_name, help=row.summary, rich_help_panel=heading))
+        module = importlib.import_module(f"tanuki_cli.cli.{row.module or row.name}")
         command = typer.main.get_command(getattr(module, f"{cmd_name}_app"))
         command.name = cmd_name
         return prepared(command)
@@ -118,8 +106,8 @@ class CommandGroup(typer.core.TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As click's, but an unknown command suggests the nearest."""
         name = args[0]
-        if name not in _COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
-            near = difflib.get_close_matches(name, _COMMANDS, n=1)
+        if name not in COMMAND_BY_NAME and not name.startswith("-") and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name, COMMAND_BY_NAME, n=1)
             raise InputError(
                 _("There is no command {name!r}.").format(name=name),
                 hint=f"tanuki {near[0]}" if near else "tanuki --help",

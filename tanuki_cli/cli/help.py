@@ -40,19 +40,18 @@ def help_page(command: Any, ctx: Any, *, columns: int) -> str:
         )
         help_text = _(parameter.help) if parameter.help else ""
         sections.setdefault(title, []).append((_names(parameter, is_argument=is_argument), help_text))
-    children = [
-        (name, _summary(child))
-        for name in getattr(command, "list_commands", lambda _ctx: [])(ctx)
-        if (child := command.get_command(ctx, name)) is not None
-    ]
-    if children:
-        sections[N_("Commands")] = children
+    titles = set(sections)
+    names = command.list_commands(ctx) if hasattr(command, "list_commands") else []
+    children = [command.get_command(ctx, name) for name in names]
+    for child in children:
+        title = getattr(child, "rich_help_panel", None) or N_("Commands")
+        sections.setdefault(title, []).append((child.name, _summary(child)))
     lines = [*_paragraphs(_(command.help or ""), width), ""]
     lines.append(_("Usage:") + " " + " ".join(_usage(command, ctx, has_commands=bool(children))))
     first = [title for title in ("Arguments", "Options") if title in sections]
     for title in [*first, *(title for title in sections if title not in first)]:
-        rows = sections[title]
-        lines += ["", f"{_(title)}:", *_table(rows, width)]
+        of_commands = title not in titles
+        lines += ["", f"{_(title)}:", *_table(sections[title], width, names=names if of_commands else ())]
     if command.epilog:
         lines += ["", *_wrap(_(command.epilog), width)]
     return "\n".join(lines) + "\n"
@@ -92,9 +91,11 @@ def _wrap(text: str, width: int) -> list[str]:
     return ["".join(cell.text for cell in row) for row in wrap_cells(to_cells(text), width)]
 
 
-def _table(rows: list[tuple[str, str]], width: int) -> Iterable[str]:
-    """Two columns; a name too wide for the first stands on a line of its own."""
-    widest = min(max(cell_width(name) for name, _text in rows), _WIDEST_NAMES, width // 2)
+def _table(rows: list[tuple[str, str]], width: int, *, names: Iterable[str] = ()) -> Iterable[str]:
+    """Two columns, the first wide enough for ``names``, too, which stand in other tables; a name too wide
+    for it stands on a line of its own."""
+    first_column = [*names, *(name for name, _text in rows)]
+    widest = min(max(map(cell_width, first_column)), _WIDEST_NAMES, width // 2)
     start = len(_INDENT) + widest + 2
     for name, text in rows:
         wrapped = _wrap(text, width - start)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli import __version__
+from tanuki_cli.cli import commands
 from tests.support.program import COMMAND, Terminal, environment, run
 
-COMMANDS = ("chat", "ask", "pull", "models", "rm", "history", "config", "doctor", "bench")
+COMMANDS = tuple(row.name for row in commands.COMMANDS)
 JAPANESE = re.compile("[ぁ-んァ-ン一-龠]")
 
 
@@ -29,6 +30,17 @@ def test_help_lists_every_command(tmp_path: Path, arguments: list[str]) -> None:
         assert re.search(rf"^  {command} ", done.stdout, re.MULTILINE)
     assert done.stderr == ""
     assert "\x1b" not in done.stdout
+
+
+def test_help_groups_the_commands(tmp_path: Path) -> None:
+    headings = {"talk": "対話", "know": "比較と測定", "models": "モデル", "house": "設定とヘルプ"}
+    page = run(tmp_path, "--help", "--lang", "ja").stdout
+    starts = [page.index(f"\n{heading}:\n") for heading in headings.values()]
+    assert starts == sorted(starts)
+    for (group, start), end in zip(zip(headings, starts, strict=True), [*starts[1:], None], strict=True):
+        section = page[start:end]
+        listed = re.findall(r"^  (\w+) ", section, re.MULTILINE)
+        assert listed == [row.name for row in commands.COMMANDS if row.group == group]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,0 +1,44 @@
+"""The commands of ``tanuki``: one row each. A new command is a row here and a module beside this one."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from tanuki_cli.i18n import N_
+
+Group = Literal["talk", "many", "know", "models", "house"]
+
+GROUPS: Final[dict[Group, str]] = {
+    "talk": N_("Talk"),
+    "many": N_("Many questions, other programs"),
+    "know": N_("Compare and measure"),
+    "models": N_("Models"),
+    "house": N_("Settings and help"),
+}
+"""The headings of ``tanuki --help``, in its order; message ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRow:
+    """One command: its name as typed, the heading it stands under, what it does (a message id).
+
+    ``module``, a file beside this one, holds it as ``<name>_app``; by default it has the command's name.
+    """
+
+    name: str
+    group: Group
+    summary: str
+    module: str = ""
+
+
+COMMANDS: Final = (
+    CommandRow("chat", "talk", N_("Talk with the model, with history.")),
+    CommandRow("ask", "talk", N_("Ask one question and print the answer.")),
+    CommandRow("history", "talk", N_("List, search, export and remove conversations.")),
+    CommandRow("bench", "know", N_("Measure the speed of a model on this machine.")),
+    CommandRow("models", "models", N_("List the models, their sizes and what fits this machine.")),
+    CommandRow("pull", "models", N_("Download a model, or finish a download."), module="models"),
+    CommandRow("rm", "models", N_("Remove a downloaded model."), module="models"),
+    CommandRow("config", "house", N_("Show and change the settings.")),
+    CommandRow("doctor", "house", N_("Check the machine, the engines and the models.")),
+)
+COMMAND_BY_NAME: Final = {row.name: row for row in COMMANDS}
