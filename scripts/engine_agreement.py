@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -142,28 +143,18 @@ def open_form(path: Path, settings: Settings) -> tuple[TokenModel, ChatTokenizer
         tokenizer = ChatTokenizer.from_file(
             path / "tokenizer.json", bos_id=info.bos_id, eos_id=info.eos_id, vocab_size=info.vocab_size
         )
-        return model, tokenizer, model.logits
+        return model, tokenizer, logits_of(model)
     from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 
     gguf = read_gguf(path)
     local = LocalModel(name=path.name, format="gguf", path=path)
     native = load_llama_cpp(local, settings, debug=False, facts=model_facts(gguf))
-    return native, gguf_tokenizer(local, gguf, native.facts), _llama_logits(path, settings)
+    return native, gguf_tokenizer(local, gguf, native.facts), logits_of(native)
 
 
-def _llama_logits(path: Path, settings: Settings) -> Logits:
-    """llama-cpp-python's own object, which keeps the logits of every position."""
-    import llama_cpp
-
-    layers = -1 if settings.gpu_layers is None else settings.gpu_layers
-    llama = llama_cpp.Llama(str(path), n_ctx=2048, n_gpu_layers=layers, logits_all=True, verbose=False)
-
-    def logits(ids: Sequence[int]) -> torch.Tensor:
-        llama.reset()  # type: ignore[no-untyped-call]
-        llama.eval(list(ids))
-        return torch.from_numpy(llama.scores[: len(ids)].copy())
-
-    return logits
+def logits_of(model: TokenModel) -> Logits:
+    """The logits after every id, of shape (ids, vocabulary)."""
+    return lambda ids: torch.from_numpy(np.concatenate(list(model.logits(ids))))
 
 
 def answers(

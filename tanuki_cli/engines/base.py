@@ -3,12 +3,16 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.engines.consent import Consent, never
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
+
+if TYPE_CHECKING:  # its import takes longer than most chats ever need it
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = [
     "Chunk",
@@ -167,8 +171,20 @@ class TokenModel(Protocol):
         is set. Raises EngineError, and GenerationCancelled after :meth:`cancel`.
         """
 
+    def logits(
+        self, ids: Sequence[int], *, first: int = 0, reuse: bool = False
+    ) -> "Generator[NDArray[np.float32], None, None]":
+        """Yield what the model says after each of ``ids[first:]``, whatever it says itself.
+
+        Blocks of shape (rows, vocabulary) in the order of the ids, the caller's to keep. With ``reuse``
+        a beginning that is in the cache is not computed again; without it the numbers depend on ``ids``
+        alone. Ends a running generator. Raises EngineError, and GenerationCancelled after :meth:`cancel`;
+        ValueError unless ``first`` is the place of one of ``ids``.
+        """
+
     def cancel(self) -> None:
-        """Make the running :meth:`generate` raise GenerationCancelled soon; only sets a flag."""
+        """Make the running :meth:`generate` or :meth:`logits` raise GenerationCancelled soon; only sets a
+        flag."""
 
     def close(self) -> None:
         """Free the model. May be called twice."""

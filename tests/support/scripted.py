@@ -2,6 +2,9 @@
 
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, PromptPlan
 from tanuki_cli.errors import TanukiError
@@ -54,6 +57,11 @@ class ScriptedModel:
                 yield id_
         finally:
             self.generators_closed += 1
+
+    def logits(
+        self, ids: Sequence[int], *, first: int = 0, reuse: bool = False
+    ) -> Generator[NDArray[np.float32], None, None]:
+        raise NotImplementedError("a script has no numbers")
 
     def cancel(self) -> None:
         self._cancelled = True

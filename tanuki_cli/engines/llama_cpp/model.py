@@ -1,6 +1,8 @@
 """A TokenModel on llama.cpp: ids in, ids out, over the low-level interface."""
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, shared_prefix
 from tanuki_cli.engines.llama_cpp.cache import SequenceCache
@@ -12,6 +14,12 @@ from tanuki_cli.engines.llama_cpp.sampling import Sampler
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.sampling import SamplingOptions
+
+if TYPE_CHECKING:
+    from tanuki_cli.engines.llama_cpp.ties import Logits
+
+_ROWS: Final = 128
+"""Positions whose logits are kept at once: enough for full speed; 33 MB with Tanuki's vocabulary."""
 
 
 class LlamaCppModel:
@@ -53,7 +61,7 @@ class LlamaCppModel:
         self._closed = False
         self._head_ids: list[int] = []
         self._head_is_new = False
-        self._running: Generator[int, None, None] | None = None
+        self._running: Generator[object, None, None] | None = None
         self.next_is_ready = False
 
     @property
@@ -69,11 +77,20 @@ class LlamaCppModel:
         """
         if self._closed or not prompt_ids:
             raise ValueError("the model is closed" if self._closed else "the prompt is empty")
-        if self._running is not None:
-            self._running.close()
-        self._cancelled = False
-        self._running = self._generate(list(prompt_ids), options)
-        return self._running
+        self._end_running()
+        running = self._running = self._generate(list(prompt_ids), options)
+        return running
+
+    def logits(
+        self, ids: Sequence[int], *, first: int = 0, reuse: bool = False
+    ) -> "Generator[Logits, None, None]":
+        """Yield the logits after each of ``ids[first:]``; see :meth:`TokenModel.logits
+        <tanuki_cli.engines.base.TokenModel.logits>`."""
+        if self._closed or not 0 <= first < len(ids):
+            raise ValueError("the model is closed" if self._closed else "first is none of the ids")
+        self._end_running()
+        running = self._running = self._logits(list(ids), first, reuse)
+        return running
 
     def use_store(self, store: KvStore, key: str, *, head_ids: Sequence[int] = ()) -> None:
         """Take caches from ``store``, under ``key``, and keep them there at :meth:`close`.
@@ -91,7 +108,7 @@ class LlamaCppModel:
         return self._cache.save(head=len(self._head_ids))
 
     def cancel(self) -> None:
-        """Make the running :meth:`generate` raise GenerationCancelled soon; only sets a flag."""
+        """Make what runs raise GenerationCancelled soon; only sets a flag."""
         self._cancelled = True
 
     def close(self) -> None:
@@ -121,10 +138,39 @@ class LlamaCppModel:
                 text.append(next_id)
                 next_id = yield from self._advance(next_id, text, sampler)
 
-    def _widen(self) -> None:
-        """Take the longest context from now on; what the cache held comes from the store, if there is one,
-        or is computed again."""
+    def _end_running(self) -> None:
+        if self._running is not None:
+            self._running.close()
+        self._cancelled = False
+
+    def _logits(self, ids: list[int], first: int, reuse: bool) -> "Generator[Logits, None, None]":
+        # Needs numpy, whose import takes longer than most chats ever need it.
+        from tanuki_cli.engines.llama_cpp.ties import as_array, stacked
+
+        self._check_length(ids)
+        rows = min(_ROWS, self._longest_params.n_batch)
+        if len(ids) > self._context.length or rows > self._context.max_outputs:
+            self._widen(outputs=rows)
+        cache = self._cache
+        if reuse:
+            cache.reuse(ids[:first])
+        else:
+            cache.forget_from(0)
+        for start in range(len(cache.ids), first, self._context.n_batch):
+            cache.compute(ids[start : min(first, start + self._context.n_batch)], outputs=0)
+        for start in range(first, len(ids), rows):
+            part = ids[start : start + rows]
+            cache.compute(part, outputs=len(part))
+            self._check_finite()
+            outputs = range(len(part))
+            yield stacked([as_array(self._context.logits(index), self.facts.n_vocab) for index in outputs])
+
+    def _widen(self, *, outputs: int = 0) -> None:
+        """Take the longest context from now on, with room for the logits of so many ``outputs``; what the
+        cache held comes from the store, if there is one, or is computed again."""
         self.save_state()
+        if outputs > self._longest_params.max_outputs:
+            self._longest_params = replace(self._longest_params, max_outputs=outputs)
         try:
             context = Context(self._model, self._longest_params)
         except NativeError as exc:
@@ -140,13 +186,7 @@ class LlamaCppModel:
 
     def _process_prompt(self, prompt_ids: list[int]) -> None:
         """Bring the cache to ``prompt_ids`` and compute the logits of the last one."""
-        if len(prompt_ids) > self.context_length:
-            raise EngineError(
-                _("The prompt has {count} tokens, the context {limit}.").format(
-                    count=len(prompt_ids), limit=self.context_length
-                ),
-                hint=_("Use --context-length, or start a new chat."),
-            )
+        self._check_length(prompt_ids)
         cache, head = self._cache, self._head_ids
         # The last id is always computed: its logits are not kept.
         cache.reuse(prompt_ids[:-1])
@@ -157,8 +197,20 @@ class LlamaCppModel:
         for start in range(len(cache.ids), len(prompt_ids), size):
             is_last = start + size >= len(prompt_ids)
             cache.compute(prompt_ids[start : start + size], outputs=1 if is_last else 0)
+        self._check_finite()
+
+    def _check_length(self, ids: list[int]) -> None:
+        if len(ids) > self.context_length:
+            raise EngineError(
+                _("The prompt has {count} tokens, the context {limit}.").format(
+                    count=len(ids), limit=self.context_length
+                ),
+                hint=_("Use --context-length, or start a new chat."),
+            )
+
+    def _check_finite(self) -> None:
         if not self._context.has_finite_logits():
-            cache.forget_from(0)
+            self._cache.forget_from(0)
             raise EngineError(
                 _("The model computes no numbers: its file is damaged."),
                 hint=_("Get it again: tanuki pull --verify"),

@@ -21,6 +21,11 @@ def as_array(pointer: Any, n_vocab: int) -> Logits:
     return np.ctypeslib.as_array(pointer, shape=(n_vocab,))
 
 
+def stacked(rows: Sequence[Logits]) -> Logits:
+    """A copy of ``rows``, of shape (rows, vocabulary)."""
+    return np.stack(rows)
+
+
 def is_near_tie(logits: Logits, *, repeat_penalty: float, recent_ids: Sequence[int]) -> bool:
     """Whether a second token comes so near the best of ``logits`` (one per token of the vocabulary) that
     rounding could put it first. ``recent_ids`` are those that ``repeat_penalty`` holds back, as

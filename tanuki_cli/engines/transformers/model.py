@@ -10,7 +10,9 @@ from contextlib import closing
 from inspect import signature
 from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers import DynamicCache, StaticCache
 from transformers.cache_utils import StaticLayer
@@ -54,7 +56,7 @@ class TransformersModel:
         self._device: torch.device = model.get_input_embeddings().weight.device
         # Code from a repository may know no logits_to_keep; it then gives the logits of the whole chunk.
         known = signature(model.forward).parameters
-        self._options = {"logits_to_keep": 1} if "logits_to_keep" in known else {}
+        self._keeps_some_logits = "logits_to_keep" in known
         # transformers 5.24 gave it another name, and warns of the old one.
         self._cache_name = "cache" if "cache" in known else "past_key_values"
         self._decode: Any = model
@@ -63,11 +65,12 @@ class TransformersModel:
             # CUDA graphs spare the launches, which take longer than the kernels for one token.
             mode = "reduce-overhead" if self._device.type == "cuda" else None
             self._decode = torch.compile(model.forward, backend=compile_backend, mode=mode, fullgraph=True)
+        self._chunk = _CHUNK_ON_CPU if self._device.type == "cpu" else _CHUNK_ON_GPU
         self._cache = self._new_cache()
         self._ids: list[int] = []  # what the cache holds
         self._cached_tokens = 0
         self._cancelled = False
-        self._running: Generator[int, None, None] | None = None
+        self._running: Generator[object, None, None] | None = None
         self._errors = (Exception,) if custom_code else (RuntimeError,)
         if self._device.type == "cpu" and not self._static:
             # A step of a large model takes seconds here; Ctrl-C must not wait for its end.
@@ -108,18 +111,20 @@ class TransformersModel:
         """
         if self._model is None or not prompt_ids:
             raise ValueError("the model is closed" if self._model is None else "the prompt is empty")
-        if len(prompt_ids) > self._context_length:
-            raise EngineError(
-                _("The prompt has {count} tokens, the context {limit}.").format(
-                    count=len(prompt_ids), limit=self._context_length
-                ),
-                hint=_("Use --context-length, or start a new chat."),
-            )
-        if self._running is not None:
-            self._running.close()
-        self._cancelled = False
-        self._running = self._generate(list(prompt_ids), options)
-        return self._running
+        self._begin(prompt_ids)
+        running = self._running = self._generate(list(prompt_ids), options)
+        return running
+
+    def logits(
+        self, ids: Sequence[int], *, first: int = 0, reuse: bool = False
+    ) -> Generator[NDArray[np.float32], None, None]:
+        """Yield the logits after each of ``ids[first:]``; see :meth:`TokenModel.logits
+        <tanuki_cli.engines.base.TokenModel.logits>`."""
+        if self._model is None or not 0 <= first < len(ids):
+            raise ValueError("the model is closed" if self._model is None else "first is none of the ids")
+        self._begin(ids)
+        running = self._running = self._logits(list(ids), first, reuse)
+        return running
 
     @property
     def network(self) -> Any:
@@ -141,18 +146,8 @@ class TransformersModel:
             self._ids.clear()
             self._settle_cache()
 
-    @torch.no_grad()
-    def logits(self, ids: Sequence[int]) -> torch.Tensor:
-        """Logits after each of ``ids``, float32 of shape (ids, vocabulary); for measurements.
-
-        Nothing is cached and the cache is not used.
-        """
-        output = self._model(input_ids=torch.tensor([ids], device=self._device), use_cache=False)
-        logits: torch.Tensor = output.logits[0].float()
-        return logits
-
     def cancel(self) -> None:
-        """Make the running :meth:`generate` raise GenerationCancelled soon; only sets a flag."""
+        """Make what runs raise GenerationCancelled soon; only sets a flag."""
         self._cancelled = True
 
     def close(self) -> None:
@@ -165,6 +160,38 @@ class TransformersModel:
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
 
+    def _begin(self, ids: Sequence[int]) -> None:
+        """End what runs, for ``ids`` to be processed next. Raises EngineError if there are too many."""
+        if len(ids) > self._context_length:
+            raise EngineError(
+                _("The prompt has {count} tokens, the context {limit}.").format(
+                    count=len(ids), limit=self._context_length
+                ),
+                hint=_("Use --context-length, or start a new chat."),
+            )
+        if self._running is not None:
+            self._running.close()
+        self._cancelled = False
+
+    def _logits(self, ids: list[int], first: int, reuse: bool) -> Generator[NDArray[np.float32], None, None]:
+        kept = shared_prefix(ids[:first], self._ids) if reuse else 0
+        del self._ids[kept:]
+        self._settle_cache()
+        try:
+            for start in range(kept, len(ids), self._chunk):
+                part = ids[start : start + self._chunk]
+                rows = start + len(part) - max(first, start)
+                logits = self._feed(part, self._model, rows=max(rows, 1))
+                self._check_finite(logits)
+                if rows > 0:
+                    yield logits.cpu().numpy()
+        except (GenerationCancelled, EngineError):
+            raise
+        except self._errors as exc:
+            raise translated(exc, self._info.model) from exc
+        finally:
+            self._settle_cache()
+
     def _generate(self, prompt_ids: list[int], options: SamplingOptions) -> Generator[int, None, None]:
         # 1. Keep the shared prefix, but process at least one token: its logits are needed.
         self._cached_tokens = shared_prefix(prompt_ids[:-1], self._ids)
@@ -172,15 +199,9 @@ class TransformersModel:
         self._settle_cache()
         try:
             # 2. The rest of the prompt, in chunks.
-            chunk = _CHUNK_ON_CPU if self._device.type == "cpu" else _CHUNK_ON_GPU
-            for start in range(self._cached_tokens, len(prompt_ids), chunk):
-                logits = self._feed(prompt_ids[start : start + chunk], self._model)
-            if not logits.isfinite().all():
-                self._ids.clear()
-                raise EngineError(
-                    _("The model computes no numbers: its file is damaged."),
-                    hint=_("Get it again: tanuki pull --verify"),
-                )
+            for start in range(self._cached_tokens, len(prompt_ids), self._chunk):
+                logits = self._feed(prompt_ids[start : start + self._chunk], self._model)
+            self._check_finite(logits)
             # 3. One token at a time; it is given away before it is fed.
             sampler = TokenSampler(options, prompt_ids=prompt_ids, device=logits.device)
             for remaining in range(self._context_length - len(prompt_ids), 0, -1):
@@ -197,18 +218,28 @@ class TransformersModel:
             self._settle_cache()
 
     @torch.no_grad()
-    def _feed(self, ids: list[int], forward: Callable[..., Any]) -> torch.Tensor:
-        """Append ``ids`` to the cache; the logits after the last, float32 of shape (1, vocabulary)."""
+    def _feed(self, ids: list[int], forward: Callable[..., Any], *, rows: int = 1) -> torch.Tensor:
+        """Append ``ids`` to the cache; the logits after the last ``rows``, float32 of shape
+        (rows, vocabulary)."""
         self._check_cancelled()
+        options = {"logits_to_keep": rows} if self._keeps_some_logits else {}
         output = forward(
             input_ids=torch.tensor([ids], device=self._device),
             use_cache=True,
             **{self._cache_name: self._cache},
-            **self._options,
+            **options,
         )
         self._ids += ids
-        logits: torch.Tensor = output.logits[:, -1].float()
+        logits: torch.Tensor = output.logits[0, -rows:].float()
         return logits
+
+    def _check_finite(self, logits: torch.Tensor) -> None:
+        if not logits.isfinite().all():
+            self._ids.clear()
+            raise EngineError(
+                _("The model computes no numbers: its file is damaged."),
+                hint=_("Get it again: tanuki pull --verify"),
+            )
 
     def _check_cancelled(self) -> None:
         if self._cancelled:
