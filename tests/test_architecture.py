@@ -37,7 +37,7 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # Rooms within a room, likewise.
 INNER = {
-    "terminal": (("chat",), ("answer", "asker"), ("markdown", "first_run")),
+    "terminal": (("chat",), ("document",), ("answer", "asker"), ("markdown", "first_run")),
     "engines": (("opening", "speed"), ("llama_cpp", "transformers", "remote")),
 }
 SCREENS = ("rich", "prompt_toolkit")

@@ -1,60 +1,15 @@
 """README.md says what the program does: its tables, and every command line in it."""
 
 import re
-import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer.main
 
 from scripts import make_readme_tables
-from tanuki_cli.cli import app
+from tests.support.command_lines import parse, shown_command_lines, tanuki_arguments
 
 TEXT = make_readme_tables.README.read_text(encoding="utf-8")
-_OPERATORS = {"|", "&&", ";", "||"}
-
-
-def command_lines(text: str) -> Iterator[str]:
-    """Every line of a code block and every inline code that runs tanuki."""
-    for block in re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-        yield from block.splitlines()
-    outside = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
-    yield from re.findall(r"`([^`\n]+)`", outside)
-
-
-def tanuki_arguments(line: str) -> Iterator[list[str]]:
-    """What follows ``tanuki`` in each part of a pipe."""
-    if not re.search(r"\btanuki\s", line):
-        return
-    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-    lexer.whitespace_split = True
-    part: list[str] = []
-    for word in [*lexer, "|"]:
-        if word not in _OPERATORS:
-            part.append(word)
-            continue
-        while part and re.fullmatch(r"[A-Z_]+=.*", part[0]):
-            del part[0]
-        if part and part[0] in {"tanuki", "./scripts/tanuki"}:
-            yield part[1:]
-        part = []
-
-
-SHOWN = sorted({tuple(words) for line in command_lines(TEXT) for words in tanuki_arguments(line)})
-
-
-def parse(words: list[str]) -> None:
-    """Parse the command line as the program does; raises what it raises for a wrong one."""
-    command = typer.main.get_command(app)
-    context = command.make_context("tanuki", words)
-    rest = [*context._protected_args, *context.args]
-    while rest:
-        name, command, rest = command.resolve_command(context, rest)  # type: ignore[attr-defined]
-        context = command.make_context(name, rest, parent=context)
-        if not hasattr(command, "resolve_command"):
-            return
-        rest = [*context._protected_args, *context.args]
+SHOWN = sorted(shown_command_lines(TEXT))
 
 
 def test_the_tables_are_up_to_date() -> None:

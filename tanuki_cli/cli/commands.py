@@ -40,5 +40,11 @@ COMMANDS: Final = (
     CommandRow("rm", "models", N_("Remove a downloaded model."), module="models"),
     CommandRow("config", "house", N_("Show and change the settings.")),
     CommandRow("doctor", "house", N_("Check the machine, the engines and the models.")),
+    CommandRow(
+        "help",
+        "house",
+        N_("Read about tanuki: keys, settings, servers, measurements."),
+        module="help_pages",
+    ),
 )
 COMMAND_BY_NAME: Final = {row.name: row for row in COMMANDS}

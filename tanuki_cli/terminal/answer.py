@@ -5,6 +5,7 @@ import shutil
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.plain import AnswerStream, PlainStream
+from tanuki_cli.terminal.theme import THEMES, Look, detect_theme
 
 
 class NoStream:
@@ -29,15 +30,18 @@ def open_answer(console: Console, settings: Settings) -> AnswerStream:
         return PlainStream(console.write)
     # Rendering needs a Markdown parser and a highlighter; a pipe must not wait for their import.
     from tanuki_cli.terminal.markdown.stream import MarkdownStream
-    from tanuki_cli.terminal.theme import THEMES, Look, detect_theme
 
-    theme = THEMES[detect_theme(settings.theme, console.environ)]
-    look = Look(
-        theme=theme if console.out_has_color else theme.without_color(), ambiguous=console.ambiguous_width
-    )
     return MarkdownStream(
         console.write,
-        look=look,
+        look=choose_look(console, settings),
         width=lambda: shutil.get_terminal_size().columns,
         height=lambda: shutil.get_terminal_size().lines,
+    )
+
+
+def choose_look(console: Console, settings: Settings) -> Look:
+    """What Markdown is drawn with on stdout."""
+    theme = THEMES[detect_theme(settings.theme, console.environ)]
+    return Look(
+        theme=theme if console.out_has_color else theme.without_color(), ambiguous=console.ambiguous_width
     )
