@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from tanuki_cli.cli.context import CommandContext
-from tanuki_cli.cli.options import ModelOptions
+from tanuki_cli.cli.options import LoadingOptions
 from tanuki_cli.conversation import Message
 from tanuki_cli.loading import Finder, LoadedModel, load_model
 from tanuki_cli.terminal.asker import TerminalAsker
@@ -11,7 +11,7 @@ from tanuki_cli.terminal.asker import TerminalAsker
 
 def open_model(
     context: CommandContext,
-    options: ModelOptions,
+    options: LoadingOptions,
     *,
     reference: str | None = None,
     first: Sequence[Message] = (),
@@ -33,7 +33,7 @@ def open_model(
     )
 
 
-def open_finder(context: CommandContext, options: ModelOptions) -> Finder:
+def open_finder(context: CommandContext, options: LoadingOptions) -> Finder:
     """What looks references up for this command."""
     return Finder(
         context.settings,
@@ -43,7 +43,7 @@ def open_finder(context: CommandContext, options: ModelOptions) -> Finder:
     )
 
 
-def _asker(context: CommandContext, options: ModelOptions) -> TerminalAsker:
+def _asker(context: CommandContext, options: LoadingOptions) -> TerminalAsker:
     return TerminalAsker(
         console=context.console, assume_yes=options.yes, trust_remote_code=options.trust_remote_code
     )

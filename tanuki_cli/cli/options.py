@@ -51,8 +51,8 @@ class OutputOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions(OutputOptions):
-    """Which model, and whether the network may be used for it."""
+class ModelChoice(OutputOptions):
+    """Which model."""
 
     model: Annotated[
         str | None,
@@ -65,6 +65,12 @@ class ModelOptions(OutputOptions):
             show_default=False,
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadingOptions(OutputOptions):
+    """How models are loaded, and whether the network may be used for them."""
+
     offline: Annotated[bool, typer.Option("--offline", help=N_("Never touch the network for a model."))] = (
         False
     )
@@ -92,8 +98,13 @@ class ModelOptions(OutputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatOptions(ModelOptions):
-    """The common options of ask and chat."""
+class ModelOptions(LoadingOptions, ModelChoice):
+    """One model, and how it is loaded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemOption(OutputOptions):
+    """The system text."""
 
     system: Annotated[
         str | None,
@@ -105,6 +116,12 @@ class ChatOptions(ModelOptions):
             rich_help_panel=SESSION,
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversationOptions(SystemOption):
+    """Which conversation, and whether it is kept."""
+
     continue_last: Annotated[
         bool,
         typer.Option(
@@ -118,6 +135,12 @@ class ChatOptions(ModelOptions):
     no_save: Annotated[
         bool, typer.Option("--no-save", help=N_("Keep nothing in the history."), rich_help_panel=SESSION)
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerOptions(OutputOptions):
+    """How answers are printed and sampled."""
+
     plain: Annotated[
         bool,
         typer.Option(
@@ -176,6 +199,11 @@ class ChatOptions(ModelOptions):
             metavar="0-4294967294", help=N_("Makes the answer repeatable."), rich_help_panel=SAMPLING
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatOptions(AnswerOptions, ConversationOptions, ModelOptions):
+    """The common options of ask and chat."""
 
 
 OptionsT = TypeVar("OptionsT", bound=OutputOptions)
