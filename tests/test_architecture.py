@@ -38,7 +38,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # Rooms within a room, likewise.
 INNER = {
     "terminal": (("chat",), ("document",), ("answer", "asker"), ("markdown", "first_run")),
-    "engines": (("opening", "speed"), ("llama_cpp", "transformers", "remote")),
+    "engines": (("opening", "installed", "speed"), ("llama_cpp", "transformers", "remote")),
 }
 SCREENS = ("rich", "prompt_toolkit")
 HEAVY = (

@@ -1,10 +1,17 @@
 """The models: what a reference such as ``tanuki-8b:q4_k_m`` means, and which one suits a machine."""
 
+from tanuki_cli.catalog.engines import (
+    Engines,
+    EngineSummary,
+    MemoryNeeds,
+    MemoryPlan,
+    engine_for,
+    estimate_variant,
+)
 from tanuki_cli.catalog.recommendation import (
     Fit,
     Recommendation,
     best_installed,
-    estimate_variant,
     fit,
     recommend,
 )
@@ -44,12 +51,16 @@ __all__ = [
     "VARIANT_BY_NAME",
     "AutoReference",
     "Downloadable",
+    "EngineSummary",
+    "Engines",
     "Family",
     "FamilyReference",
     "Fit",
     "Format",
     "HubReference",
     "LocalModel",
+    "MemoryNeeds",
+    "MemoryPlan",
     "ModelShape",
     "PathReference",
     "PracticeReference",
@@ -60,6 +71,7 @@ __all__ = [
     "Target",
     "Variant",
     "best_installed",
+    "engine_for",
     "estimate_variant",
     "fit",
     "parse_reference",

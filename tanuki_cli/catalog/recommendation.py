@@ -4,25 +4,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from tanuki_cli.catalog.engines import Engines, EngineSummary, MemoryPlan, engine_for
 from tanuki_cli.catalog.types import Family, Variant
 from tanuki_cli.catalog.variants import TANUKI_8B, VARIANTS
 from tanuki_cli.i18n import _
-from tanuki_cli.machine.hardware import (
-    Engines,
-    KvType,
-    Machine,
-    MemoryEstimate,
-    estimate_memory,
-    format_bytes,
-)
+from tanuki_cli.machine.hardware import Machine, format_bytes
 
 Place = Literal["gpu", "cpu"]
 
-# What a GPU's driver and libraries take beside the model.
-_GPU_CONTEXT_BYTES: Final = 400_000_000
-# What torch and transformers take beside the model, as the engine itself reckons.
-_TORCH_BYTES: Final = 600_000_000
-_TORCH_GPU_BYTES: Final = 1_000_000_000
 _FULL_PRECISION_VRAM: Final = 23_000_000_000  # what a 24 GB card reports as free
 _GPU_ORDER: Final = ("full", "q8_0", "gptq-8bit", "q6_k", "q5_k_m", "q5_k_s", "awq", "gptq-4bit", "q4_k_m")
 # Below four bits the K quants are the faster ones on a CPU.
@@ -56,86 +45,47 @@ class Recommendation:
     reason: str
 
 
-def estimate_variant(
-    variant: Variant, *, context_length: int, kv_type: KvType = "f16", weights_bytes: int | None = None
-) -> MemoryEstimate:
-    """Forecast the memory of a variant; ``weights_bytes`` where the real size is known."""
-    shape = variant.family.shape
-    return estimate_memory(
-        weights_bytes=weights_bytes or variant.approximate_bytes,
-        n_layers=shape.n_layers,
-        n_heads=shape.n_heads,
-        n_kv_heads=shape.n_kv_heads,
-        head_dim=shape.head_dim,
-        hidden_size=shape.hidden_size,
-        vocab_size=shape.vocab_size,
-        context_length=min(context_length, shape.max_context_length),
-        kv_type=kv_type if variant.format == "gguf" else "f16",
-    )
-
-
 def fit(
     variant: Variant,
     machine: Machine,
     engines: Engines,
+    plan: MemoryPlan,
     *,
-    context_length: int,
-    kv_type: KvType = "f16",
     weights_bytes: int | None = None,
 ) -> Fit:
-    """Where ``variant`` would run on ``machine``: wholly on the GPU, else on the CPU, else nowhere."""
-    estimate = estimate_variant(
-        variant, context_length=context_length, kv_type=kv_type, weights_bytes=weights_bytes
-    )
-    engine = _engine(variant, engines)
-    on_gpu, on_cpu = _needs(variant, estimate, gpus=len(machine.gpus))
+    """Where ``variant`` would run on ``machine``: wholly on the GPU, else on the CPU, else nowhere.
+
+    ``weights_bytes`` where the real size is known.
+    """
+    engine = engine_for(variant, engines)
+    name = engine.name if engine.runs(variant) else None
+    needs = engine.needs(variant, plan, gpus=len(machine.gpus), weights_bytes=weights_bytes)
     if variant.family.cuda_only and variant.format == "safetensors":
         vram = sum(gpu.free_bytes for gpu in machine.gpus if not gpu.unified)
-        place: Place | None = "gpu" if on_gpu <= vram else None
-        return Fit(engine=engine, place=place, need_bytes=on_gpu, free_bytes=vram)
-    gpu_usable = bool(machine.gpus) and (engine != "llama.cpp" or engines.llama_cpp_gpu)
-    if gpu_usable and on_gpu <= machine.free_vram_bytes:
-        return Fit(engine=engine, place="gpu", need_bytes=on_gpu, free_bytes=machine.free_vram_bytes)
+        place: Place | None = "gpu" if needs.on_gpu <= vram else None
+        return Fit(engine=name, place=place, need_bytes=needs.on_gpu, free_bytes=vram)
+    # An engine that is still to be installed is counted as one that is built for the GPU.
+    gpu_usable = bool(machine.gpus) and (engine.can_use_gpu or name is None) and plan.gpu_layers != 0
+    if gpu_usable and needs.on_gpu <= machine.free_vram_bytes:
+        return Fit(engine=name, place="gpu", need_bytes=needs.on_gpu, free_bytes=machine.free_vram_bytes)
     return Fit(
-        engine=engine,
-        place="cpu" if on_cpu <= machine.available_ram_bytes else None,
-        need_bytes=on_cpu,
+        engine=name,
+        place="cpu" if needs.on_cpu <= machine.available_ram_bytes else None,
+        need_bytes=needs.on_cpu,
         free_bytes=machine.available_ram_bytes,
     )
-
-
-def _needs(variant: Variant, estimate: MemoryEstimate, *, gpus: int) -> tuple[int, int]:
-    """Bytes that ``variant`` takes of the memory of all ``gpus``, and of the main memory, where it runs
-    there; a driver's share is taken on every GPU."""
-    on_gpu, gpus = estimate.total - estimate.overhead, max(gpus, 1)
-    if variant.format == "gguf":
-        return on_gpu + gpus * _GPU_CONTEXT_BYTES, estimate.total
-    # No CPU is fast with packed 8-bit weights: they are unpacked to 16 bits.
-    unpacked = estimate.weights if variant.tag == "gptq-8bit" else 0
-    return on_gpu + gpus * _TORCH_GPU_BYTES, estimate.total + _TORCH_BYTES + unpacked
-
-
-def _engine(variant: Variant, engines: Engines) -> str | None:
-    """The installed engine that runs ``variant``, by its name."""
-    if variant.refused:
-        return None
-    if variant.format == "gguf":
-        return "llama.cpp" if engines.llama_cpp else None
-    usable = engines.transformers and (variant.quantization is None or engines.quantized)
-    return "transformers" if usable else None
 
 
 def recommend(
     machine: Machine,
     engines: Engines,
+    plan: MemoryPlan,
     *,
-    context_length: int,
-    kv_type: KvType = "f16",
     family: Family = TANUKI_8B,
 ) -> Recommendation:
     """The variant to download for ``machine``: the best that fits its GPU, else a quick one for its CPU."""
     fits = {
-        variant.tag: (variant, fit(variant, machine, engines, context_length=context_length, kv_type=kv_type))
+        variant.tag: (variant, fit(variant, machine, engines, plan))
         for variant in VARIANTS
         if variant.family is family
     }
@@ -150,7 +100,7 @@ def recommend(
         variant, place = fits[tag]
         if place.runs and place.place == "cpu":
             reason = _cpu_reason(place, best=tag == _CPU_ORDER[0])
-            if machine.gpus and engines.llama_cpp_gpu:
+            if machine.gpus and engine_for(variant, engines).can_use_gpu:
                 reason += _(" As many of its layers as fit run on the GPU.")
             elif machine.gpus:
                 reason += _(" Nothing that is installed can use the GPU for it; see: tanuki doctor")
@@ -159,7 +109,7 @@ def recommend(
         candidates = [place for variant, place in fits.values() if not variant.refused]
         reason = _no_cuda_reason(family, min(candidates, key=lambda place: place.need_bytes))
     else:
-        reason = _no_reason(family, machine, engines)
+        reason = _no_reason(family, machine, engine_for(fits[_CPU_ORDER[0]][0], engines))
     return Recommendation(variant=None, fit=None, reason=reason)
 
 
@@ -183,8 +133,8 @@ def _no_cuda_reason(family: Family, smallest: Fit) -> str:
     )
 
 
-def _no_reason(family: Family, machine: Machine, engines: Engines) -> str:
-    if not engines.llama_cpp:
+def _no_reason(family: Family, machine: Machine, on_cpu: EngineSummary) -> str:
+    if not on_cpu.installed:
         return _("No variant of {family} can run here: llama.cpp is not installed.").format(
             family=family.title
         )
@@ -219,14 +169,14 @@ def _cpu_reason(place: Fit, *, best: bool) -> str:
 
 
 def best_installed(
-    installed: Collection[Variant], machine: Machine, engines: Engines, *, context_length: int
+    installed: Collection[Variant], machine: Machine, engines: Engines, plan: MemoryPlan
 ) -> Variant | None:
     """The installed variant that suits ``machine`` best; None if no engine runs any of them.
 
     One that fits beats one that does not, the GPU beats the CPU; then the order of the recommendations
     holds, and among the rest the larger file. What needs code of its own comes last.
     """
-    places = {variant: fit(variant, machine, engines, context_length=context_length) for variant in installed}
+    places = {variant: fit(variant, machine, engines, plan) for variant in installed}
     usable = [variant for variant, place in places.items() if place.engine is not None]
 
     def rank(variant: Variant) -> tuple[bool, int, int, int]:

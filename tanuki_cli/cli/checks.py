@@ -4,6 +4,7 @@ Only one check changes anything: a damaged history file is set aside by being op
 the next chat.
 """
 
+import importlib.metadata
 import os
 import platform
 import shutil
@@ -11,15 +12,16 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from tanuki_cli import __version__
 from tanuki_cli.catalog import TANUKI_8B, VARIANTS, LocalModel, Recommendation, Variant, recommend
 from tanuki_cli.catalog.practice import practice_model
-from tanuki_cli.cli.check import Check
 from tanuki_cli.cli.context import CommandContext
-from tanuki_cli.cli.engine_checks import check_gpu, check_llama_cpp, check_packages, check_transformers
 from tanuki_cli.cli.remote_checks import check_remotes
+from tanuki_cli.engines.checking import Check
 from tanuki_cli.engines.consent import install_code_packages
+from tanuki_cli.engines.installed import installed_engines, practice_command
 from tanuki_cli.engines.opening import read_tokenizer
 from tanuki_cli.errors import SettingsError, TanukiError
 from tanuki_cli.files import os_reason
@@ -27,18 +29,15 @@ from tanuki_cli.history import HistoryStore
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.hub.code import code_files, missing_packages
 from tanuki_cli.i18n import _
-from tanuki_cli.machine.hardware import (
-    Engines,
-    Machine,
-    format_bytes,
-    free_disk_bytes,
-    inspect_machine,
-    installed_engines,
-)
+from tanuki_cli.loading import memory_plan
+from tanuki_cli.machine.hardware import Machine, format_bytes, free_disk_bytes, inspect_machine
 from tanuki_cli.machine.packages import LLAMA_CPP, pip_install
-from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH, Settings, load_settings
+from tanuki_cli.settings.values import Settings, load_settings
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.tokenizer import verify_tokenizer
+
+_PACKAGES: Final = (LLAMA_CPP, "tokenizers", "huggingface_hub", "prompt_toolkit", "rich", "typer")
+_EXTRA_PACKAGES: Final = ("torch", "transformers", "accelerate", "gptqmodel", "optimum")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +45,6 @@ class Findings:
     """What several checks need, looked up once."""
 
     machine: Machine
-    engines: Engines
     recommendation: Recommendation
     hub: Hub
 
@@ -54,11 +52,9 @@ class Findings:
 def examine(context: CommandContext) -> Iterator[Check]:
     """All checks, in the order they are shown, each as soon as it is known."""
     machine, engines = inspect_machine(context.environ), installed_engines()
-    context_length = context.settings.context_length or DEFAULT_CONTEXT_LENGTH
     findings = Findings(
         machine=machine,
-        engines=engines,
-        recommendation=recommend(machine, engines, context_length=context_length),
+        recommendation=recommend(machine, engines, memory_plan(context.settings)),
         hub=Hub.from_environment(
             context.environ, context.directories, offline=context.settings.offline, waits=()
         ),
@@ -68,8 +64,8 @@ def examine(context: CommandContext) -> Iterator[Check]:
     yield check_machine(findings)
     yield check_disk(findings)
     yield check_gpu(machine)
-    yield check_llama_cpp(machine, engines)
-    yield check_transformers(machine, engines)
+    for engine in engines:
+        yield engine.check(machine)
     yield check_hub(context, findings)
     yield from check_models(findings)
     tokenizers = (findings.hub.reference_tokenizer(TANUKI_8B), practice_model().tokenizer)
@@ -91,6 +87,21 @@ def check_program() -> Check:
     return Check(name="program", status="ok", detail=detail)
 
 
+def check_packages() -> Check:
+    """The versions of what the program stands on."""
+    versions = {name: _version(name) for name in (*_PACKAGES, *_EXTRA_PACKAGES)}
+    missing = [name for name in _PACKAGES if versions[name] is None]
+    detail = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    if missing:
+        return Check(
+            name="packages",
+            status="fail",
+            detail=_("Missing: {names}.").format(names=", ".join(missing)),
+            fix=pip_install(*missing),
+        )
+    return Check(name="packages", status="ok", detail=detail)
+
+
 def check_machine(findings: Findings) -> Check:
     """Memory and cores, and what they are enough for."""
     machine, choice = findings.machine, findings.recommendation
@@ -103,8 +114,7 @@ def check_machine(findings: Findings) -> Check:
         else _("Recommended: {name}.").format(name=choice.variant.name),
     )
     if choice.variant is None:
-        fix = "tanuki chat -m mame" if findings.engines.llama_cpp else pip_install(LLAMA_CPP)
-        return Check(name="machine", status="warn", detail=detail, fix=fix)
+        return Check(name="machine", status="warn", detail=detail, fix=practice_command())
     return Check(name="machine", status="ok", detail=detail)
 
 
@@ -124,6 +134,17 @@ def check_disk(findings: Findings) -> Check:
         fix = _("Make room, or keep models on another disk: export HF_HOME=/path/to/disk")
         return Check(name="disk", status="warn", detail=f"{detail} {need}", fix=fix)
     return Check(name="disk", status="ok", detail=detail)
+
+
+def check_gpu(machine: Machine) -> Check:
+    """GPUs that this process may use."""
+    found = ", ".join(
+        _("{name} ({free} of {total} free)").format(
+            name=gpu.name, free=format_bytes(gpu.free_bytes), total=format_bytes(gpu.total_bytes)
+        )
+        for gpu in machine.gpus
+    )
+    return Check(name="gpu", status="ok", detail=found or _("No usable GPU; models run on the CPU."))
 
 
 def check_hub(context: CommandContext, findings: Findings) -> Check:
@@ -251,6 +272,13 @@ def check_terminal(console: Console, environ: Mapping[str, str]) -> Check:
         text = _("{detail}. This encoding has no Japanese.").format(detail=detail)
         return Check(name="terminal", status="warn", detail=text, fix="export LC_ALL=C.UTF-8")
     return Check(name="terminal", status="ok", detail=detail)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def can_encode(text: str, encoding: str) -> bool:

@@ -8,10 +8,10 @@ from typing import Annotated, Final
 import typer
 
 from tanuki_cli import __version__
-from tanuki_cli.cli.check import Check, Status
 from tanuki_cli.cli.checks import can_encode, examine
 from tanuki_cli.cli.context import CommandContext, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, takes
+from tanuki_cli.engines.checking import Check, Status
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.text.japanese import wrap_text

@@ -7,10 +7,10 @@ from tanuki_cli.cli import this_program
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.model import open_finder, open_model
 from tanuki_cli.cli.options import ModelOptions
+from tanuki_cli.engines.installed import practice_runs
 from tanuki_cli.errors import ModelError
 from tanuki_cli.i18n import _, activate, active_language
 from tanuki_cli.loading import Finder, LoadedModel, NotInstalled, not_installed
-from tanuki_cli.machine.hardware import installed_engines
 from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
 from tanuki_cli.terminal.first_run.offer import choose
 
@@ -30,7 +30,7 @@ def open_first_model(
     try:
         found = finder.look_up(settings.model)
     except ModelError:
-        wants_any = settings.model == "auto" and installed_engines().llama_cpp
+        wants_any = settings.model == "auto" and practice_runs()
         if wants_any and console.confirm(_("Talk to the practice model for now?"), default=True):
             return _open_practice(context, options), None
         raise

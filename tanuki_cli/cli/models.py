@@ -20,12 +20,12 @@ from tanuki_cli.catalog import (
 )
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.options import OutputOptions, model_names, takes
+from tanuki_cli.engines.installed import installed_engines
 from tanuki_cli.errors import ClosedPipeError, DownloadError, InputError, ModelError, TanukiError
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.loading import Finder, fetch, lasting_obstacle
-from tanuki_cli.machine.hardware import format_bytes, inspect_machine, installed_engines
-from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH
+from tanuki_cli.loading import Finder, fetch, lasting_obstacle, memory_plan
+from tanuki_cli.machine.hardware import format_bytes, inspect_machine
 from tanuki_cli.terminal.asker import TerminalAsker
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.download_events import DownloadEvents
@@ -128,8 +128,8 @@ def pull(
         _pull_with_events(console, finder.hub, reference, revision=revision, verify=verify)
         return
     if isinstance(reference, Variant):
-        length = context.settings.context_length or DEFAULT_CONTEXT_LENGTH
-        if reason := lasting_obstacle(reference, inspect_machine(context.environ), context_length=length):
+        machine = inspect_machine(context.environ)
+        if reason := lasting_obstacle(reference, machine, memory_plan(context.settings)):
             console.warn(reason)
     fetch(finder.hub, reference, asker, revision=revision, verify=verify)
 
@@ -182,7 +182,7 @@ def models(
         hub.installed(),
         inspect_machine(context.environ),
         installed_engines(),
-        context_length=context.settings.context_length or DEFAULT_CONTEXT_LENGTH,
+        memory_plan(context.settings),
         remote_sizes=sizes,
     )
     if as_json:

@@ -5,9 +5,9 @@ from contextlib import closing
 from pathlib import Path
 
 from tanuki_cli.catalog import RemoteModel, parse_reference
-from tanuki_cli.cli.check import Check
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.engines.base import OpenOptions
+from tanuki_cli.engines.checking import Check
 from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.errors import TanukiError
 from tanuki_cli.i18n import _

@@ -2,7 +2,7 @@
 
 from tanuki_cli.loading.asker import Asker, NoteKind, Offer, Unattended
 from tanuki_cli.loading.fetching import fetch
-from tanuki_cli.loading.finder import Finder, NotInstalled, not_installed
+from tanuki_cli.loading.finder import Finder, NotInstalled, memory_plan, not_installed
 from tanuki_cli.loading.load import LoadedModel, load_model
 from tanuki_cli.loading.obstacle import lasting_obstacle, missing_engine
 
@@ -17,6 +17,7 @@ __all__ = [
     "fetch",
     "lasting_obstacle",
     "load_model",
+    "memory_plan",
     "missing_engine",
     "not_installed",
 ]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tanuki_cli.catalog import (
-    PRACTICE_NAME,
     TANUKI_8B,
     AutoReference,
     Downloadable,
     Family,
     FamilyReference,
     LocalModel,
+    MemoryPlan,
     PathReference,
     PracticeReference,
     RemoteModel,
@@ -23,14 +23,14 @@ from tanuki_cli.catalog import (
     recommend,
 )
 from tanuki_cli.catalog.practice import practice_model
+from tanuki_cli.engines.installed import installed_engines, practice_command
 from tanuki_cli.errors import ModelError
 from tanuki_cli.hub import Hub, InstalledModel, refusal
 from tanuki_cli.i18n import _
 from tanuki_cli.loading.asker import Asker, Offer
 from tanuki_cli.loading.fetching import fetch
 from tanuki_cli.loading.obstacle import lasting_obstacle, obstacle
-from tanuki_cli.machine.hardware import free_disk_bytes, inspect_machine, installed_engines
-from tanuki_cli.machine.packages import LLAMA_CPP, pip_install
+from tanuki_cli.machine.hardware import free_disk_bytes, inspect_machine
 from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH, Directories, Settings
 
 
@@ -95,12 +95,12 @@ class Finder:
         variant = reference if isinstance(reference, Variant) else None
         begun = self.hub.missing_bytes(reference)
         total = variant.approximate_bytes if variant else None
-        length = self._context_length
+        plan = memory_plan(self._settings)
         return Offer(
             name=reference.name,
             reason=missing.reason,
-            obstacle=obstacle(variant, machine, context_length=length) if variant else "",
-            lasting_obstacle=lasting_obstacle(variant, machine, context_length=length) if variant else "",
+            obstacle=obstacle(variant, machine, plan) if variant else "",
+            lasting_obstacle=lasting_obstacle(variant, machine, plan) if variant else "",
             machine=machine,
             bytes_to_receive=total if begun is None else begun,
             begun=begun is not None,
@@ -117,26 +117,23 @@ class Finder:
 
         ``family`` None counts everything that is installed. Raises ModelError if nothing can run here.
         """
-        machine, engines, length = inspect_machine(self._environ), installed_engines(), self._context_length
+        machine, engines = inspect_machine(self._environ), installed_engines()
+        plan = memory_plan(self._settings)
         installed = {
             entry.reference: entry
             for entry in self.hub.installed()
             if isinstance(entry.reference, Variant) and family in (None, entry.reference.family)
         }
-        if best := best_installed(list(installed), machine, engines, context_length=length):
+        if best := best_installed(list(installed), machine, engines, plan):
             return installed[best]
-        choice = recommend(machine, engines, context_length=length, family=family or TANUKI_8B)
+        choice = recommend(machine, engines, plan, family=family or TANUKI_8B)
         if choice.variant is not None:
             return NotInstalled(reference=choice.variant, reason=choice.reason)
         if family is not None and family.cuda_only:
             hint = _("Serve it with a vLLM built for it: tanuki chat -m http://host:8000/v1")
         else:
-            hint = f"tanuki chat -m {PRACTICE_NAME}" if engines.llama_cpp else pip_install(LLAMA_CPP)
+            hint = practice_command()
         raise ModelError(choice.reason, hint=hint)
-
-    @property
-    def _context_length(self) -> int:
-        return self._settings.context_length or DEFAULT_CONTEXT_LENGTH
 
     def _best_of(self, family: Family | None) -> LocalModel | NotInstalled:
         choice = self.best_or_recommended(family)
@@ -146,6 +143,15 @@ class Finder:
         if self._settings.offline or not self._asker.may_download(self.offer(missing)):
             raise not_installed(missing.reference)
         return fetch(self.hub, missing.reference, self._asker).model
+
+
+def memory_plan(settings: Settings) -> MemoryPlan:
+    """What ``settings`` mean for the memory of a model that is not opened yet."""
+    return MemoryPlan(
+        context_length=settings.context_length or DEFAULT_CONTEXT_LENGTH,
+        kv_type="q8_0" if settings.kv_type == "q8_0" else "f16",
+        gpu_layers=settings.gpu_layers,
+    )
 
 
 def not_installed(reference: Downloadable) -> ModelError:

@@ -1,13 +1,12 @@
-"""The machine: memory, cores, disk; and how much memory a model will take of it."""
+"""The machine: memory, cores, disk."""
 
 import os
 import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import psutil
 
@@ -20,9 +19,6 @@ from tanuki_cli.machine.limits import (
     own_cgroups,
     read_text,
 )
-from tanuki_cli.machine.packages import QUANTIZED, TRANSFORMERS, missing
-
-KvType = Literal["f32", "f16", "q8_0"]
 
 _CPU_ROOT: Final = Path("/sys/devices/system/cpu")
 
@@ -42,73 +38,6 @@ class Machine:
         return sum(gpu.free_bytes for gpu in self.gpus)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryEstimate:
-    """Bytes a loaded model takes, by what takes them."""
-
-    weights: int
-    kv_cache: int
-    compute: int
-    overhead: int
-
-    @property
-    def total(self) -> int:
-        """The forecast peak."""
-        return self.weights + self.kv_cache + self.compute + self.overhead
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engines:
-    """Which backends are installed, and whether this llama.cpp was built for a GPU."""
-
-    llama_cpp: bool
-    llama_cpp_gpu: bool
-    transformers: bool
-    quantized: bool
-
-
-# A q8_0 block is 32 one-byte numbers and a two-byte scale.
-KV_BYTES: Final[Mapping[KvType, float]] = {"f32": 4.0, "f16": 2.0, "q8_0": 34 / 32}
-# Python with the libraries, and the tokenizer; measured as peak memory without weights.
-PROCESS_BYTES: Final = 80_000_000
-TOKENIZER_BYTES_PER_PIECE: Final = 900
-
-
-def estimate_memory(
-    *,
-    weights_bytes: int,
-    n_layers: int,
-    n_heads: int,
-    n_kv_heads: int,
-    head_dim: int,
-    hidden_size: int,
-    vocab_size: int,
-    context_length: int,
-    kv_type: KvType = "f16",
-    n_ubatch: int = 512,
-    flash_attention: bool = True,
-    overhead_bytes: int | None = None,
-) -> MemoryEstimate:
-    """Forecast the peak memory of one model with one sequence, as llama.cpp lays it out.
-
-    ``weights_bytes`` is the size of the file: mapped, and not repacked (repacking adds as much
-    again). The compute buffer holds float32 activations and the logits of one micro-batch; without
-    flash attention also its attention scores.
-    """
-    kv_cache = round(2 * n_layers * n_kv_heads * head_dim * context_length * KV_BYTES[kv_type])
-    per_token = vocab_size + hidden_size
-    if not flash_attention:
-        per_token = max(per_token, n_heads * context_length + hidden_size)
-    return MemoryEstimate(
-        weights=weights_bytes,
-        kv_cache=kv_cache,
-        compute=4 * min(n_ubatch, context_length) * per_token,
-        overhead=PROCESS_BYTES + TOKENIZER_BYTES_PER_PIECE * vocab_size
-        if overhead_bytes is None
-        else overhead_bytes,
-    )
-
-
 def inspect_machine(environ: Mapping[str, str]) -> Machine:
     """Look at this machine. A GPU whose driver does not answer counts as none."""
     memory = psutil.virtual_memory()
@@ -120,25 +49,6 @@ def inspect_machine(environ: Mapping[str, str]) -> Machine:
     gpus = tuple(nvidia_gpus(environ)) or tuple(apple_gpu(ram, available))
     return Machine(
         ram_bytes=ram, available_ram_bytes=available, physical_cores=usable_physical_cores(), gpus=gpus
-    )
-
-
-def installed_engines() -> Engines:
-    """Look for the backends without importing any."""
-    llama_cpp = find_spec("llama_cpp")
-    folders = [Path(folder) for folder in (llama_cpp and llama_cpp.submodule_search_locations) or ()]
-    gpu_backends = [
-        library
-        for folder in folders
-        for kind in ("cuda", "metal", "vulkan", "hip", "sycl")
-        for library in (folder / "lib").glob(f"*ggml-{kind}*")
-    ]
-    transformers = not missing(TRANSFORMERS)
-    return Engines(
-        llama_cpp=llama_cpp is not None,
-        llama_cpp_gpu=bool(gpu_backends),
-        transformers=transformers,
-        quantized=transformers and not missing(QUANTIZED["gptq"]),
     )
 
 

@@ -10,7 +10,9 @@ from tanuki_cli.catalog import (
     FAMILIES,
     PRACTICE_NAME,
     VARIANTS,
+    Engines,
     Fit,
+    MemoryPlan,
     Recommendation,
     Variant,
     fit,
@@ -19,7 +21,7 @@ from tanuki_cli.catalog import (
 from tanuki_cli.hub import InstalledModel
 from tanuki_cli.i18n import _
 from tanuki_cli.loading import missing_engine
-from tanuki_cli.machine.hardware import Engines, Machine, format_bytes
+from tanuki_cli.machine.hardware import Machine, format_bytes
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.sanitize import sanitize
@@ -50,7 +52,6 @@ class ModelListing:
 
     rows: tuple[ModelRow, ...]
     machine: Machine
-    engines: Engines
     recommendation: Recommendation
     context_length: int
 
@@ -59,18 +60,18 @@ def list_models(
     installed: Iterable[InstalledModel],
     machine: Machine,
     engines: Engines,
+    plan: MemoryPlan,
     *,
-    context_length: int,
     remote_sizes: Mapping[str, int],
 ) -> ModelListing:
     """The catalog and what else is installed. ``remote_sizes``: bytes by name, as the hub told them."""
     by_reference = {model.reference: model for model in installed}
-    choice = recommend(machine, engines, context_length=context_length)
+    choice = recommend(machine, engines, plan)
     rows = [
         _catalog_row(
             variant,
             by_reference.get(variant),
-            fit(variant, machine, engines, context_length=context_length),
+            fit(variant, machine, engines, plan),
             remote_size=remote_sizes.get(variant.name),
             recommended=variant == choice.variant,
         )
@@ -92,9 +93,8 @@ def list_models(
     return ModelListing(
         rows=tuple(rows),
         machine=machine,
-        engines=engines,
         recommendation=choice,
-        context_length=context_length,
+        context_length=plan.context_length,
     )
 
 

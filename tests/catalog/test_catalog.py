@@ -15,8 +15,10 @@ from tanuki_cli.catalog import (
     VARIANT_BY_NAME,
     VARIANTS,
     AutoReference,
+    Engines,
     FamilyReference,
     HubReference,
+    MemoryPlan,
     PathReference,
     PracticeReference,
     Reference,
@@ -30,11 +32,11 @@ from tanuki_cli.catalog import (
 )
 from tanuki_cli.errors import InputError, ModelError
 from tanuki_cli.machine.gpus import Gpu
-from tanuki_cli.machine.hardware import Engines, Machine
+from tanuki_cli.machine.hardware import Machine
+from tests.support.engines import ALL, PLAIN, engines
 
 GB = 10**9
-ALL = Engines(llama_cpp=True, llama_cpp_gpu=True, transformers=True, quantized=True)
-PLAIN = Engines(llama_cpp=True, llama_cpp_gpu=False, transformers=False, quantized=False)
+PLAN = MemoryPlan(context_length=4096)
 
 
 def machine(*, ram_gb: float, vram_gb: float = 0) -> Machine:
@@ -173,15 +175,15 @@ def test_sizes_are_near_the_known_ones(name: str, gigabytes: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("ram_gb", "vram_gb", "engines", "name"),
+    ("ram_gb", "vram_gb", "installed", "name"),
     [
         (64, 48, ALL, "full"),
         (64, 24, ALL, "full"),
-        (64, 24, replace(ALL, transformers=False, quantized=False), "q8_0"),
+        (64, 24, engines(llama_cpp_gpu=True), "q8_0"),
         (32, 16, ALL, "q8_0"),
         (32, 8, ALL, "q6_k"),
-        (32, 8, replace(ALL, llama_cpp_gpu=False), "awq"),
-        (32, 12, replace(ALL, llama_cpp_gpu=False), "gptq-8bit"),
+        (32, 8, engines(transformers=True, quantized=True), "awq"),
+        (32, 12, engines(transformers=True, quantized=True), "gptq-8bit"),
         (32, 24, PLAIN, "q4_k_m"),
         (16, 4, ALL, "q4_k_m"),
         (8, 0, PLAIN, "q4_k_m"),
@@ -190,8 +192,8 @@ def test_sizes_are_near_the_known_ones(name: str, gigabytes: float) -> None:
         (2, 0, PLAIN, None),
     ],
 )
-def test_recommendation(ram_gb: float, vram_gb: float, engines: Engines, name: str | None) -> None:
-    choice = recommend(machine(ram_gb=ram_gb, vram_gb=vram_gb), engines, context_length=4096)
+def test_recommendation(ram_gb: float, vram_gb: float, installed: Engines, name: str | None) -> None:
+    choice = recommend(machine(ram_gb=ram_gb, vram_gb=vram_gb), installed, PLAN)
     assert (choice.variant.tag if choice.variant else None) == name
     assert "GB" in choice.reason
     if choice.fit is not None:
@@ -201,8 +203,8 @@ def test_recommendation(ram_gb: float, vram_gb: float, engines: Engines, name: s
 
 def test_a_longer_context_can_change_the_choice() -> None:
     small = machine(ram_gb=5.5)
-    short = recommend(small, PLAIN, context_length=4096).variant
-    long = recommend(small, PLAIN, context_length=8192).variant
+    short = recommend(small, PLAIN, PLAN).variant
+    long = recommend(small, PLAIN, MemoryPlan(context_length=8192)).variant
     assert short is not None
     assert long is not None
     assert (short.tag, long.tag) == ("q4_k_m", "q4_k_s") or long.approximate_bytes < short.approximate_bytes
@@ -215,56 +217,56 @@ def test_a_longer_context_can_change_the_choice() -> None:
 def test_8x8b_needs_nvidia_gpus(vram_gb: float, ram_gb: float, name: str | None) -> None:
     """Main memory is no help, since its code uses flash-attn."""
     place = machine(ram_gb=ram_gb, vram_gb=vram_gb)
-    choice = recommend(place, ALL, context_length=4096, family=TANUKI_8X8B)
+    choice = recommend(place, ALL, PLAN, family=TANUKI_8X8B)
     assert (choice.variant.tag if choice.variant else None) == name
     assert ("NVIDIA" in choice.reason) is (name is None)
     assert ("smallest takes about 26.7 GB" in choice.reason) is (vram_gb == 24)
     shared = replace(place, gpus=tuple(replace(gpu, unified=True) for gpu in place.gpus))
-    assert recommend(shared, ALL, context_length=4096, family=TANUKI_8X8B).variant is None
+    assert recommend(shared, ALL, PLAN, family=TANUKI_8X8B).variant is None
 
 
 def test_what_needs_code_of_its_own_is_never_chosen_before_what_does_not() -> None:
     giant = machine(ram_gb=500, vram_gb=500)
     own, plain = VARIANT_BY_NAME["tanuki-8x8b:full"], VARIANT_BY_NAME["tanuki-8b:q2_k"]
-    assert best_installed([own, plain], giant, ALL, context_length=4096) is plain
-    assert best_installed([own], giant, ALL, context_length=4096) is own
+    assert best_installed([own, plain], giant, ALL, PLAN) is plain
+    assert best_installed([own], giant, ALL, PLAN) is own
 
 
 def test_packed_8_bit_weights_are_unpacked_on_a_cpu() -> None:
     variant = VARIANT_BY_NAME["tanuki-8b:gptq-8bit"]
-    on_cpu = fit(variant, machine(ram_gb=64), ALL, context_length=4096)
-    on_gpu = fit(variant, machine(ram_gb=64, vram_gb=24), ALL, context_length=4096)
+    on_cpu = fit(variant, machine(ram_gb=64), ALL, PLAN)
+    on_gpu = fit(variant, machine(ram_gb=64, vram_gb=24), ALL, PLAN)
     assert on_cpu.need_bytes > 2 * variant.approximate_bytes > on_gpu.need_bytes
-    assert fit(variant, machine(ram_gb=12), ALL, context_length=4096).place is None
+    assert fit(variant, machine(ram_gb=12), ALL, PLAN).place is None
 
 
 def test_layers_on_a_small_gpu_are_in_the_reason() -> None:
     small = machine(ram_gb=16, vram_gb=4)
-    assert "run on the GPU" in recommend(small, ALL, context_length=4096).reason
-    assert "tanuki doctor" in recommend(small, PLAIN, context_length=4096).reason
-    assert "GPU" not in recommend(machine(ram_gb=16), PLAIN, context_length=4096).reason
+    assert "run on the GPU" in recommend(small, ALL, PLAN).reason
+    assert "tanuki doctor" in recommend(small, PLAIN, PLAN).reason
+    assert "GPU" not in recommend(machine(ram_gb=16), PLAIN, PLAN).reason
 
 
 def test_what_the_missing_engine_would_run_better_is_in_the_reason() -> None:
     large = machine(ram_gb=64, vram_gb=24)
-    assert "most exact" in recommend(large, ALL, context_length=4096).reason
-    without = recommend(large, replace(ALL, transformers=False, quantized=False), context_length=4096)
+    assert "most exact" in recommend(large, ALL, PLAN).reason
+    without = recommend(large, engines(llama_cpp_gpu=True), PLAN)
     assert "tanuki-8b:full would fit too" in without.reason
     assert "most exact" not in without.reason
     middle = machine(ram_gb=64, vram_gb=12)
-    without = recommend(middle, replace(ALL, transformers=False, quantized=False), context_length=4096)
+    without = recommend(middle, engines(llama_cpp_gpu=True), PLAN)
     assert "tanuki-8b:full" not in without.reason
 
 
 def test_nothing_runs_without_llama_cpp_whatever_the_memory() -> None:
-    choice = recommend(machine(ram_gb=64), replace(PLAIN, llama_cpp=False), context_length=4096)
+    choice = recommend(machine(ram_gb=64), engines(llama_cpp=False), PLAN)
     assert choice.variant is None
     assert "llama.cpp is not installed" in choice.reason
 
 
 def test_8x8b_without_its_engine_is_not_said_to_be_too_large() -> None:
     place = machine(ram_gb=64, vram_gb=48)
-    choice = recommend(place, PLAIN, context_length=4096, family=TANUKI_8X8B)
+    choice = recommend(place, PLAIN, PLAN, family=TANUKI_8X8B)
     assert choice.variant is None
     assert "engine is not installed" in choice.reason
 
@@ -273,14 +275,14 @@ def test_every_gpu_holds_back_some_memory() -> None:
     one, variant = machine(ram_gb=64, vram_gb=24), VARIANT_BY_NAME["tanuki-8b:full"]
     halves = replace(one.gpus[0], free_bytes=one.gpus[0].free_bytes // 2)
     two = replace(one, gpus=(halves, halves))
-    needs = [fit(variant, place, ALL, context_length=4096).need_bytes for place in (one, two)]
+    needs = [fit(variant, place, ALL, PLAN).need_bytes for place in (one, two)]
     assert needs[1] - needs[0] == GB
 
 
 def test_refused_variants_run_nowhere() -> None:
     giant = machine(ram_gb=1000, vram_gb=1000)
     for variant in VARIANTS:
-        place = fit(variant, giant, ALL, context_length=4096)
+        place = fit(variant, giant, ALL, PLAN)
         assert place.runs is not variant.refused
 
 
@@ -289,7 +291,7 @@ def test_best_installed_prefers_what_fits() -> None:
 
     def best(*installed: object, ram_gb: float, vram_gb: float = 0) -> object:
         chosen = [variant for variant in (q8, q4, q2, full) if variant in installed]
-        return best_installed(chosen, machine(ram_gb=ram_gb, vram_gb=vram_gb), ALL, context_length=4096)
+        return best_installed(chosen, machine(ram_gb=ram_gb, vram_gb=vram_gb), ALL, PLAN)
 
     assert best(ram_gb=16) is None
     assert best(q8, q4, q2, ram_gb=16) is q4
@@ -297,7 +299,7 @@ def test_best_installed_prefers_what_fits() -> None:
     assert best(q8, q4, ram_gb=16, vram_gb=16) is q8
     assert best(q8, q4, q2, ram_gb=4) is q2
     assert best(q8, q4, ram_gb=1) is q4
-    assert best_installed([full], machine(ram_gb=64), PLAIN, context_length=4096) is None
+    assert best_installed([full], machine(ram_gb=64), PLAIN, PLAN) is None
 
 
 def test_context_beyond_the_model_costs_nothing_more() -> None:

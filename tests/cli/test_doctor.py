@@ -15,12 +15,16 @@ import pytest
 
 from tanuki_cli.catalog import TANUKI_8B, VARIANT_BY_NAME, VARIANTS
 from tanuki_cli.catalog.practice import practice_model
-from tanuki_cli.cli import engine_checks
-from tanuki_cli.cli.check import Check
+from tanuki_cli.cli import checks
 from tanuki_cli.cli.checks import can_encode, check_history
 from tanuki_cli.cli.context import CommandContext, Environment
+from tanuki_cli.engines.checking import Check
+from tanuki_cli.engines.llama_cpp import summary as llama_cpp_summary
+from tanuki_cli.engines.llama_cpp.summary import LlamaCppSummary
+from tanuki_cli.engines.transformers import summary as transformers_summary
+from tanuki_cli.engines.transformers.summary import TransformersSummary
 from tanuki_cli.machine.gpus import Gpu
-from tanuki_cli.machine.hardware import Engines, Machine
+from tanuki_cli.machine.hardware import Machine
 from tanuki_cli.machine.packages import install_extra
 from tanuki_cli.settings.values import Directories, Settings
 from tanuki_cli.terminal.console import Console, Streams
@@ -41,7 +45,10 @@ WITH_GPU = Machine(
     physical_cores=2,
     gpus=(Gpu(name="Card", total_bytes=8_000_000_000, free_bytes=7_000_000_000),),
 )
-ENGINES = Engines(llama_cpp=True, llama_cpp_gpu=False, transformers=True, quantized=True)
+LLAMA_CPP, TRANSFORMERS = (
+    LlamaCppSummary(installed=True, can_use_gpu=False),
+    TransformersSummary(installed=True, quantized=True),
+)
 
 
 @pytest.fixture
@@ -181,8 +188,8 @@ def test_on_a_terminal_the_width_is_asked_for(tmp_path: Path) -> None:
 
 
 def llama_cpp(monkeypatch: pytest.MonkeyPatch, probe: str, machine: Machine = MACHINE) -> Check:
-    monkeypatch.setattr(engine_checks, "_LLAMA_CPP_PROBE", probe)
-    return engine_checks.check_llama_cpp(machine, ENGINES)
+    monkeypatch.setattr(llama_cpp_summary, "_PROBE", probe)
+    return LLAMA_CPP.check(machine)
 
 
 def test_a_gpu_that_this_build_cannot_use_gets_the_command_that_builds_again(
@@ -227,25 +234,24 @@ def test_a_llama_cpp_that_cannot_be_loaded_is_a_failure(
 
 
 def test_a_torch_without_the_gpu_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_checks, "_TORCH_PROBE", "print('false')")
-    assert engine_checks.check_transformers(WITH_GPU, ENGINES).status == "warn"
-    assert engine_checks.check_transformers(MACHINE, ENGINES).status == "ok"
-    without = Engines(llama_cpp=True, llama_cpp_gpu=False, transformers=False, quantized=False)
-    check = engine_checks.check_transformers(MACHINE, without)
+    monkeypatch.setattr(transformers_summary, "_PROBE", "print('false')")
+    assert TRANSFORMERS.check(WITH_GPU).status == "warn"
+    assert TRANSFORMERS.check(MACHINE).status == "ok"
+    check = TransformersSummary(installed=False, quantized=False).check(MACHINE)
     assert check.status == "ok"
     assert install_extra("transformers") in check.detail
 
 
 def test_missing_packages_are_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert engine_checks.check_packages().status == "ok"
-    monkeypatch.setattr(engine_checks, "_PACKAGES", ("rich", "no-such-package"))
-    check = engine_checks.check_packages()
+    assert checks.check_packages().status == "ok"
+    monkeypatch.setattr(checks, "_PACKAGES", ("rich", "no-such-package"))
+    check = checks.check_packages()
     assert (check.status, check.detail) == ("fail", "Missing: no-such-package.")
     assert check.fix == f"{sys.executable} -m pip install no-such-package"
 
 
 def test_gpus_are_named() -> None:
-    assert engine_checks.check_gpu(WITH_GPU).detail == "Card (7.0 GB of 8.0 GB free)"
+    assert checks.check_gpu(WITH_GPU).detail == "Card (7.0 GB of 8.0 GB free)"
 
 
 def test_encodings() -> None:

@@ -10,19 +10,12 @@ import psutil
 import pynvml
 import pytest
 
+from tanuki_cli.engines.installed import installed_engines
 from tanuki_cli.machine import hardware
 from tanuki_cli.machine.gpus import Gpu, visible_devices
-from tanuki_cli.machine.hardware import (
-    KvType,
-    MemoryEstimate,
-    estimate_memory,
-    format_bytes,
-    free_disk_bytes,
-    inspect_machine,
-    installed_engines,
-    usable_physical_cores,
-)
+from tanuki_cli.machine.hardware import format_bytes, free_disk_bytes, inspect_machine, usable_physical_cores
 from tanuki_cli.machine.limits import cgroup_cpus, cgroup_memory
+from tanuki_cli.machine.memory import KvType, MemoryEstimate, estimate_memory
 
 
 def estimate_8b(
@@ -177,13 +170,13 @@ def test_sizes_for_people(count: int, text: str) -> None:
 
 def test_engines_are_found_without_being_imported() -> None:
     code = (
-        "import sys\nfrom tanuki_cli.machine.hardware import installed_engines as find\n"
-        "print(find().llama_cpp)\n"
+        "import sys\nfrom tanuki_cli.engines.installed import installed_engines as find\n"
+        "print(find()[0].installed)\n"
         "print([name for name in ('llama_cpp', 'torch', 'transformers') if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split("\n")[:2] == ["True", "[]"]
-    assert installed_engines().llama_cpp
+    assert installed_engines()[0].installed
 
 
 def test_estimate_of_the_synthetic_8b() -> None:

@@ -19,8 +19,9 @@ import psutil
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
 from tanuki_cli.engines.llama_cpp import native as llama_native
-from tanuki_cli.engines.llama_cpp.native import Context, ContextParams, GpuMemory, Model
+from tanuki_cli.engines.llama_cpp.native import Context, ContextParams, Model
 from tanuki_cli.errors import EngineError
+from tanuki_cli.machine.gpus import Gpu
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 
@@ -64,7 +65,7 @@ def main(path: Path, what: str, room: int) -> None:
 
     llama_cpp.Model = CrampedModel  # type: ignore[attr-defined]
     llama_cpp.Context = CrampedContext  # type: ignore[attr-defined]
-    llama_native.gpus = lambda: [GpuMemory(name="Card", free=10**11, total=10**11)]
+    llama_native.gpus = lambda: [Gpu(name="Card", free_bytes=10**11, total_bytes=10**11)]
     local = LocalModel(name="hollow", format="gguf", path=path)
     result: dict[str, object] = {"tried": tried, "taken": taken}
     try:

@@ -1,28 +1,28 @@
 """The table of ``tanuki models`` on machines that are not at hand."""
 
 import io
-from dataclasses import replace
 
 import pytest
 
+from tanuki_cli.catalog import Engines, MemoryPlan
 from tanuki_cli.i18n import activate
 from tanuki_cli.machine.gpus import Gpu
-from tanuki_cli.machine.hardware import Engines, Machine
+from tanuki_cli.machine.hardware import Machine
 from tanuki_cli.terminal.console import Console, Streams
 from tanuki_cli.terminal.model_table import list_models, print_models
+from tests.support.engines import ALL, PLAIN
 
 GB = 10**9
 CARD = Gpu(name="Card", total_bytes=24 * GB, free_bytes=24 * GB)
-PLAIN = Engines(llama_cpp=True, llama_cpp_gpu=False, transformers=False, quantized=False)
 SMALL = Machine(ram_bytes=8 * GB, available_ram_bytes=5 * GB, physical_cores=4)
 LARGE = Machine(ram_bytes=64 * GB, available_ram_bytes=50 * GB, physical_cores=8, gpus=(CARD, CARD))
 
 
-def table(machine: Machine, engines: Engines) -> dict[str, str]:
+def table(machine: Machine, installed: Engines) -> dict[str, str]:
     """What stands behind each model's name, and the notes by their numbers."""
     out = io.StringIO()
     streams = Streams(stdin=io.StringIO(), stdout=out, stderr=io.StringIO())
-    listing = list_models((), machine, engines, context_length=4096, remote_sizes={})
+    listing = list_models((), machine, installed, MemoryPlan(context_length=4096), remote_sizes={})
     print_models(Console(streams, {"COLUMNS": "200"}), listing)
     lines = [line.replace("★", " ").split(None, 1) for line in out.getvalue().splitlines() if line.strip()]
     return {line[0]: line[-1] for line in lines}
@@ -47,7 +47,7 @@ def test_an_engine_that_would_help_is_in_a_note(language: str) -> None:
 
 
 def test_every_place_is_named() -> None:
-    rows = table(LARGE, replace(PLAIN, llama_cpp_gpu=True, transformers=True, quantized=True))
+    rows = table(LARGE, ALL)
     assert "transformers, GPU" in rows["tanuki-8b:full"]
     assert "llama.cpp, GPU" in rows["tanuki-8b:q4_k_m"]
     assert "transformers, GPU" in rows["tanuki-8x8b:awq"]

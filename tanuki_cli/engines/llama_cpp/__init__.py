@@ -1,1 +1,2 @@
-"""GGUF models on llama.cpp."""
+"""GGUF models on llama.cpp: ``open_gguf`` opens one; ``LlamaCppSummary`` says what that requires and takes,
+and checks it."""

@@ -2,13 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
-from tanuki_cli.machine.hardware import KV_BYTES, KvType, MemoryEstimate, estimate_memory
-
-GPU_RESERVE_BYTES: Final = 600_000_000
-"""Left free on every GPU: the driver's own context, scratch memory, and the screen."""
+from tanuki_cli.machine.memory import GPU_RESERVE_BYTES, KV_BYTES, KvType, MemoryEstimate, estimate_memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

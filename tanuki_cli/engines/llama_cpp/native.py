@@ -13,14 +13,14 @@ from typing import Any, Final
 
 from tanuki_cli.engines.llama_cpp.bindings import VERSION, native
 from tanuki_cli.engines.llama_cpp.log import log, start
-from tanuki_cli.machine.hardware import KvType
+from tanuki_cli.machine.gpus import Gpu
+from tanuki_cli.machine.memory import KvType
 
 __all__ = [
     "VERSION",
     "Context",
     "ContextParams",
     "DecodeAborted",
-    "GpuMemory",
     "Model",
     "NativeError",
     "gpus",
@@ -57,16 +57,7 @@ class ContextParams:
     max_outputs: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GpuMemory:
-    """A device that this build of llama.cpp can use, with bytes free and in all."""
-
-    name: str
-    free: int
-    total: int
-
-
-def gpus() -> list[GpuMemory]:
+def gpus() -> list[Gpu]:
     """The GPUs this build can use; none for a build without GPU support."""
     if not native.llama_supports_gpu_offload():
         return []
@@ -87,7 +78,7 @@ def gpus() -> list[GpuMemory]:
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
         lib.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
         name = lib.ggml_backend_dev_description(device).decode("utf-8", errors="replace")
-        found.append(GpuMemory(name=name, free=free.value, total=total.value))
+        found.append(Gpu(name=name, free_bytes=free.value, total_bytes=total.value))
     return found
 
 

@@ -1,6 +1,7 @@
 """A GGUF model as an engine: its header, its tokenizer, its caches, and then its weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from operator import ne
 from pathlib import Path
 from typing import Final
@@ -14,9 +15,9 @@ from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.tuning import Tuner, TuningStore
 from tanuki_cli.engines.llama_cpp.vocabulary import tokenizer_from_metadata
 from tanuki_cli.engines.local import LocalEngine
-from tanuki_cli.engines.requirements import importing_llama_cpp
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
+from tanuki_cli.machine.packages import LLAMA_CPP, missing, pip_install, rebuild_llama_cpp
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
 
@@ -26,7 +27,7 @@ _MOST_DIFFERENT_PIECES: Final = 0.01
 
 def open_gguf(target: LocalModel, settings: Settings, options: OpenOptions) -> LocalEngine:
     """Load a GGUF file on llama.cpp. Raises EngineError."""
-    with importing_llama_cpp():
+    with _importing():
         from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 
     gguf = read_gguf(target.path)
@@ -52,6 +53,21 @@ def read_tokenizer(target: LocalModel) -> ChatTokenizer:
     """The exact tokenizer of a GGUF file, without its weights. Raises EngineError."""
     gguf = read_gguf(target.path)
     return gguf_tokenizer(target, gguf, model_facts(gguf))
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    """For the import of what runs GGUF. Raises EngineError where llama.cpp is missing or broken."""
+    if missing(["llama_cpp"]):
+        raise EngineError(_("llama.cpp is not installed."), hint=pip_install(LLAMA_CPP))
+    try:
+        yield
+    # What llama_cpp makes of a library that is not there, or was built for another machine.
+    except (ImportError, OSError, RuntimeError, AttributeError) as exc:
+        raise EngineError(
+            _("llama.cpp cannot be loaded: {reason}").format(reason=exc),
+            hint=rebuild_llama_cpp(""),
+        ) from exc
 
 
 def _tuner(options: OpenOptions) -> Tuner | None:

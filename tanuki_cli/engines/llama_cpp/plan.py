@@ -14,11 +14,13 @@ from tanuki_cli.engines.llama_cpp.memory import (
     gpu_layers_that_fit,
     uses_flash_attention,
 )
-from tanuki_cli.engines.llama_cpp.native import ContextParams, GpuMemory
+from tanuki_cli.engines.llama_cpp.native import ContextParams
 from tanuki_cli.engines.llama_cpp.tuning import N_BATCH, Tuning
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
-from tanuki_cli.machine.hardware import KvType, format_bytes, inspect_machine
+from tanuki_cli.machine.gpus import Gpu
+from tanuki_cli.machine.hardware import format_bytes, inspect_machine
+from tanuki_cli.machine.memory import KvType
 from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH, Settings
 
 _KV_ALIGNMENT: Final = 256
@@ -36,7 +38,7 @@ class LoadPlan:
     cache_length: int
     kv_type: KvType
     gpu_layers: int
-    gpus: tuple[GpuMemory, ...]
+    gpus: tuple[Gpu, ...]
     notes: tuple[str, ...] = ()
 
     def context_params(self, tuning: Tuning, *, gpu_layers: int, length: int) -> ContextParams:
@@ -71,7 +73,7 @@ def plan_load(settings: Settings, facts: ModelFacts, *, first_tokens: int | None
     else:
         layers = gpu_layers_that_fit(
             facts,
-            free_bytes=[gpu.free for gpu in gpus],
+            free_bytes=[gpu.free_bytes for gpu in gpus],
             context_length=context_length,
             kv_type=kv_type,
             n_batch=N_BATCH,

@@ -1,1 +1,1 @@
-"""Models that a server with OpenAI's interface runs."""
+"""Models that a server with OpenAI's interface runs: ``open_server`` opens one."""

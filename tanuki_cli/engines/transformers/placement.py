@@ -11,24 +11,14 @@ from tanuki_cli.engines.transformers.checkpoint import CheckpointInfo
 from tanuki_cli.engines.transformers.weights import BYTES_PER_VALUE, Dtype
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
+from tanuki_cli.machine.gpus import Gpu
 from tanuki_cli.machine.hardware import format_bytes, inspect_machine
+from tanuki_cli.machine.memory import TORCH_BYTES, TORCH_GPU_RESERVE_BYTES
 from tanuki_cli.settings.values import Settings
 
 Backend = Literal["cpu", "cuda", "mps"]
 
-_LIBRARY_BYTES: Final = 600_000_000
-"""What torch and transformers themselves take of the main memory once loaded."""
-_GPU_RESERVE_BYTES: Final = 1_000_000_000
-"""Left free on every GPU: the driver's context, the libraries' scratch memory, and the screen."""
 _SHORT_NAMES: Final[Mapping[Dtype, str]] = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accelerator:
-    """One GPU that torch can use; ``name`` and free memory in bytes."""
-
-    name: str
-    free_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +70,13 @@ def available_backend() -> Backend:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def cuda_gpus() -> list[Accelerator]:
+def cuda_gpus() -> list[Gpu]:
     """The CUDA devices this process may use, in torch's order."""
-    return [
-        Accelerator(name=torch.cuda.get_device_name(index), free_bytes=int(torch.cuda.mem_get_info(index)[0]))
-        for index in range(torch.cuda.device_count())
-    ]
+    found = []
+    for index in range(torch.cuda.device_count()):
+        free, total = map(int, torch.cuda.mem_get_info(index))
+        found.append(Gpu(name=torch.cuda.get_device_name(index), free_bytes=free, total_bytes=total))
+    return found
 
 
 def _cuda_has_bf16() -> bool:
@@ -131,7 +122,7 @@ def place_on_cpu(info: CheckpointInfo, available: int, *, name: str, context_len
 
 
 def place_on_gpus(
-    info: CheckpointInfo, gpus: Sequence[Accelerator], *, bf16: bool, name: str, context_length: int
+    info: CheckpointInfo, gpus: Sequence[Gpu], *, bf16: bool, name: str, context_length: int
 ) -> Placement:
     """Onto the emptiest GPU if it holds the whole model, else over all of them.
 
@@ -140,7 +131,7 @@ def place_on_gpus(
     """
     dtype = choose_dtype(info, backend="cuda", bf16=bf16)
     needed = memory_needed(info, dtype, context_length=context_length)
-    rooms = [max(0, gpu.free_bytes - _GPU_RESERVE_BYTES) for gpu in gpus]
+    rooms = [max(0, gpu.free_bytes - TORCH_GPU_RESERVE_BYTES) for gpu in gpus]
     best = max(range(len(gpus)), key=rooms.__getitem__)
     if needed <= rooms[best]:
         label = _label(gpus[best].name, info, dtype)
@@ -171,7 +162,7 @@ def _check_fits(
     context_length: int,
     dense: bool = False,
 ) -> None:
-    needed = _LIBRARY_BYTES + memory_needed(info, dtype, context_length=context_length, dense=dense)
+    needed = TORCH_BYTES + memory_needed(info, dtype, context_length=context_length, dense=dense)
     if needed > available:
         raise EngineError(
             _("{model} needs about {needed} of memory, and {available} is free.").format(

@@ -8,7 +8,6 @@ import torch
 
 from tanuki_cli.engines.transformers.checkpoint import CheckpointInfo, QuantizationInfo
 from tanuki_cli.engines.transformers.placement import (
-    Accelerator,
     Placement,
     choose_dtype,
     memory_needed,
@@ -17,6 +16,7 @@ from tanuki_cli.engines.transformers.placement import (
 )
 from tanuki_cli.engines.transformers.weights import WeightFiles
 from tanuki_cli.errors import EngineError
+from tanuki_cli.machine.gpus import Gpu
 
 GB = 10**9
 FULL = CheckpointInfo(
@@ -47,8 +47,11 @@ AWQ = replace(
 KV_4096 = 4096 * 128 * 1024
 
 
-def gpus(*free_gb: float) -> list[Accelerator]:
-    return [Accelerator(name=f"GPU {index}", free_bytes=int(free * GB)) for index, free in enumerate(free_gb)]
+def gpus(*free_gb: float) -> list[Gpu]:
+    return [
+        Gpu(name=f"GPU {index}", free_bytes=int(free * GB), total_bytes=int(free * GB))
+        for index, free in enumerate(free_gb)
+    ]
 
 
 def on_gpus(info: CheckpointInfo, *free_gb: float, bf16: bool = True) -> Placement:
