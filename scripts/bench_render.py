@@ -11,8 +11,8 @@ import random
 import time
 from collections.abc import Callable
 
+from tanuki_cli.terminal.answer import PlainStream
 from tanuki_cli.terminal.markdown.stream import MarkdownStream
-from tanuki_cli.terminal.plain import PlainStream
 from tanuki_cli.terminal.theme import THEMES, Look
 
 TOKENS_PER_SECOND = 300

@@ -23,8 +23,7 @@ from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, Tanuk
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.session import ChatSession
-from tanuki_cli.terminal.answer import NoStream, open_answer
-from tanuki_cli.terminal.statistics import describe_turn
+from tanuki_cli.terminal.answer import NoStream, describe_turn, open_answer
 
 ask_app = typer.Typer(add_completion=False)
 

@@ -29,7 +29,7 @@ from tanuki_cli.history import HistoryStore
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.hub.code import code_files, missing_packages
 from tanuki_cli.i18n import _
-from tanuki_cli.loading import memory_plan
+from tanuki_cli.loading.offers import memory_plan
 from tanuki_cli.machine.hardware import Machine, format_bytes, free_disk_bytes, inspect_machine
 from tanuki_cli.machine.packages import LLAMA_CPP, pip_install
 from tanuki_cli.settings.values import Settings, load_settings

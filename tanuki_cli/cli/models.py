@@ -24,7 +24,8 @@ from tanuki_cli.engines.installed import installed_engines
 from tanuki_cli.errors import ClosedPipeError, DownloadError, InputError, ModelError, TanukiError
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.loading import Finder, fetch, lasting_obstacle, memory_plan
+from tanuki_cli.loading import Finder, fetch
+from tanuki_cli.loading.offers import lasting_obstacle, memory_plan
 from tanuki_cli.machine.hardware import format_bytes, inspect_machine
 from tanuki_cli.terminal.asker import TerminalAsker
 from tanuki_cli.terminal.console import Console

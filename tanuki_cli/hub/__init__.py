@@ -21,7 +21,6 @@ from tanuki_cli.hub.local import (
 )
 from tanuki_cli.hub.progress import OnProgress, Progress, ignore_progress
 from tanuki_cli.hub.records import Records
-from tanuki_cli.hub.removal import check_removable, remove_model
 from tanuki_cli.i18n import _
 from tanuki_cli.settings.values import Directories
 
@@ -125,6 +124,8 @@ class Hub:
 
     def check_removable(self, reference: Downloadable) -> None:
         """Raise ModelError if there is nothing of a model here, not even an unfinished file."""
+        from tanuki_cli.hub.removal import check_removable
+
         check_removable(self.cache, self._records, reference)
 
     def remove(self, reference: Downloadable) -> int:
@@ -132,6 +133,8 @@ class Hub:
 
         Raises ModelError if there is nothing of it.
         """
+        from tanuki_cli.hub.removal import remove_model
+
         return remove_model(self.cache, self._records, reference)
 
     def remote_sizes(self, variants: Iterable[Variant]) -> dict[str, int]:

@@ -1,10 +1,11 @@
-"""From a reference to a loaded model: find, offer, consent, load. Asks through callbacks, knows no screen."""
+"""From a reference to a loaded model: find, offer, consent, load. Asks through callbacks, knows no screen.
 
-from tanuki_cli.loading.asker import Asker, NoteKind, Offer, Unattended
-from tanuki_cli.loading.fetching import fetch
-from tanuki_cli.loading.finder import Finder, NotInstalled, memory_plan, not_installed
+What it takes to recommend and to offer a download is in ``offers``, imported only where that is needed.
+"""
+
+from tanuki_cli.loading.asker import Asker, NoteKind, NotInstalled, Offer, Unattended
+from tanuki_cli.loading.finder import Finder, fetch, not_installed
 from tanuki_cli.loading.load import LoadedModel, load_model
-from tanuki_cli.loading.obstacle import lasting_obstacle, missing_engine
 
 __all__ = [
     "Asker",
@@ -15,9 +16,6 @@ __all__ = [
     "Offer",
     "Unattended",
     "fetch",
-    "lasting_obstacle",
     "load_model",
-    "memory_plan",
-    "missing_engine",
     "not_installed",
 ]

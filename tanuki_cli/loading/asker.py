@@ -5,11 +5,20 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from tanuki_cli.catalog import Downloadable
 from tanuki_cli.engines.consent import CodeRequest
 from tanuki_cli.hub import Progress
 from tanuki_cli.machine.hardware import Machine
 
 NoteKind = Literal["note", "warning", "success"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotInstalled:
+    """A model that has to be downloaded first; ``reason`` says why it is the recommended one."""
+
+    reference: Downloadable
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

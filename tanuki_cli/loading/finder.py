@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from tanuki_cli.catalog import (
@@ -12,34 +11,20 @@ from tanuki_cli.catalog import (
     Family,
     FamilyReference,
     LocalModel,
-    MemoryPlan,
     PathReference,
     PracticeReference,
     RemoteModel,
     Target,
     Variant,
-    best_installed,
     parse_reference,
-    recommend,
 )
 from tanuki_cli.catalog.practice import practice_model
-from tanuki_cli.engines.installed import installed_engines, practice_command
 from tanuki_cli.errors import ModelError
-from tanuki_cli.hub import Hub, InstalledModel, refusal
+from tanuki_cli.hub import Hub, InstalledModel, Progress, refusal
 from tanuki_cli.i18n import _
-from tanuki_cli.loading.asker import Asker, Offer
-from tanuki_cli.loading.fetching import fetch
-from tanuki_cli.loading.obstacle import lasting_obstacle, obstacle
-from tanuki_cli.machine.hardware import free_disk_bytes, inspect_machine
-from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH, Directories, Settings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotInstalled:
-    """A model that has to be downloaded first; ``reason`` says why it is the recommended one."""
-
-    reference: Downloadable
-    reason: str = ""
+from tanuki_cli.loading.asker import Asker, NotInstalled, Offer
+from tanuki_cli.machine.hardware import format_bytes
+from tanuki_cli.settings.values import Directories, Settings
 
 
 class Finder:
@@ -90,23 +75,11 @@ class Finder:
 
     def offer(self, missing: NotInstalled) -> Offer:
         """What the download of ``missing`` would mean."""
-        reference = missing.reference
-        machine = inspect_machine(self._environ)
-        variant = reference if isinstance(reference, Variant) else None
-        begun = self.hub.missing_bytes(reference)
-        total = variant.approximate_bytes if variant else None
-        plan = memory_plan(self._settings)
-        return Offer(
-            name=reference.name,
-            reason=missing.reason,
-            obstacle=obstacle(variant, machine, plan) if variant else "",
-            lasting_obstacle=lasting_obstacle(variant, machine, plan) if variant else "",
-            machine=machine,
-            bytes_to_receive=total if begun is None else begun,
-            begun=begun is not None,
-            free_disk_bytes=free_disk_bytes(self.hub.cache.root),
-            bytes_per_s=self.hub.last_speed,
+        from tanuki_cli.loading.offers import (
+            make_offer,  # looks at engines and machine; most loads need neither
         )
+
+        return make_offer(missing, self.hub, settings=self._settings, environ=self._environ)
 
     def family_tokenizer(self) -> Path | None:
         """Tanuki's own tokenizer.json, if it was ever fetched."""
@@ -117,23 +90,9 @@ class Finder:
 
         ``family`` None counts everything that is installed. Raises ModelError if nothing can run here.
         """
-        machine, engines = inspect_machine(self._environ), installed_engines()
-        plan = memory_plan(self._settings)
-        installed = {
-            entry.reference: entry
-            for entry in self.hub.installed()
-            if isinstance(entry.reference, Variant) and family in (None, entry.reference.family)
-        }
-        if best := best_installed(list(installed), machine, engines, plan):
-            return installed[best]
-        choice = recommend(machine, engines, plan, family=family or TANUKI_8B)
-        if choice.variant is not None:
-            return NotInstalled(reference=choice.variant, reason=choice.reason)
-        if family is not None and family.cuda_only:
-            hint = _("Serve it with a vLLM built for it: tanuki chat -m http://host:8000/v1")
-        else:
-            hint = practice_command()
-        raise ModelError(choice.reason, hint=hint)
+        from tanuki_cli.loading.offers import best_installed_or_recommended
+
+        return best_installed_or_recommended(self.hub, family, settings=self._settings, environ=self._environ)
 
     def _best_of(self, family: Family | None) -> LocalModel | NotInstalled:
         choice = self.best_or_recommended(family)
@@ -145,18 +104,35 @@ class Finder:
         return fetch(self.hub, missing.reference, self._asker).model
 
 
-def memory_plan(settings: Settings) -> MemoryPlan:
-    """What ``settings`` mean for the memory of a model that is not opened yet."""
-    return MemoryPlan(
-        context_length=settings.context_length or DEFAULT_CONTEXT_LENGTH,
-        kv_type="q8_0" if settings.kv_type == "q8_0" else "f16",
-        gpu_layers=settings.gpu_layers,
-    )
-
-
 def not_installed(reference: Downloadable) -> ModelError:
     """``reference`` would have to be downloaded, and that is not wanted or not allowed."""
     return ModelError(
         _("The model {name} is not installed.").format(name=reference.name),
         hint=_("tanuki pull {name}   (or, at once and offline: -m mame)").format(name=reference.name),
     )
+
+
+def fetch(
+    hub: Hub, reference: Downloadable, asker: Asker, *, revision: str | None = None, verify: bool = False
+) -> InstalledModel:
+    """Pull ``reference``, with the progress shown by ``asker``. Raises as :meth:`Hub.pull`."""
+    before = hub.locate(reference)
+    worked = False
+    with asker.progress() as show:
+
+        def update(progress: Progress) -> None:
+            nonlocal worked
+            worked = True
+            show(progress)
+
+        installed = hub.pull(reference, revision=revision, verify=verify, on_progress=update)
+    facts = {
+        "name": reference.name,
+        "size": format_bytes(installed.size),
+        "revision": installed.commit[:7],
+    }
+    if before is not None and before.path == installed.model.path and not worked:
+        asker.note(_("{name} is whole: {size}, revision {revision}.").format(**facts))
+    else:
+        asker.note(_("{name} is ready: {size}, revision {revision}.").format(**facts), kind="success")
+    return installed

@@ -1,11 +1,67 @@
-"""An answer on stdout as it is generated: rendered on a terminal, plain everywhere else."""
+"""An answer on stdout as it is generated: rendered on a terminal, plain everywhere else; and what it took."""
 
 import shutil
+from collections.abc import Callable
+from typing import Protocol
 
+from tanuki_cli.i18n import _
+from tanuki_cli.session import TurnStatistics
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.plain import AnswerStream, PlainStream
 from tanuki_cli.terminal.theme import THEMES, Look, detect_theme
+from tanuki_cli.text.sanitize import Sanitizer
+
+
+class AnswerStream(Protocol):
+    """Where an answer is printed while it arrives: here, or as Markdown."""
+
+    def feed(self, text: str) -> None:
+        """More of the answer."""
+        ...
+
+    def draw(self) -> None:
+        """Show everything received so far; for callers that are about to wait."""
+        ...
+
+    def finish(self) -> None:
+        """The answer is complete; it ends with exactly one newline."""
+        ...
+
+    def interrupt(self) -> None:
+        """The answer was cut off; it ends with exactly one newline."""
+        ...
+
+
+class PlainStream:
+    """Prints one answer as it is, sanitised: no control sequence leaves here."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self._sanitizer = Sanitizer()
+        self._newlines = 0
+
+    def feed(self, text: str) -> None:
+        """Print ``text``; newlines wait until something follows them."""
+        self._print(self._sanitizer.feed(text))
+
+    def draw(self) -> None:
+        """Nothing waits to be shown."""
+
+    def finish(self) -> None:
+        """Print what was held back and one newline in place of those at the end."""
+        self._print(self._sanitizer.finish())
+        self._write("\n")
+
+    def interrupt(self) -> None:
+        """What was printed stays; the same as :meth:`finish`."""
+        self.finish()
+
+    def _print(self, text: str) -> None:
+        body = text.rstrip("\n")
+        if body:
+            self._write("\n" * self._newlines + body)
+            self._newlines = 0
+        self._newlines += len(text) - len(body)
 
 
 class NoStream:
@@ -45,3 +101,24 @@ def choose_look(console: Console, settings: Settings) -> Look:
     return Look(
         theme=theme if console.out_has_color else theme.without_color(), ambiguous=console.ambiguous_width
     )
+
+
+def describe_turn(turn: TurnStatistics, *, load_s: float | None = None) -> str:
+    """One line: load time, time to first text, tokens, speed, seed."""
+    parts: list[str] = []
+    if load_s is not None:
+        parts.append(_("load {seconds:.2f} s").format(seconds=load_s))
+    if turn.ttft_s is not None:
+        parts.append(_("first text {seconds:.2f} s").format(seconds=turn.ttft_s))
+    usage = turn.usage
+    parts.append(
+        _("prompt {prompt} tokens ({cached} reused)").format(
+            prompt=usage.prompt_tokens, cached=usage.cached_tokens
+        )
+    )
+    parts.append(_("answer {count} tokens").format(count=usage.completion_tokens))
+    if turn.tokens_per_s is not None:
+        parts.append(_("{speed:.1f} tokens/s").format(speed=turn.tokens_per_s))
+    if turn.seed is not None:
+        parts.append(_("seed {seed}").format(seed=turn.seed))
+    return " · ".join(parts)

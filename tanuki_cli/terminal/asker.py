@@ -9,7 +9,6 @@ from tanuki_cli.hub import Progress
 from tanuki_cli.i18n import _
 from tanuki_cli.loading import NoteKind, Offer
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.first_run.offer import show_offer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +35,8 @@ class TerminalAsker:
             return True
         if not self.console.can_ask:
             return False
+        from tanuki_cli.terminal.first_run.offer import show_offer  # seldom needed
+
         show_offer(self.console, offer)
         return self.console.confirm(_("Download it now?"), default=True)
 

@@ -20,7 +20,7 @@ from tanuki_cli.catalog import (
 )
 from tanuki_cli.hub import InstalledModel
 from tanuki_cli.i18n import _
-from tanuki_cli.loading import missing_engine
+from tanuki_cli.loading.offers import missing_engine
 from tanuki_cli.machine.hardware import Machine, format_bytes
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.text.japanese import wrap_text

@@ -18,7 +18,6 @@ from typing import Final
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import EngineInfo
 from tanuki_cli.engines.llama_cpp import native as llama_native
-from tanuki_cli.engines.llama_cpp.calibration import CONTEXT_LENGTH, Bench, calibrate
 from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts, without_vocabulary
 from tanuki_cli.engines.llama_cpp.gguf import damaged, read_gguf
@@ -166,6 +165,8 @@ def _measured(
 
     Repacked weights are used from the next load on.
     """
+    from tanuki_cli.engines.llama_cpp.calibration import CONTEXT_LENGTH, Bench, calibrate  # once per model
+
     assert tuner is not None
     assert tuner.announce is not None
     tuner.announce()

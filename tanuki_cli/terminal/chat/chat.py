@@ -17,10 +17,9 @@ from tanuki_cli.loading import LoadedModel
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.session import ChatSession
 from tanuki_cli.settings.values import Settings
-from tanuki_cli.terminal.answer import open_answer
+from tanuki_cli.terminal.answer import describe_turn, open_answer
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
-from tanuki_cli.terminal.statistics import describe_turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tanuki_cli.terminal.answer import AnswerStream, PlainStream
 from tanuki_cli.terminal.markdown.stream import MarkdownStream
-from tanuki_cli.terminal.plain import AnswerStream, PlainStream
 from tanuki_cli.terminal.theme import THEMES, Look
 from tests.support.screen import Screen
 from tests.terminal.markdown.test_markdown import counter, markdown_text
