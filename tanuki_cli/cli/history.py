@@ -21,6 +21,7 @@ from tanuki_cli.history import (
     from_json,
     write_export,
 )
+from tanuki_cli.history.recovery import recover as recover_history
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.settings.specs import SettingSpec
 from tanuki_cli.text.sanitize import sanitize
@@ -229,7 +230,7 @@ def recover_command(
     """Save what can be read of a damaged history; the file is kept."""
     context = prepare(ctx, options)
     with open_history(context) as store:
-        report = store.recover(file)
+        report = recover_history(store, file)
     found = report.recovered
     context.console.note(
         _("Read from {path}: {conversations} conversations, {messages} messages.").format(

@@ -11,7 +11,6 @@ import typer.main
 
 from tanuki_cli.cli.as_typed import parse_as_typed
 from tanuki_cli.cli.context import Environment
-from tanuki_cli.cli.help import parser_error
 from tanuki_cli.errors import ClosedPipeError, ExitCode, InterruptedByUser, TanukiError
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
@@ -72,6 +71,8 @@ def _stdout_error(exc: OSError) -> TanukiError:
 
 def _foreign(exc: Exception) -> TanukiError:
     if hasattr(exc, "format_message"):  # an error of the command line parser
+        from tanuki_cli.cli.help import parser_error  # lays out pages, too
+
         return parser_error(exc)
     return TanukiError(
         _("Unexpected error: {kind}: {detail}").format(kind=type(exc).__name__, detail=exc),

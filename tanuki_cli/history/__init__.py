@@ -1,8 +1,10 @@
-"""The conversations of all chats, in one SQLite file."""
+"""The conversations of all chats, in one SQLite file.
+
+``recovery`` reads what is left of a damaged one; it is imported only for that.
+"""
 
 from tanuki_cli.history.listing import ConversationSummary
 from tanuki_cli.history.merging import ImportReport
-from tanuki_cli.history.recovery import RecoveryReport
 from tanuki_cli.history.search import SearchHit, excerpt
 from tanuki_cli.history.store import (
     AmbiguousIdError,
@@ -24,7 +26,6 @@ __all__ = [
     "ExportFormat",
     "HistoryStore",
     "ImportReport",
-    "RecoveryReport",
     "SearchHit",
     "UnknownConversationError",
     "conversation_to_json",

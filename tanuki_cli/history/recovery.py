@@ -16,6 +16,7 @@ from tanuki_cli.history.json_place import Place
 from tanuki_cli.history.merging import ImportReport
 from tanuki_cli.history.salvage import Pages, Row, salvage
 from tanuki_cli.history.schema import refuse_newer
+from tanuki_cli.history.store import HistoryStore
 from tanuki_cli.history.titles import automatic_title
 from tanuki_cli.history.transfer import read_conversation, read_node
 from tanuki_cli.i18n import _
@@ -50,6 +51,16 @@ class RecoveryReport:
 
     recovered: Recovered
     imported: ImportReport
+
+
+def recover(store: HistoryStore, damaged: Path | None = None) -> RecoveryReport:
+    """Add to ``store`` what can be read of a damaged file (default: the one set aside last); the file stays.
+
+    Raises HistoryError where there is no such file, or nothing in it can be read.
+    """
+    store.close()
+    recovered = read_damaged(damaged or newest_set_aside(store.path))
+    return RecoveryReport(recovered=recovered, imported=store.add(recovered.conversations))
 
 
 def newest_set_aside(history: Path) -> Path:

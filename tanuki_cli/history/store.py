@@ -12,10 +12,8 @@ from tanuki_cli.history import rows
 from tanuki_cli.history.database import Database
 from tanuki_cli.history.listing import ConversationSummary, containing, summaries
 from tanuki_cli.history.merging import ImportReport, merge
-from tanuki_cli.history.recovery import RecoveryReport, newest_set_aside, read_damaged
 from tanuki_cli.history.search import SearchHit, forget_conversation, index_node, search
 from tanuki_cli.history.titles import automatic_title
-from tanuki_cli.history.verification import verify
 from tanuki_cli.i18n import _
 
 MIN_ID_DIGITS: Final = 6
@@ -125,15 +123,6 @@ class HistoryStore:
         """Add conversations from a file in one transaction. What is there already stays as it is."""
         return self._database.write(lambda connection: merge(connection, conversations))
 
-    def recover(self, damaged: Path | None = None) -> RecoveryReport:
-        """Add what can be read of a damaged file (default: the one set aside last), and keep the file.
-
-        Raises HistoryError where there is no such file, or nothing in it can be read.
-        """
-        self.close()
-        recovered = read_damaged(damaged or newest_set_aside(self.path))
-        return RecoveryReport(recovered=recovered, imported=self.add(recovered.conversations))
-
     # --- reading ----------------------------------------------------------------------------------
 
     def load(self, id_prefix: str) -> Conversation:
@@ -179,6 +168,8 @@ class HistoryStore:
 
     def verify(self) -> Sequence[str]:
         """What is wrong with the file, in English; nothing for a sound one. Takes seconds."""
+        from tanuki_cli.history.verification import verify  # for those who doubt
+
         return self._database.read(verify, missing=[])
 
     def latest(self) -> Conversation | None:

@@ -13,7 +13,7 @@ import pytest
 from tanuki_cli.conversation import Conversation, Message
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import HistoryStore
-from tanuki_cli.history.recovery import read_damaged
+from tanuki_cli.history.recovery import read_damaged, recover
 from tests.support.history_data import FORK, talked
 
 
@@ -74,7 +74,7 @@ def test_what_is_left_of_a_damaged_file_comes_back(path: Path, name: str) -> Non
     whole = _damaged(path, name)
     with HistoryStore(path) as store:
         assert store.list() == []
-        report = store.recover()
+        report = recover(store)
         aside = report.recovered.path.read_bytes()
         assert report.recovered.messages == report.imported.messages > 0
         texts = {node.message.content for node in whole.nodes.values()}
@@ -83,7 +83,7 @@ def test_what_is_left_of_a_damaged_file_comes_back(path: Path, name: str) -> Non
         if name in {"header", "first page"}:
             assert found == [whole]
         assert store.verify() == []
-        assert store.recover().imported.messages == 0
+        assert recover(store).imported.messages == 0
         assert report.recovered.path.read_bytes() == aside
 
 
@@ -107,7 +107,7 @@ def test_recovery_reads_what_is_only_in_the_log(path: Path) -> None:
     path.with_name("history.sqlite3-wal").rename(path.with_name("copy.sqlite3-wal"))
     path.with_name("history.sqlite3-shm").unlink()
     with HistoryStore(path) as store:
-        report = store.recover(aside)
+        report = recover(store, aside)
         assert (report.recovered.messages, report.recovered.unreadable) == (6, 0)
         assert len(store.load(store.list()[0].id).path()) == 6
 
@@ -129,7 +129,7 @@ def test_a_lost_message_does_not_take_those_after_it_along(path: Path) -> None:
     connection.close()
     aside = path.rename(path.with_name("damaged"))
     with HistoryStore(path) as store:
-        report = store.recover(aside)
+        report = recover(store, aside)
         assert (report.recovered.messages, report.recovered.detached) == (5, 1)
         found = store.load(conversation.id)
         assert [node.message.content for node in found.children(None)] == ["質問 0", "質問 1"]
@@ -159,9 +159,9 @@ def test_there_may_be_nothing_to_recover(path: Path, tmp_path: Path) -> None:
     noise.write_bytes(random.Random(3).randbytes(50_000))
     with HistoryStore(path) as store:
         with pytest.raises(HistoryError, match="no damaged history"):
-            store.recover()
+            recover(store)
         with pytest.raises(HistoryError, match="Nothing could be read"):
-            store.recover(noise)
+            recover(store, noise)
         with pytest.raises(HistoryError, match="cannot be read"):
-            store.recover(tmp_path / "none")
+            recover(store, tmp_path / "none")
     assert not path.exists()

@@ -10,6 +10,7 @@ import pytest
 from tanuki_cli.conversation import Conversation, ConversationSettings, Generation, Message, Node, Usage
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import HistoryStore
+from tanuki_cli.history.recovery import recover
 from tanuki_cli.history.schema import SCHEMA_VERSION
 from tanuki_cli.sampling import SamplingOptions
 from tests.support.history_data import full_disk
@@ -192,7 +193,7 @@ def test_a_later_file_is_refused_and_not_touched(tmp_path: Path, version: int) -
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["history.sqlite3"]
     with HistoryStore(other) as store, pytest.raises(HistoryError, match="newer version"):
-        store.recover(path)
+        recover(store, path)
 
 
 def test_an_empty_file_is_a_new_history(tmp_path: Path) -> None:
