@@ -14,6 +14,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.drafting import MAX_MATCH, Guess, NgramIndex
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
@@ -32,7 +33,7 @@ SECOND_TURN = 32
 def times(model: LlamaCppModel, prompt: Sequence[int], count: int) -> tuple[list[float], list[int]]:
     """Seconds until each of ``count`` ids came, and the ids."""
     seconds, ids, before = [], [], time.perf_counter()
-    with closing(model.generate(prompt, GREEDY)) as generator:
+    with closing(token_ids(model.generate(prompt, GREEDY))) as generator:
         for id_ in islice(generator, count):
             seconds.append(time.perf_counter() - before)
             ids.append(id_)

@@ -28,7 +28,7 @@ from safetensors.torch import load_file, save_file
 from scripts.practice import formats
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import TokenModel
+from tanuki_cli.engines.base import TokenModel, token_ids
 from tanuki_cli.engines.llama_cpp.facts import model_facts
 from tanuki_cli.engines.llama_cpp.gguf import read_gguf
 from tanuki_cli.engines.llama_cpp.opening import gguf_tokenizer
@@ -172,7 +172,7 @@ def answers(
         for index, chat in enumerate(chats):
             prompt_ids = tokenizer.encode_chat(chat)
             ids: list[int] = []
-            for id_ in islice(model.generate(prompt_ids, GREEDY), tokens):
+            for id_ in islice(token_ids(model.generate(prompt_ids, GREEDY)), tokens):
                 ids.append(id_)
                 if id_ == tokenizer.eos_id:
                     break

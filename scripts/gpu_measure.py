@@ -26,7 +26,7 @@ from scripts.gpu_check import PARTS, PROMPTS
 from scripts.make_synthetic_checkpoint import Layout, write_checkpoint
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import TokenModel
+from tanuki_cli.engines.base import TokenModel, token_ids
 from tanuki_cli.engines.transformers.loader import COMPILER, TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
@@ -91,14 +91,14 @@ def measure(
     """Load, warm up, then time first tokens and a long answer; medians of REPEATS."""
     before = used_bytes(device)
     with closing(load()) as model:
-        list(islice(model.generate(prompt(50, vocab_size=vocab_size, seed=1), GREEDY), 20))
+        list(islice(token_ids(model.generate(prompt(50, vocab_size=vocab_size, seed=1), GREEDY)), 20))
         first_token_s = []
         for length in PROMPTS:
             times = []
             for repeat in range(REPEATS):
                 ids = prompt(length, vocab_size=vocab_size, seed=100 + length + repeat)
                 started = time.perf_counter()
-                with closing(model.generate(ids, GREEDY)) as answer:
+                with closing(token_ids(model.generate(ids, GREEDY))) as answer:
                     next(answer)
                 times.append(time.perf_counter() - started)
             first_token_s.append(statistics.median(times))
@@ -116,7 +116,8 @@ def measure(
 
 def decode_rate(model: TokenModel, *, vocab_size: int, seed: int) -> float:
     """Tokens a second after the first one, over DECODED tokens."""
-    with closing(model.generate(prompt(100, vocab_size=vocab_size, seed=1000 + seed), GREEDY)) as answer:
+    question = prompt(100, vocab_size=vocab_size, seed=1000 + seed)
+    with closing(model.generate(question, GREEDY)) as answer:
         next(answer)
         started = time.perf_counter()
         count = sum(1 for _id in islice(answer, DECODED))
@@ -131,7 +132,7 @@ def ratio_to_generate(model: TransformersModel, network: Any, *, vocab_size: int
     device = network.get_input_embeddings().weight.device
 
     def ours(ids: list[int]) -> None:
-        list(islice(model.generate(ids, GREEDY), DECODED))
+        list(islice(token_ids(model.generate(ids, GREEDY)), DECODED))
 
     def theirs(ids: list[int]) -> None:
         inputs = torch.tensor([ids], device=device)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from tanuki_cli.conversation import Message
-from tanuki_cli.errors import PromptTooLongError
+from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.i18n import _
 
 SYSTEM_TEXT: Final = "以下は、タスクを説明する指示です。要求を適切に満たす応答を書きなさい。"
@@ -29,8 +29,8 @@ def segments(messages: Sequence[Message]) -> list[str]:
     and the first question, each later one starts with the next question. An answer ends the segment
     of its question. The last one ends with the generation prompt if the last message is the user's.
 
-    Raises ValueError unless user and assistant take turns, beginning with the user, after at most
-    one system message.
+    Raises InputError unless user and assistant take turns, beginning with the user, after at most one
+    system message.
     """
     turns = list(messages)
     system = SYSTEM_TEXT
@@ -39,7 +39,12 @@ def segments(messages: Sequence[Message]) -> list[str]:
     parts = [system]
     for index, message in enumerate(turns):
         if message.role != ("user", "assistant")[index % 2]:
-            raise ValueError(f"message {index} cannot be from {message.role}")
+            raise InputError(
+                _("Message {number} of the conversation cannot be from {role}.").format(
+                    number=len(messages) - len(turns) + index + 1, role=message.role
+                ),
+                hint=_("After at most one system message, user and assistant take turns; the user begins."),
+            )
         if message.role == "user":
             parts[-1] += INSTRUCTION_HEADING + message.content + RESPONSE_HEADING
         else:

@@ -115,7 +115,7 @@ class ChatTokenizer:
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Ids of a whole prompt in Tanuki's format, from ``<s>`` to the generation prompt.
 
-        Raises ValueError unless user and assistant take turns (see :func:`~tanuki_cli.prompt.segments`).
+        Raises InputError unless user and assistant take turns (see :func:`~tanuki_cli.prompt.segments`).
         """
         parts = segments(messages)
         if self._whole_only and not any(self._spelling.search(self._normalize(part)) for part in parts):

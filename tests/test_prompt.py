@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tanuki_cli.conversation import Conversation, Message
-from tanuki_cli.errors import ExitCode, PromptTooLongError
+from tanuki_cli.errors import ExitCode, InputError, PromptTooLongError
 from tanuki_cli.prompt import SYSTEM_TEXT, fit_context, guard_markers, segments
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.conftest import small_unigram
@@ -50,16 +50,16 @@ def test_a_system_message_takes_the_place_of_the_system_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "messages",
+    ("messages", "wrong"),
     [
-        [Message("assistant", "あ")],
-        [Message("user", "あ"), Message("user", "い")],
-        [Message("user", "あ"), Message("system", "い")],
-        [Message("system", "あ"), Message("system", "い"), Message("user", "う")],
+        ([Message("assistant", "あ")], 1),
+        ([Message("user", "あ"), Message("user", "い")], 2),
+        ([Message("user", "あ"), Message("system", "い")], 2),
+        ([Message("system", "あ"), Message("system", "い"), Message("user", "う")], 2),
     ],
 )
-def test_messages_out_of_turn_are_an_error(messages: list[Message]) -> None:
-    with pytest.raises(ValueError, match="cannot be from"):
+def test_messages_out_of_turn_are_an_error(messages: list[Message], wrong: int) -> None:
+    with pytest.raises(InputError, match=f"Message {wrong} .* cannot be from {messages[wrong - 1].role}"):
         segments(messages)
 
 

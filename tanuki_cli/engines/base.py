@@ -1,12 +1,14 @@
 """What every engine is: messages in, chunks of text out; and what a local one runs on: token ids."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.engines.consent import Consent, never
+from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
 
@@ -22,9 +24,11 @@ __all__ = [
     "GenerationCancelled",
     "OpenOptions",
     "PromptPlan",
+    "Token",
     "TokenModel",
     "Usage",
     "shared_prefix",
+    "token_ids",
 ]
 
 
@@ -82,17 +86,32 @@ class PromptPlan:
     limit: int
 
 
+class Token(NamedTuple):
+    """One token of an answer.
+
+    ``logprob`` is the natural logarithm of the probability that the model itself gave it: before
+    temperature, penalties, cuts and masks. ``alternatives`` are the likeliest ids in its place with
+    theirs, best first; they may hold the token itself. None and empty where they were not asked for.
+    """
+
+    id: int
+    logprob: float | None = None
+    alternatives: tuple[tuple[int, float], ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """A piece of an answer.
 
     The first chunk carries ``plan`` and no text, before the prompt is processed; the last carries
     ``finish_reason``, ``usage`` and the ``seed`` that was used. Texts joined are the answer.
-    ``token_count`` is how many tokens this chunk took.
+    ``token_count`` is how many tokens this chunk took, and ``tokens`` are they, where the engine knows
+    their ids. The text of a token may come in a later chunk than the token, never in an earlier one.
     """
 
     text: str = ""
     token_count: int = 0
+    tokens: tuple[Token, ...] = ()
     plan: PromptPlan | None = None
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
@@ -164,11 +183,21 @@ class TokenModel(Protocol):
     def next_is_ready(self) -> bool:
         """Whether the id after the one just given is known already, so that it comes at once."""
 
-    def generate(self, prompt_ids: Sequence[int], options: SamplingOptions) -> Generator[int, None, None]:
-        """Yield the ids that follow ``prompt_ids``, one at a time, until closed or the context is full.
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        options: SamplingOptions,
+        *,
+        mask: LogitsMask | None = None,
+        logprobs: int = 0,
+    ) -> Generator[Token, None, None]:
+        """Yield the tokens that follow ``prompt_ids``, one at a time, until closed or the context is full.
 
         Knows no stop rule and no ``max_new_tokens``: the caller closes the generator. ``options.seed``
-        is set. Raises EngineError, and GenerationCancelled after :meth:`cancel`.
+        is set. ``mask`` says which ids may come; ids that it forces are not drawn, and computed together.
+        ``logprobs`` above 0 gives every token its log probability, and so many alternatives.
+
+        Raises EngineError, and GenerationCancelled after :meth:`cancel`.
         """
 
     def logits(
@@ -188,6 +217,13 @@ class TokenModel(Protocol):
 
     def close(self) -> None:
         """Free the model. May be called twice."""
+
+
+def token_ids(tokens: Generator[Token, None, None]) -> Generator[int, None, None]:
+    """The ids of ``tokens``, for callers that want nothing else; closes it when it is closed itself."""
+    with closing(tokens):
+        for token in tokens:
+            yield token.id
 
 
 def shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:

@@ -2,9 +2,10 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
-from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, PromptPlan, TokenModel
+from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, PromptPlan, Token, TokenModel
 from tanuki_cli.engines.stops import OWN_STOP, StopMatcher
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
@@ -71,16 +72,17 @@ class LocalEngine:
         plan, prompt_ids = self._plan(messages, options)
         yield Chunk(plan=plan)
         answer = _Answer(self._model, self._tokenizer, prompt_ids, options)
-        with closing(self._model.generate(prompt_ids, options)) as ids:
+        with closing(self._model.generate(prompt_ids, options)) as tokens:
             if self._cancelled:  # before the model ran: generate() has just forgotten it
                 self._model.cancel()
-            yield from answer.stream(ids)
-        usage = Usage(
-            prompt_tokens=len(prompt_ids),
-            completion_tokens=answer.completion_tokens,
-            cached_tokens=self._model.cached_tokens,
+            yield from answer.stream(tokens)
+        yield answer.last_chunk(
+            Usage(
+                prompt_tokens=len(prompt_ids),
+                completion_tokens=answer.completion_tokens,
+                cached_tokens=self._model.cached_tokens,
+            )
         )
-        yield Chunk(finish_reason=answer.finish_reason, usage=usage, seed=options.seed)
 
     def cancel(self) -> None:
         """Ask the running stream to stop; safe in a signal handler."""
@@ -104,21 +106,21 @@ class _Answer:
     ) -> None:
         self.completion_tokens = 0
         self.finish_reason: FinishReason = "length"
-        self._counted = 0
+        self._unsent: list[Token] = []
         self._model = model
         self._tokenizer = tokenizer
         self._prompt_ids = prompt_ids
         self._options = options
 
-    def stream(self, ids: Iterator[int]) -> Iterator[Chunk]:
-        """Turn ids into text chunks until a stop rule, the length, the context or Ctrl-C ends them.
+    def stream(self, tokens: Iterator[Token]) -> Iterator[Chunk]:
+        """Turn tokens into text chunks until a stop rule, the length, the context or Ctrl-C ends them.
 
         What comes at once is one chunk: nothing of it is shown late, waiting for a slow step after it.
         """
         matcher = StopMatcher((OWN_STOP, *self._options.stop))
         held = ""
         try:
-            for text in self._tokenizer.detokenize(self._visible(ids), prompt_ids=self._prompt_ids):
+            for text in self._tokenizer.detokenize(self._visible(tokens), prompt_ids=self._prompt_ids):
                 held += matcher.feed(text)
                 if matcher.stopped:
                     self.finish_reason = "stop"
@@ -133,14 +135,21 @@ class _Answer:
         if held := held + matcher.flush():
             yield self._chunk(held)
 
-    def _chunk(self, text: str) -> Chunk:
-        count, self._counted = self.completion_tokens - self._counted, self.completion_tokens
-        return Chunk(text=text, token_count=count)
+    def last_chunk(self, usage: Usage) -> Chunk:
+        """The chunk that ends the stream, with the tokens that gave no text any more."""
+        chunk = self._chunk("")
+        return replace(chunk, finish_reason=self.finish_reason, usage=usage, seed=self._options.seed)
 
-    def _visible(self, ids: Iterator[int]) -> Iterator[int]:
+    def _chunk(self, text: str) -> Chunk:
+        tokens, self._unsent = tuple(self._unsent), []
+        return Chunk(text=text, token_count=len(tokens), tokens=tokens)
+
+    def _visible(self, tokens: Iterator[Token]) -> Iterator[int]:
         try:
-            for id_ in ids:
+            for token in tokens:
+                id_ = token.id
                 self.completion_tokens += 1
+                self._unsent.append(token)
                 if id_ == self._tokenizer.eos_id:
                     self.finish_reason = "stop"
                     return

@@ -10,7 +10,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.engines.base import TokenModel
+from tanuki_cli.engines.base import TokenModel, token_ids
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.hardware import peak_memory_bytes
@@ -122,7 +122,7 @@ def _timed(model: TokenModel, prompt: Sequence[int], count: int) -> tuple[list[f
     seconds: list[float] = []
     answer: list[int] = []
     before = time.perf_counter()
-    with closing(model.generate(prompt, _GREEDY)) as ids:
+    with closing(token_ids(model.generate(prompt, _GREEDY))) as ids:
         for id_ in islice(ids, count):
             now = time.perf_counter()
             seconds.append(now - before)

@@ -30,7 +30,8 @@ def test_eos_ends_the_answer_and_is_counted(small_tokenizer: ChatTokenizer) -> N
     assert last.usage.completion_tokens == len(ids) + 1
     assert last.usage.prompt_tokens == len(small_tokenizer.encode_chat(QUESTION))
     assert last.seed == 1
-    assert sum(chunk.token_count for chunk in chunks) == len(ids)
+    assert sum(chunk.token_count for chunk in chunks) == len(ids) + 1
+    assert [token.id for chunk in chunks for token in chunk.tokens] == [*ids, 2]
 
 
 def test_the_first_chunk_tells_the_plan_before_the_model_runs(small_tokenizer: ChatTokenizer) -> None:

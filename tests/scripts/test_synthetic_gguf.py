@@ -4,6 +4,7 @@ from itertools import islice
 from pathlib import Path
 
 from scripts.make_synthetic_gguf import Shape, make_tokenizer, make_vocabulary, write_model
+from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.facts import model_facts
 from tanuki_cli.engines.llama_cpp.gguf import read_gguf
 from tanuki_cli.engines.llama_cpp.vocabulary import tokenizer_from_metadata
@@ -34,7 +35,7 @@ def test_tokenizer_json_equals_the_one_in_the_metadata(tmp_path: Path) -> None:
         ids = tokenizer.encode(text)
         assert not {*range(8), *range(9, 13)} & set(ids)
     model = load(path)
-    ids = list(islice(model.generate([1, *tokenizer.encode(TEXTS[0])], GREEDY), 20))
+    ids = list(islice(token_ids(model.generate([1, *tokenizer.encode(TEXTS[0])], GREEDY)), 20))
     assert len(ids) == 20
     model.close()
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import psutil
 
 from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
 from tanuki_cli.engines.llama_cpp import native as llama_native
 from tanuki_cli.engines.llama_cpp.native import Context, ContextParams, Model
@@ -70,7 +71,7 @@ def main(path: Path, what: str, room: int) -> None:
     result: dict[str, object] = {"tried": tried, "taken": taken}
     try:
         with closing(llama_cpp.load_llama_cpp(local, Settings(threads=1), debug=False)) as model:
-            ids = list(islice(model.generate([1, 300], SamplingOptions(temperature=0, seed=0)), 3))
+            ids = list(islice(token_ids(model.generate([1, 300], SamplingOptions(temperature=0, seed=0))), 3))
             result |= {"device": model.info.device, "notes": list(model.notes), "count": len(ids)}
     except EngineError as error:
         result |= {"error": error.message}

@@ -10,7 +10,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from tanuki_cli.engines.base import GenerationCancelled
+from tanuki_cli.engines.base import GenerationCancelled, token_ids
 from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.settings.values import Settings
 from tests.support.llama_models import GREEDY, PROMPT, load
@@ -26,14 +26,14 @@ def main() -> None:
     model = load(path, Settings(context_length=8192, threads=1))
     prompt = [1, *(300 + index * 7 % 600 for index in range(length - 1))]
     with on_interrupt(model.cancel):
-        generator = model.generate(prompt, GREEDY)
+        generator = token_ids(model.generate(prompt, GREEDY))
         say(event="ready")
         try:
             for id_ in generator:
                 say(event="id", id=id_)
         except GenerationCancelled:
             say(event="cancelled", at=time.monotonic(), cached=len(model._cache.ids))
-    say(event="answer", ids=list(islice(model.generate(PROMPT, GREEDY), 20)))
+    say(event="answer", ids=list(islice(token_ids(model.generate(PROMPT, GREEDY)), 20)))
     model.close()
 
 

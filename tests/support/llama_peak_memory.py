@@ -13,6 +13,7 @@ import prompt_toolkit  # noqa: F401  # what a chat has loaded by then
 import rich.markdown  # noqa: F401
 
 import tanuki_cli.cli  # noqa: F401
+from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.memory import forecast
 from tanuki_cli.engines.llama_cpp.tuning import N_BATCH
 from tanuki_cli.settings.values import Settings
@@ -33,7 +34,7 @@ def main() -> None:
     path, tokenizer_path, context_length = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     ChatTokenizer.from_file(tokenizer_path, bos_id=1, eos_id=2, vocab_size=1 << 20)
     model = load(path, Settings(context_length=context_length, threads=1))
-    next(model.generate([1] * (context_length - 1), GREEDY))
+    next(token_ids(model.generate([1] * (context_length - 1), GREEDY)))
     needs = forecast(model.facts, context_length=context_length, kv_type="f16", n_batch=N_BATCH)
     sys.stdout.write(json.dumps({"forecast": needs.host.total, "peak": peak_bytes()}))
     model.close()

@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 from tanuki_cli.settings.values import Settings
@@ -36,7 +37,7 @@ def main() -> None:
             kv_store=KvStore(folder, max_bytes=max_bytes),
             head_ids=HEAD,
         )
-        ids = list(islice(model.generate(prompts[name], GREEDY), 12))
+        ids = list(islice(token_ids(model.generate(prompts[name], GREEDY)), 12))
         sys.stdout.write(json.dumps({"prompt": prompts[name], "ids": ids, "cached": model.cached_tokens}))
         sys.stdout.write("\n")
         sys.stdout.flush()

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
-from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, PromptPlan
+from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, PromptPlan, Token
+from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.errors import TanukiError
 from tanuki_cli.sampling import SamplingOptions
 
@@ -41,11 +42,18 @@ class ScriptedModel:
         self._ids = list(ids)
         self._cancelled = False
 
-    def generate(self, prompt_ids: Sequence[int], options: SamplingOptions) -> Generator[int, None, None]:
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        options: SamplingOptions,
+        *,
+        mask: LogitsMask | None = None,
+        logprobs: int = 0,
+    ) -> Generator[Token, None, None]:
         self._cancelled = False
         return self._generate(prompt_ids)
 
-    def _generate(self, prompt_ids: Sequence[int]) -> Generator[int, None, None]:
+    def _generate(self, prompt_ids: Sequence[int]) -> Generator[Token, None, None]:
         self.prompts.append(list(prompt_ids))
         try:
             for place, id_ in enumerate(self._ids):
@@ -54,7 +62,7 @@ class ScriptedModel:
                     raise GenerationCancelled
                 if isinstance(id_, Exception):
                     raise id_
-                yield id_
+                yield Token(id_)
         finally:
             self.generators_closed += 1
 

@@ -23,7 +23,7 @@ _MIN_GAIN: Final = 8
 
 
 class SequenceCache:
-    """What ``context`` has computed of one sequence. ``should_stop`` is asked while it computes.
+    """What ``context`` has computed of one ``sequence``. ``should_stop`` is asked while it computes.
 
     llama.cpp rounds a little differently in batches of different sizes. Ids that were computed together
     with a draft are therefore *loose*: nearly, but not to the last bit, what single steps give.
@@ -32,10 +32,11 @@ class SequenceCache:
     Every method that computes raises EngineError, and GenerationCancelled when it was stopped.
     """
 
-    def __init__(self, context: Context, *, should_stop: Callable[[], bool]) -> None:
+    def __init__(self, context: Context, *, should_stop: Callable[[], bool], sequence: int = 0) -> None:
         self.ids: list[int] = []
-        self._context = context
+        self.context = context
         self._should_stop = should_stop
+        self._sequence = sequence
         self._loose_steps: list[int] = []  # sizes, in ids, of the steps that would have been taken
         self._steps_are_slow = False
         self._store: KvStore | None = None
@@ -88,7 +89,7 @@ class SequenceCache:
 
     def forget_from(self, length: int) -> None:
         """Keep the first ``length`` ids; none where llama.cpp cannot cut there."""
-        if not self._context.trim(length):
+        if not self.context.trim(length, sequence=self._sequence):
             length = 0
         excess = len(self.ids) - length
         while excess > 0 and self._loose_steps:
@@ -105,18 +106,18 @@ class SequenceCache:
 
     def move_to(self, context: Context) -> None:
         """Go on in another, empty context."""
-        self._context = context
+        self.context = context
         self.ids, self._loose_steps = [], []
 
     def reuse(self, ids: Sequence[int]) -> None:
         """Keep what ``ids`` begin with; take a stored cache instead if that has much more of them."""
         kept = shared_prefix(self.ids, ids)
         if self._store is not None:
-            limit = self._context.length
+            limit = self.context.length
             path = self._store.find(self._key, ids, more_than=kept + _MIN_GAIN, max_ids=limit)
             if path is not None:
                 self._loose_steps = []
-                self.ids = self._context.load_state(path, max_ids=limit)
+                self.ids = self.context.load_state(path, max_ids=limit, sequence=self._sequence)
                 self._stored_ids = list(self.ids)
                 kept = shared_prefix(self.ids, ids)
         self.forget_from(kept)
@@ -146,8 +147,8 @@ class SequenceCache:
         return self._store.save(
             self._key,
             ids,
-            lambda path: self._context.save_state(path, ids),
-            nbytes=self._context.state_bytes(ids),
+            lambda path: self.context.save_state(path, ids, sequence=self._sequence),
+            nbytes=self.context.state_bytes(ids, sequence=self._sequence),
             head=head,
         )
 
@@ -167,7 +168,9 @@ class SequenceCache:
         complete = False
         try:
             should_stop = self._should_stop if stoppable else None
-            self._context.decode(ids, position, outputs=outputs, should_stop=should_stop)
+            self.context.decode(
+                ids, position, sequence=self._sequence, outputs=outputs, should_stop=should_stop
+            )
             complete = True
         except DecodeAborted as exc:
             raise GenerationCancelled from exc

@@ -4,19 +4,20 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, shared_prefix
+from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, Token, shared_prefix
 from tanuki_cli.engines.llama_cpp.cache import SequenceCache
-from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, NgramIndex
+from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, Guess
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.native import Context, ContextParams, Model, NativeError
-from tanuki_cli.engines.llama_cpp.sampling import Sampler
+from tanuki_cli.engines.llama_cpp.picking import Picker
+from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.sampling import SamplingOptions
 
 if TYPE_CHECKING:
-    from tanuki_cli.engines.llama_cpp.ties import Logits
+    from tanuki_cli.engines.probabilities import Logits
 
 _ROWS: Final = 128
 """Positions whose logits are kept at once: enough for full speed; 33 MB with Tanuki's vocabulary."""
@@ -69,16 +70,26 @@ class LlamaCppModel:
         """How many prompt ids of the newest :meth:`generate` were in the KV cache already."""
         return self._cached_tokens
 
-    def generate(self, prompt_ids: Sequence[int], options: SamplingOptions) -> Generator[int, None, None]:
-        """Yield the ids that follow ``prompt_ids`` until closed or the context is full.
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        options: SamplingOptions,
+        *,
+        mask: LogitsMask | None = None,
+        logprobs: int = 0,
+    ) -> Generator[Token, None, None]:
+        """Yield the tokens that follow ``prompt_ids`` until closed or the context is full.
 
-        Ends an earlier generator of this model. Raises EngineError, and GenerationCancelled after
-        :meth:`cancel`; ValueError for an empty prompt and after :meth:`close`.
+        ``mask`` and ``logprobs`` as in :meth:`TokenModel.generate
+        <tanuki_cli.engines.base.TokenModel.generate>`. Ends an earlier generator of this model.
+
+        Raises EngineError, and GenerationCancelled after :meth:`cancel`; ValueError for an empty prompt
+        and after :meth:`close`.
         """
         if self._closed or not prompt_ids:
             raise ValueError("the model is closed" if self._closed else "the prompt is empty")
         self._end_running()
-        running = self._running = self._generate(list(prompt_ids), options)
+        running = self._running = self._generate(list(prompt_ids), options, mask, logprobs)
         return running
 
     def logits(
@@ -125,18 +136,26 @@ class LlamaCppModel:
         self._context.close()
         self._model.close()
 
-    def _generate(self, prompt_ids: list[int], options: SamplingOptions) -> Generator[int, None, None]:
+    def _generate(
+        self, prompt_ids: list[int], options: SamplingOptions, mask: LogitsMask | None, logprobs: int
+    ) -> Generator[Token, None, None]:
         if min(len(prompt_ids) + options.max_new_tokens, self.context_length) > self._context.length:
             self._widen()
         self._process_prompt(prompt_ids)
-        text = NgramIndex(prompt_ids)
-        with Sampler(options, n_vocab=self.facts.n_vocab, prompt_ids=prompt_ids) as sampler:
-            next_id = self._pick(sampler, text)[0] if self._room else None
-            while next_id is not None:
+        with Picker(
+            self._cache,
+            options,
+            n_vocab=self.facts.n_vocab,
+            prompt_ids=prompt_ids,
+            mask=mask,
+            logprobs=logprobs,
+        ) as picker:
+            token = self._next(picker)
+            while token is not None:
                 self.next_is_ready = False
-                yield next_id
-                text.append(next_id)
-                next_id = yield from self._advance(next_id, text, sampler)
+                yield token
+                picker.add(token.id)
+                token = yield from self._advance(token.id, picker)
 
     def _end_running(self) -> None:
         if self._running is not None:
@@ -193,10 +212,7 @@ class LlamaCppModel:
         self._cached_tokens = len(cache.ids)
         if head and not cache.ids and shared_prefix(head, prompt_ids[:-1]) == len(head):
             self._head_is_new = True
-        size = self._context.n_batch
-        for start in range(len(cache.ids), len(prompt_ids), size):
-            is_last = start + size >= len(prompt_ids)
-            cache.compute(prompt_ids[start : start + size], outputs=1 if is_last else 0)
+        self._compute(prompt_ids[len(cache.ids) :], outputs=1)
         self._check_finite()
 
     def _check_length(self, ids: list[int]) -> None:
@@ -216,53 +232,80 @@ class LlamaCppModel:
                 hint=_("Get it again: tanuki pull --verify"),
             )
 
-    def _advance(self, id_: int, text: NgramIndex, sampler: Sampler) -> Generator[int, None, int | None]:
-        """Compute ``id_``, perhaps together with a draft of what may follow; yield what of that is right.
+    def _advance(self, id_: int, picker: Picker) -> Generator[Token, None, Token | None]:
+        """Compute ``id_``, perhaps together with what must or may follow; yield what of that is right.
 
         Every position is sampled by the same sampler in the same order as without a draft, and a draft
-        is kept only as far as it agrees. Returns the next id, still to be computed, or None if the
+        is kept only as far as it agrees. Returns the next token, still to be computed, or None if the
         context is full.
         """
-        cache = self._cache
-        guess = text.guess() if self.speculative else None
-        length = self._policy.choose(guess, room=min(self._room, self._context.max_outputs) - 1)
-        if guess is None or not length:
-            cache.step(id_)
-            return self._pick(sampler, text)[0] if self._room else None
-        draft = text.draft(guess, length)
-        cache.compute_draft(id_, draft)
+        forced = picker.forced()[: max(0, self._room - 1)]
+        if forced:
+            yield from self._advance_forced(id_, forced, picker)
+            return self._next(picker)
+        guess = picker.text.guess() if self.speculative else None
+        draft: Sequence[int] = ()
+        if guess is not None:
+            draft = self._draft(guess, picker)
+        if guess is None or not draft:
+            self._cache.step(id_)
+            return self._next(picker)
+        self._cache.compute_draft(id_, draft)
         for hits, drafted in enumerate(draft):
-            sampled, settled = self._pick(sampler, text, hits)
-            if sampled != drafted or settled:
-                self._policy.record_hits(guess, length, hits)
-                cache.drop_draft()
-                return sampled
-            cache.confirm(sampled)
-            text.append(sampled)
+            token, settled = picker.pick(hits)
+            if token.id != drafted or settled:
+                self._policy.record_hits(guess, len(draft), hits)
+                self._cache.drop_draft()
+                return token
+            self._cache.confirm(token.id)
+            picker.add(token.id)
             self.next_is_ready = True  # its logits are there
-            yield sampled
+            yield token
             if self._cancelled:
                 raise GenerationCancelled
-        self._policy.record_hits(guess, length, length)
-        return self._pick(sampler, text, length)[0] if self._room else None
+        self._policy.record_hits(guess, len(draft), len(draft))
+        return self._next(picker, len(draft))
 
-    def _pick(self, sampler: Sampler, text: NgramIndex, index: int = -1) -> tuple[int, bool]:
-        """Sample from output ``index`` of the newest computation; whether the cache was settled for it.
+    def _draft(self, guess: Guess, picker: Picker) -> Sequence[int]:
+        """What is worth checking in one batch: as much as pays, and only what the mask allows."""
+        room = min(self._room, self._context.max_outputs) - 1
+        draft = picker.text.draft(guess, self._policy.choose(guess, room=room))
+        agreed = picker.agreed(draft)
+        return draft if agreed == len(draft) else draft[: self._policy.choose(guess, room=agreed)]
 
-        The best of two tokens that are nearly equal may depend on rounding. A greedy answer must not
-        depend on what was drafted, so there the cache is computed again without drafts first.
+    def _advance_forced(
+        self, id_: int, forced: Sequence[int], picker: Picker
+    ) -> Generator[Token, None, None]:
+        """Compute ``id_`` and what must follow it in as few steps as there can be, and yield the latter.
+
+        Without log probabilities it is given away first, because nothing about it is to be learnt.
         """
-        settled = not self._cache.settled and sampler.greedy and self._is_near_tie(sampler, text, index)
-        if settled:
-            self._cache.settle()
-        return sampler.sample(self._context, -1 if settled else index), settled
+        ids = (id_, *forced)
+        if not picker.logprobs:
+            for place, forced_id in enumerate(forced, start=1):
+                picker.add(forced_id)
+                self.next_is_ready = place < len(forced)
+                yield picker.take_forced(forced_id)
+            self._compute(ids, outputs=1)
+            return
+        for start in range(0, len(ids), self._context.max_outputs):
+            part = ids[start : start + self._context.max_outputs]
+            self._cache.compute(part, outputs=len(part))
+            for index, forced_id in enumerate(forced[start : start + len(part)]):
+                picker.add(forced_id)
+                self.next_is_ready = index < len(part) - 1
+                yield picker.take_forced(forced_id, index)
 
-    def _is_near_tie(self, sampler: Sampler, text: NgramIndex, index: int) -> bool:
-        # Needs numpy, whose import takes longer than most chats ever need it.
-        from tanuki_cli.engines.llama_cpp.ties import as_array, is_near_tie
+    def _compute(self, ids: Sequence[int], *, outputs: int) -> None:
+        """Add ``ids`` in as few batches as there can be; the logits of the last ``outputs`` are kept."""
+        size = self._context.n_batch
+        for start in range(0, len(ids), size):
+            is_last = start + size >= len(ids)
+            self._cache.compute(ids[start : start + size], outputs=outputs if is_last else 0)
 
-        logits = as_array(self._context.logits(index), self.facts.n_vocab)
-        return is_near_tie(logits, repeat_penalty=sampler.repeat_penalty, recent_ids=sampler.window(text.ids))
+    def _next(self, picker: Picker, index: int = -1) -> Token | None:
+        """The token after what was computed, from output ``index``; None if the context is full."""
+        return picker.pick(index)[0] if self._room else None
 
     @property
     def _room(self) -> int:

@@ -1,4 +1,4 @@
-"""llama.cpp's C interface, as far as one model, one context and one sequence need it.
+"""llama.cpp's C interface, as far as one model and one context need it.
 
 Nothing here knows prompts, sampling or users. Everything native is freed by ``close()``.
 """
@@ -30,7 +30,6 @@ __all__ = [
 _GGML_TYPES: Final[dict[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
 _FLASH_ATTENTION_ON: Final = 1
 _ABORTED: Final = 2
-_SEQUENCE: Final = 0
 _GPU_TYPES: Final = (1, 2)
 """ggml's device types: a GPU with its own memory, and one that shares the host's."""
 
@@ -46,7 +45,7 @@ class DecodeAborted(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextParams:
     """Lengths are tokens. ``n_batch`` is the most that one decode takes, ``max_outputs`` the most
-    positions of it whose logits are kept."""
+    positions of it whose logits are kept. ``n_sequences`` share the ``n_ctx`` places of the cache."""
 
     n_ctx: int
     n_batch: int
@@ -55,6 +54,7 @@ class ContextParams:
     kv_type: KvType = "f16"
     flash_attention: bool = True
     max_outputs: int = 1
+    n_sequences: int = 1
 
 
 def gpus() -> list[Gpu]:
@@ -129,13 +129,15 @@ def _overrides(metadata: Mapping[str, int | str]) -> Any:
 
 
 class Context:
-    """A KV cache of one sequence, and the computation over it. Raises NativeError."""
+    """A KV cache, and the computation over it. Sequences have numbers from 0. Raises NativeError."""
 
     def __init__(self, model: Model, params: ContextParams) -> None:
         settings = native.llama_context_default_params()
         settings.n_ctx = params.n_ctx
         settings.n_batch = settings.n_ubatch = params.n_batch
         settings.n_outputs_max = params.max_outputs
+        settings.n_seq_max = params.n_sequences
+        settings.kv_unified = params.n_sequences > 1
         settings.n_threads = params.n_threads
         settings.n_threads_batch = params.n_threads_batch
         settings.type_k = settings.type_v = _GGML_TYPES[params.kv_type]
@@ -149,11 +151,11 @@ class Context:
         self.length = int(native.llama_n_ctx(handle))
         self.n_batch = params.n_batch
         self.max_outputs = params.max_outputs
+        self._n_sequences = params.n_sequences
         self._memory = native.llama_get_memory(handle)
         self._batch = native.llama_batch_init(params.n_batch, 0, 1)
         for index in range(params.n_batch):
             self._batch.n_seq_id[index] = 1
-            self._batch.seq_id[index][0] = _SEQUENCE
         self._no_abort = native.ggml_abort_callback()
 
     def decode(
@@ -161,10 +163,12 @@ class Context:
         ids: Sequence[int],
         position: int,
         *,
+        sequence: int = 0,
         outputs: int = 1,
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
-        """Compute ``ids`` (at most ``n_batch``) from ``position`` on; keep the last ``outputs`` logits.
+        """Compute ``ids`` (at most ``n_batch``) of ``sequence`` from ``position`` on; keep the last
+        ``outputs`` logits.
 
         ``should_stop`` is asked between the steps of the computation, hundreds of times for each
         batch; when it says yes, DecodeAborted is raised. Works on the CPU; a GPU finishes the batch.
@@ -174,6 +178,7 @@ class Context:
         for index, id_ in enumerate(ids):
             batch.token[index] = id_
             batch.pos[index] = position + index
+            batch.seq_id[index][0] = sequence
             batch.logits[index] = index >= count - outputs
         if should_stop is None:
             status = native.llama_decode(self.handle, batch)
@@ -218,37 +223,44 @@ class Context:
         """Whether the newest logits are numbers; damaged weights give NaN."""
         return not math.isnan(native.llama_get_logits_ith(self.handle, -1)[0])
 
-    def trim(self, length: int) -> bool:
-        """Forget every position from ``length`` on. False if that failed and all is forgotten."""
-        if native.llama_memory_seq_rm(self._memory, _SEQUENCE, length, -1):
+    def trim(self, length: int, *, sequence: int = 0) -> bool:
+        """Forget every position of ``sequence`` from ``length`` on. False if all of it had to go."""
+        if native.llama_memory_seq_rm(self._memory, sequence, length, -1):
             return True
-        native.llama_memory_clear(self._memory, True)
+        self._forget(sequence)
         return False
 
-    def state_bytes(self, ids: Sequence[int]) -> int:
+    def state_bytes(self, ids: Sequence[int], *, sequence: int = 0) -> int:
         """At most so much is written by :meth:`save_state`."""
-        return 4 * (3 + len(ids)) + int(native.llama_state_seq_get_size(self.handle, _SEQUENCE))
+        return 4 * (3 + len(ids)) + int(native.llama_state_seq_get_size(self.handle, sequence))
 
-    def save_state(self, path: Path, ids: Sequence[int]) -> int:
-        """Write the cache, which holds ``ids``, to ``path``; the bytes written, 0 if that failed."""
+    def save_state(self, path: Path, ids: Sequence[int], *, sequence: int = 0) -> int:
+        """Write the cache of ``sequence``, which holds ``ids``, to ``path``; the bytes written, 0 if that
+        failed."""
         tokens = (native.llama_token * len(ids))(*ids)
         return int(
-            native.llama_state_seq_save_file(self.handle, os.fsencode(path), _SEQUENCE, tokens, len(ids))
+            native.llama_state_seq_save_file(self.handle, os.fsencode(path), sequence, tokens, len(ids))
         )
 
-    def load_state(self, path: Path, *, max_ids: int) -> list[int]:
-        """Replace the cache by the one in ``path``; its ids, or none, and an empty cache, if it does
-        not fit."""
+    def load_state(self, path: Path, *, max_ids: int, sequence: int = 0) -> list[int]:
+        """Replace the cache of ``sequence`` by the one in ``path``; its ids, or none, and an empty cache,
+        if it does not fit."""
         tokens = (native.llama_token * max_ids)()
         count = ctypes.c_size_t(0)
         loaded = native.llama_state_seq_load_file(
-            self.handle, os.fsencode(path), _SEQUENCE, tokens, max_ids, ctypes.byref(count)
+            self.handle, os.fsencode(path), sequence, tokens, max_ids, ctypes.byref(count)
         )
-        length = native.llama_memory_seq_pos_max(self._memory, _SEQUENCE) + 1
+        length = native.llama_memory_seq_pos_max(self._memory, sequence) + 1
         if not loaded or length != count.value:
-            native.llama_memory_clear(self._memory, True)
+            self._forget(sequence)
             return []
         return list(tokens[: count.value])
+
+    def _forget(self, sequence: int) -> None:
+        """Forget all of ``sequence``. Alone in the cache it is overwritten too: a place that is free may
+        not hold NaN, which would spread from there."""
+        if self._n_sequences == 1 or not native.llama_memory_seq_rm(self._memory, sequence, -1, -1):
+            native.llama_memory_clear(self._memory, True)
 
     def close(self) -> None:
         """Free the cache."""

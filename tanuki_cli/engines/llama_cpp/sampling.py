@@ -48,11 +48,15 @@ class Sampler:
             self._add(native.llama_sampler_init_temp(options.temperature))
             self._add(native.llama_sampler_init_dist(options.seed or 0))
         for id_ in prompt_ids[-PENALTY_WINDOW:]:
-            native.llama_sampler_accept(self._chain, id_)
+            self.accept(id_)
 
     def sample(self, context: Context, index: int = -1) -> int:
         """The next token from the logits of output ``index`` of the newest decode (-1: the last)."""
         return int(native.llama_sampler_sample(self._chain, context.handle, index))
+
+    def accept(self, id_: int) -> None:
+        """Take ``id_`` as the next token without drawing: the repeat penalty sees it."""
+        native.llama_sampler_accept(self._chain, id_)
 
     def window(self, ids: Sequence[int]) -> Sequence[int]:
         """Those of ``ids``, the text so far, that the repeat penalty looks at."""

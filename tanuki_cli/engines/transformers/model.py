@@ -17,7 +17,8 @@ from torch import nn
 from transformers import DynamicCache, StaticCache
 from transformers.cache_utils import StaticLayer
 
-from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, shared_prefix
+from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, Token, shared_prefix
+from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.engines.transformers.library import translated
 from tanuki_cli.engines.transformers.sampling import TokenSampler
 from tanuki_cli.errors import EngineError
@@ -71,6 +72,7 @@ class TransformersModel:
         self._cached_tokens = 0
         self._cancelled = False
         self._running: Generator[object, None, None] | None = None
+        self.next_is_ready = False
         self._errors = (Exception,) if custom_code else (RuntimeError,)
         if self._device.type == "cpu" and not self._static:
             # A step of a large model takes seconds here; Ctrl-C must not wait for its end.
@@ -97,14 +99,18 @@ class TransformersModel:
         """How many prompt ids of the newest :meth:`generate` were in the KV cache already."""
         return self._cached_tokens
 
-    @property
-    def next_is_ready(self) -> bool:
-        """Never: every id takes a step."""
-        return False
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        options: SamplingOptions,
+        *,
+        mask: LogitsMask | None = None,
+        logprobs: int = 0,
+    ) -> Generator[Token, None, None]:
+        """Yield the tokens that follow ``prompt_ids`` until closed or the context is full.
 
-    def generate(self, prompt_ids: Sequence[int], options: SamplingOptions) -> Generator[int, None, None]:
-        """Yield the ids that follow ``prompt_ids`` until closed or the context is full.
-
+        ``mask`` and ``logprobs`` as in :meth:`TokenModel.generate
+        <tanuki_cli.engines.base.TokenModel.generate>`.
         The cache keeps what was processed, so that a prompt that begins the same costs only its end.
         Ends an earlier generator of this model. Raises EngineError, and GenerationCancelled after
         :meth:`cancel`; ValueError for an empty prompt and after :meth:`close`.
@@ -112,7 +118,7 @@ class TransformersModel:
         if self._model is None or not prompt_ids:
             raise ValueError("the model is closed" if self._model is None else "the prompt is empty")
         self._begin(prompt_ids)
-        running = self._running = self._generate(list(prompt_ids), options)
+        running = self._running = self._generate(list(prompt_ids), options, mask, logprobs)
         return running
 
     def logits(
@@ -139,9 +145,9 @@ class TransformersModel:
         """
         nothing = SamplingOptions(temperature=0.0, seed=0)
         try:
-            with closing(self._generate([0], nothing)) as ids:
+            with closing(self._generate([0], nothing, None, 0)) as tokens:
                 for _step in range(_WARM_UP_STEPS):
-                    next(ids, None)
+                    next(tokens, None)
         finally:
             self._ids.clear()
             self._settle_cache()
@@ -192,30 +198,44 @@ class TransformersModel:
         finally:
             self._settle_cache()
 
-    def _generate(self, prompt_ids: list[int], options: SamplingOptions) -> Generator[int, None, None]:
+    def _generate(
+        self, prompt_ids: list[int], options: SamplingOptions, mask: LogitsMask | None, logprobs: int
+    ) -> Generator[Token, None, None]:
         # 1. Keep the shared prefix, but process at least one token: its logits are needed.
         self._cached_tokens = shared_prefix(prompt_ids[:-1], self._ids)
         del self._ids[self._cached_tokens :]
         self._settle_cache()
         try:
             # 2. The rest of the prompt, in chunks.
-            for start in range(self._cached_tokens, len(prompt_ids), self._chunk):
-                logits = self._feed(prompt_ids[start : start + self._chunk], self._model)
+            logits = self._feed_all(prompt_ids[self._cached_tokens :])
             self._check_finite(logits)
             # 3. One token at a time; it is given away before it is fed.
-            sampler = TokenSampler(options, prompt_ids=prompt_ids, device=logits.device)
-            for remaining in range(self._context_length - len(prompt_ids), 0, -1):
+            sampler = TokenSampler(
+                options, prompt_ids=prompt_ids, device=logits.device, mask=mask, logprobs=logprobs
+            )
+            remaining = self._context_length - len(prompt_ids)
+            while remaining > 0:
                 self._check_cancelled()
-                id_ = sampler.sample(logits)
-                yield id_
-                if remaining > 1:
-                    logits = self._feed([id_], self._decode)
+                run = []
+                for token in sampler.next_tokens(logits, most=remaining):
+                    run.append(token.id)
+                    self.next_is_ready = sampler.has_forced
+                    yield token
+                remaining -= len(run)
+                if remaining > 0:
+                    logits = self._feed(run, self._decode) if len(run) == 1 else self._feed_all(run)
         except (GenerationCancelled, EngineError):
             raise
         except self._errors as exc:
             raise translated(exc, self._info.model) from exc
         finally:
             self._settle_cache()
+
+    def _feed_all(self, ids: list[int]) -> torch.Tensor:
+        """Append ``ids`` in chunks; the logits after the last."""
+        for start in range(0, len(ids), self._chunk):
+            logits = self._feed(ids[start : start + self._chunk], self._model)
+        return logits
 
     @torch.no_grad()
     def _feed(self, ids: list[int], forward: Callable[..., Any], *, rows: int = 1) -> torch.Tensor:

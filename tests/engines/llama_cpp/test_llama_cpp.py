@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tanuki_cli.engines.base import GenerationCancelled, TokenModel, shared_prefix
+from tanuki_cli.engines.base import GenerationCancelled, TokenModel, shared_prefix, token_ids
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
@@ -31,7 +31,7 @@ def model(tiny: Path) -> Iterator[LlamaCppModel]:
 
 
 def take(model: TokenModel, prompt: list[int], options: SamplingOptions, count: int) -> list[int]:
-    generator = model.generate(prompt, options)
+    generator = token_ids(model.generate(prompt, options))
     ids = list(islice(generator, count))
     generator.close()
     return ids
@@ -121,9 +121,9 @@ def test_full_context_ends_the_answer(tiny: Path) -> None:
     model = load(tiny, Settings(context_length=128, threads=1))
     for length in (100, 127, 128):
         prompt = [1, *range(300, 299 + length)]
-        assert len(list(model.generate(prompt, GREEDY))) == 128 - length
+        assert len(list(token_ids(model.generate(prompt, GREEDY)))) == 128 - length
     with pytest.raises(EngineError):
-        next(model.generate([1] * 129, GREEDY))
+        next(token_ids(model.generate([1] * 129, GREEDY)))
     assert take(model, PROMPT, GREEDY, 5)
     model.close()
 
@@ -141,7 +141,7 @@ def test_impossible_ids_are_an_error_and_the_next_turn_works(model: LlamaCppMode
     take(model, PROMPT, GREEDY, 3)
     for bad in ([*PROMPT, 1024], [-1]):
         with pytest.raises(EngineError):
-            next(model.generate(bad, GREEDY))
+            next(token_ids(model.generate(bad, GREEDY)))
     assert take(model, PROMPT, GREEDY, 10) == fresh(tiny, PROMPT, GREEDY, 10)
     with pytest.raises(ValueError, match="empty"):
         model.generate([], GREEDY)
@@ -154,7 +154,7 @@ def test_q8_kv_cache_runs(tiny: Path) -> None:
 
 
 def test_a_new_generator_ends_the_old_one(model: LlamaCppModel) -> None:
-    old = model.generate(PROMPT, GREEDY)
+    old = token_ids(model.generate(PROMPT, GREEDY))
     next(old)
     expected = take(model, PROMPT, GREEDY, 5)
     assert list(old) == []
@@ -163,7 +163,7 @@ def test_a_new_generator_ends_the_old_one(model: LlamaCppModel) -> None:
 
 def test_close_twice_and_with_a_running_generator(tiny: Path) -> None:
     model = load(tiny)
-    generator = model.generate(PROMPT, GREEDY)
+    generator = token_ids(model.generate(PROMPT, GREEDY))
     next(generator)
     model.close()
     model.close()
@@ -173,7 +173,7 @@ def test_close_twice_and_with_a_running_generator(tiny: Path) -> None:
 
 
 def test_cancel_before_the_first_id(model: LlamaCppModel, tiny: Path) -> None:
-    generator = model.generate(PROMPT, GREEDY)
+    generator = token_ids(model.generate(PROMPT, GREEDY))
     model.cancel()
     with pytest.raises(GenerationCancelled):
         next(generator)
@@ -195,7 +195,7 @@ def test_cancel_inside_a_prompt_batch_leaves_a_whole_cache(
     with monkeypatch.context() as patch:
         patch.setattr(model._cache, "_should_stop", cancel_later)
         with pytest.raises(GenerationCancelled):
-            next(model.generate(prompt, GREEDY))
+            next(token_ids(model.generate(prompt, GREEDY)))
     assert model._cache.ids == prompt[: len(model._cache.ids)]
     assert 0 < len(model._cache.ids) < len(prompt)
     after = take(model, prompt, GREEDY, 10)
@@ -212,7 +212,7 @@ def test_after_random_interrupts_the_next_turn_is_as_fresh(
     shared_model: LlamaCppModel, expected: list[list[int]], turns: list[tuple[int, bool, int]]
 ) -> None:
     for count, cancel, length in turns:
-        generator = shared_model.generate(PROMPT[:length], GREEDY)
+        generator = token_ids(shared_model.generate(PROMPT[:length], GREEDY))
         given_out = list(islice(generator, count))
         if cancel:
             shared_model.cancel()

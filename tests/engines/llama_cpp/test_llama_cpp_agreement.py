@@ -14,6 +14,7 @@ from scripts.practice.export import read_gguf, read_tokenizer, write_gguf
 from scripts.practice.formats import write_safetensors
 from tanuki_cli.catalog.practice import practice_model, suggestions
 from tanuki_cli.conversation import Message
+from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.support.llama_models import GREEDY, load
@@ -94,7 +95,7 @@ def test_greedy_answers_are_transformers_over_several_turns(pair: tuple[LlamaCpp
             messages = []
         messages.append(Message("user", question))
         prompt = tokenizer.encode_chat(messages)[-(model.context_length - NEW_TOKENS) :]
-        ids = list(islice(model.generate(prompt, GREEDY), NEW_TOKENS))
+        ids = list(islice(token_ids(model.generate(prompt, GREEDY)), NEW_TOKENS))
         assert ids == greedy_choices(reference, prompt, ids), question
         answer = ids[: ids.index(facts.eos_id)] if facts.eos_id in ids else ids
         messages.append(Message("assistant", tokenizer.decode(answer)))

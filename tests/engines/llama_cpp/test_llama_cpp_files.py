@@ -6,6 +6,7 @@ import gguf
 import pytest
 
 from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
 from tanuki_cli.engines.llama_cpp import plan as llama_plan
 from tanuki_cli.engines.llama_cpp.facts import model_facts
@@ -128,7 +129,7 @@ def test_weights_that_are_no_numbers_are_an_error(tmp_path: Path, tiny: Path) ->
     path.write_bytes(content)
     model = load(path)
     with pytest.raises(EngineError, match="damaged"):
-        next(model.generate([1, 300], SamplingOptions(temperature=0.5, seed=1)))
+        next(token_ids(model.generate([1, 300], SamplingOptions(temperature=0.5, seed=1))))
     model.close()
 
 

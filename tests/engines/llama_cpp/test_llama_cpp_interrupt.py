@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from scripts.make_synthetic_gguf import write_model
-from tanuki_cli.engines.base import GenerationCancelled
+from tanuki_cli.engines.base import GenerationCancelled, token_ids
 from tanuki_cli.engines.llama_cpp import native as llama_native
 from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, DraftPolicy
 from tanuki_cli.settings.values import Settings
@@ -60,7 +60,7 @@ def test_loading_is_interrupted(long_model: Path, capfd: pytest.CaptureFixture[s
 @pytest.fixture(scope="module")
 def answer_of_a_fresh_process(long_model: Path) -> list[int]:
     model = load(long_model)
-    ids = list(islice(model.generate(PROMPT, GREEDY), 20))
+    ids = list(islice(token_ids(model.generate(PROMPT, GREEDY)), 20))
     model.close()
     return ids
 
@@ -113,7 +113,7 @@ def test_stopped_at_random_points_the_next_turn_is_fresh(
     before = signal.signal(signal.SIGALRM, lambda _number, _frame: model.cancel())
     stopped = {"prompt": 0, "answer": 0}
     started = time.monotonic()
-    assert len(list(islice(plain.generate([1, *range(300, 500)], GREEDY), 60))) == 60
+    assert len(list(islice(token_ids(plain.generate([1, *range(300, 500)], GREEDY)), 60))) == 60
     whole = time.monotonic() - started
     try:
         for _round in range(40):
@@ -122,14 +122,14 @@ def test_stopped_at_random_points_the_next_turn_is_fresh(
             signal.setitimer(signal.ITIMER_REAL, draw.uniform(0.001, whole))
             ids: list[int] = []
             try:
-                ids.extend(islice(model.generate(prompt, GREEDY), 60))
+                ids.extend(islice(token_ids(model.generate(prompt, GREEDY)), 60))
             except GenerationCancelled:
                 stopped["answer" if len(model._cache.ids) >= len(prompt) else "prompt"] += 1
             signal.setitimer(signal.ITIMER_REAL, 0)
             second = [*prompt[: draw.randrange(1, len(prompt) + 1)], *range(400, 420)]
             plain._cache.forget_from(0)
-            expected = list(islice(plain.generate(second, GREEDY), 12))
-            assert list(islice(model.generate(second, GREEDY), 12)) == expected
+            expected = list(islice(token_ids(plain.generate(second, GREEDY)), 12))
+            assert list(islice(token_ids(model.generate(second, GREEDY)), 12)) == expected
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

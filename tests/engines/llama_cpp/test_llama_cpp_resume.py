@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
 from tanuki_cli.settings.values import Settings, with_values
@@ -37,7 +38,7 @@ def open_with(
 
 
 def answer(model: LlamaCppModel, prompt: list[int], count: int = 25) -> list[int]:
-    ids = list(islice(model.generate(prompt, GREEDY), count))
+    ids = list(islice(token_ids(model.generate(prompt, GREEDY)), count))
     assert model._running is not None
     model._running.close()
     return ids
@@ -125,8 +126,8 @@ def test_a_state_that_was_cut_while_it_was_written_is_not_kept(
     answer(model, PROMPT)
     whole = model._context.save_state
 
-    def cut(path: Path, ids: list[int]) -> int:
-        kept = whole(path, ids)
+    def cut(path: Path, ids: list[int], *, sequence: int) -> int:
+        kept = whole(path, ids, sequence=sequence)
         path.write_bytes(path.read_bytes()[:-1000])
         return kept
 
@@ -180,9 +181,11 @@ def test_a_cache_made_for_one_answer_grows_for_the_next(
     model = open_with(tiny, store if stored else None, first_tokens=len(PROMPT) + 25)
     assert model.context_length == 512
     assert model._context.length == 256
-    first = list(islice(model.generate(PROMPT, question), 25))
+    first = list(islice(token_ids(model.generate(PROMPT, question)), 25))
     assert model._context.length == 256
-    assert list(islice(model.generate(second, replace(question, max_new_tokens=200)), 25)) == expected
+    assert (
+        list(islice(token_ids(model.generate(second, replace(question, max_new_tokens=200))), 25)) == expected
+    )
     assert model._context.length == 512
     assert model.cached_tokens == (len(PROMPT) + len(first) - 1 if stored else 0)
     model.close()

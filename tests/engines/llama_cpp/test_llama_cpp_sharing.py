@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tanuki_cli.engines.base import token_ids
 from tests.support.llama_models import GREEDY, load, write_tiny
 
 STATE_BYTES = 200_000
@@ -46,7 +47,9 @@ def assert_computed_right(model: Path, turns: list[dict[str, Any]]) -> None:
     """Every answer is the one of a model that never saw the folder."""
     for turn in turns:
         alone = load(model)
-        assert list(islice(alone.generate(turn["prompt"], GREEDY), len(turn["ids"]))) == turn["ids"]
+        assert (
+            list(islice(token_ids(alone.generate(turn["prompt"], GREEDY)), len(turn["ids"]))) == turn["ids"]
+        )
         alone.close()
 
 

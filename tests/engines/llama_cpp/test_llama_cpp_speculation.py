@@ -10,7 +10,7 @@ import pytest
 
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog.practice import practice_model
-from tanuki_cli.engines.base import GenerationCancelled
+from tanuki_cli.engines.base import GenerationCancelled, token_ids
 from tanuki_cli.engines.llama_cpp.drafting import LENGTHS, DraftPolicy, Guess, NgramIndex
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.sampling import SamplingOptions
@@ -90,8 +90,8 @@ def test_same_ids_with_and_without(
 ) -> None:
     for index, prompt in enumerate(prompts(40)):
         options = replace(options, seed=index)
-        expected = list(islice(plain.generate(prompt, options), 48))
-        assert list(islice(eager.generate(prompt, options), 48)) == expected
+        expected = list(islice(token_ids(plain.generate(prompt, options)), 48))
+        assert list(islice(token_ids(eager.generate(prompt, options)), 48)) == expected
     assert Eager.drafted > Eager.accepted > 0
 
 
@@ -112,17 +112,17 @@ def test_quantised_greedy_answers_are_the_same_to_the_last_token(
         eager, plain = load(path), load(path, Settings(context_length=512, threads=1, speculation=False))
         monkeypatch.setattr(eager, "_policy", Eager())
         Eager.drafted = Eager.accepted = 0
-        monkeypatch.setattr("tanuki_cli.engines.llama_cpp.model.NgramIndex", Known)
+        monkeypatch.setattr("tanuki_cli.engines.llama_cpp.picking.NgramIndex", Known)
         for prompt in islice(prompts(count), count):
-            expected = list(islice(plain.generate(prompt, GREEDY), 20))
+            expected = list(islice(token_ids(plain.generate(prompt, GREEDY)), 20))
             monkeypatch.setattr(Known, "answer", expected)
             monkeypatch.setattr(Known, "begin", len(prompt))
-            assert list(islice(eager.generate(prompt, GREEDY), 20)) == expected
+            assert list(islice(token_ids(eager.generate(prompt, GREEDY)), 20)) == expected
             second = [*prompt, *expected[:17], 2, 8, 8, 300, 301]
             monkeypatch.setattr(Known, "answer", [])
             monkeypatch.setattr(Known, "begin", len(second))
-            expected = list(islice(plain.generate(second, GREEDY), 6))
-            assert list(islice(eager.generate(second, GREEDY), 6)) == expected
+            expected = list(islice(token_ids(plain.generate(second, GREEDY)), 6))
+            assert list(islice(token_ids(eager.generate(second, GREEDY)), 6)) == expected
         assert Eager.drafted > Eager.accepted > 2 * count, (Eager.drafted, Eager.accepted)
         eager.close()
         plain.close()
@@ -134,17 +134,19 @@ def test_the_same_seed_gives_the_same_sampled_answer_again(quantised: Path) -> N
     answers = []
     for _run in range(2):
         model = load(quantised)
-        answers.append([list(islice(model.generate(prompt, options), 40)) for prompt in prompts(20)])
+        answers.append(
+            [list(islice(token_ids(model.generate(prompt, options)), 40)) for prompt in prompts(20)]
+        )
         model.close()
     assert answers[0] == answers[1]
 
 
 def test_the_second_turn_after_a_stop_inside_a_draft(eager: LlamaCppModel, plain: LlamaCppModel) -> None:
     for count in range(1, 40, 3):
-        answer = list(islice(eager.generate(PROMPT, GREEDY), count))
+        answer = list(islice(token_ids(eager.generate(PROMPT, GREEDY)), count))
         second = [*PROMPT, *answer, 2, 400, 401]
-        expected = list(islice(plain.generate(second, GREEDY), 10))
-        assert list(islice(eager.generate(second, GREEDY), 10)) == expected
+        expected = list(islice(token_ids(plain.generate(second, GREEDY)), 10))
+        assert list(islice(token_ids(eager.generate(second, GREEDY)), 10)) == expected
         assert eager.cached_tokens >= len(PROMPT) + len(answer) - 1
     assert Eager.accepted > 0
 
@@ -160,7 +162,7 @@ def test_accepted_tokens_are_said_to_come_at_once(eager: LlamaCppModel) -> None:
 
     eager._context.decode = counted  # type: ignore[method-assign]
     ready = []
-    for _id in islice(eager.generate(PROMPT, SAMPLED), 60):
+    for _id in islice(token_ids(eager.generate(PROMPT, SAMPLED)), 60):
         ready.append((eager.next_is_ready, decodes))
     steps = list(pairwise(ready))
     assert all(before == after for (said, before), (_said, after) in steps if said)
@@ -169,14 +171,14 @@ def test_accepted_tokens_are_said_to_come_at_once(eager: LlamaCppModel) -> None:
 
 
 def test_cancel_between_accepted_tokens(eager: LlamaCppModel, plain: LlamaCppModel) -> None:
-    expected = list(islice(plain.generate(PROMPT, GREEDY), 60))
+    expected = list(islice(token_ids(plain.generate(PROMPT, GREEDY)), 60))
     for count in range(1, 40, 5):
-        generator = eager.generate(PROMPT, GREEDY)
+        generator = token_ids(eager.generate(PROMPT, GREEDY))
         assert list(islice(generator, count)) == expected[:count]
         eager.cancel()
         with pytest.raises(GenerationCancelled):
             next(generator)
-    assert list(islice(eager.generate(PROMPT, GREEDY), 60)) == expected
+    assert list(islice(token_ids(eager.generate(PROMPT, GREEDY)), 60)) == expected
 
 
 def test_full_context_with_drafts(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +187,7 @@ def test_full_context_with_drafts(tiny: Path, monkeypatch: pytest.MonkeyPatch) -
         model = load(tiny, Settings(context_length=128, threads=1))
         model.speculative = speculative
         monkeypatch.setattr(model, "_policy", Eager())
-        answers.append(list(model.generate(PROMPT, GREEDY)))
+        answers.append(list(token_ids(model.generate(PROMPT, GREEDY))))
         model.close()
     assert answers[0] == answers[1]
     assert len(answers[0]) == 128 - len(PROMPT)

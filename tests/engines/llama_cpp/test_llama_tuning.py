@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp import calibration as llama_calibration
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
 from tanuki_cli.engines.llama_cpp.calibration import CONTEXT_LENGTH, Bench, calibrate
@@ -110,13 +111,13 @@ def test_measured_at_the_first_load_only(tiny: Path, tmp_path: Path) -> None:
     found = json.loads(record.read_text(encoding="utf-8"))
     assert found["measured"]
     assert {size for size, _cost in found["draft_costs"]} == {1, *(length + 1 for length in LENGTHS)}
-    ids = list(islice(first.generate(PROMPT, GREEDY), 20))
+    ids = list(islice(token_ids(first.generate(PROMPT, GREEDY)), 20))
     first.close()
     again = trials.load(tiny)
     assert trials.announced == 1
     again.close()
     plain = load(tiny)
-    assert ids == list(islice(plain.generate(PROMPT, GREEDY), 20))
+    assert ids == list(islice(token_ids(plain.generate(PROMPT, GREEDY)), 20))
     plain.close()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch._inductor.config
 
-from tanuki_cli.engines.base import GenerationCancelled
+from tanuki_cli.engines.base import GenerationCancelled, token_ids
 from tanuki_cli.engines.transformers.checkpoint import QuantizationInfo, read_checkpoint
 from tanuki_cli.engines.transformers.loader import COMPILER, TransformersModel, require_compilable
 from tanuki_cli.engines.transformers.placement import Placement
@@ -62,7 +62,7 @@ def test_it_is_compiled_when_it_is_loaded(compiled: TransformersModel) -> None:
 
 
 def test_cancel_between_steps(compiled: TransformersModel, plain: TransformersModel) -> None:
-    ids = compiled.generate(PROMPT, GREEDY)
+    ids = token_ids(compiled.generate(PROMPT, GREEDY))
     received = list(islice(ids, 5))
     compiled.cancel()
     with pytest.raises(GenerationCancelled):
@@ -75,8 +75,8 @@ def test_cancel_between_steps(compiled: TransformersModel, plain: TransformersMo
 
 
 def test_it_ends_when_the_context_is_full(compiled: TransformersModel, plain: TransformersModel) -> None:
-    whole = list(plain.generate(PROMPT, GREEDY))
-    assert list(compiled.generate(PROMPT, GREEDY)) == whole
+    whole = list(token_ids(plain.generate(PROMPT, GREEDY)))
+    assert list(token_ids(compiled.generate(PROMPT, GREEDY))) == whole
     assert len(whole) == 256 - len(PROMPT)
 
 

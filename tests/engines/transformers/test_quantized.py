@@ -11,6 +11,7 @@ import torch
 import transformers
 
 from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.transformers.loader import TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
@@ -42,7 +43,7 @@ def test_the_numbers_are_those_in_the_file(
     path = write_quantized(tmp_path, layout=layout, bits=bits, desc_act=desc_act)
     model = load(path, layout)
     assert model.info.device == device
-    answer = list(islice(model.generate(PROMPT, SamplingOptions(temperature=0.0, seed=0)), 20))
+    answer = list(islice(token_ids(model.generate(PROMPT, SamplingOptions(temperature=0.0, seed=0))), 20))
     ids = [*PROMPT, *answer]
     reference = transformers.LlamaForCausalLM.from_pretrained(path / "exact")
     with torch.no_grad():
@@ -60,7 +61,7 @@ def test_the_terminal_stays_clean(tmp_path: Path) -> None:
         "from tests.engines.transformers.test_quantized import PROMPT, load\n"
         "from tanuki_cli.sampling import SamplingOptions\n"
         f"model = load(Path({str(write_quantized(tmp_path, layout='gptq'))!r}), 'gptq')\n"
-        "print(next(model.generate(PROMPT, SamplingOptions(seed=0))) >= 0)"
+        "print(next(model.generate(PROMPT, SamplingOptions(seed=0))).id >= 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("True\n", "")

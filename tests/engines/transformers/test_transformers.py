@@ -13,7 +13,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import GenerationCancelled
+from tanuki_cli.engines.base import GenerationCancelled, token_ids
 from tanuki_cli.engines.transformers.loader import TransformersModel, load_transformers
 from tanuki_cli.engines.transformers.placement import available_backend
 from tanuki_cli.errors import EngineError
@@ -47,7 +47,7 @@ def model(checkpoint: Path) -> Iterator[TransformersModel]:
 def answer(
     model: TransformersModel, prompt: Sequence[int], options: SamplingOptions, count: int
 ) -> list[int]:
-    return list(islice(model.generate(prompt, options), count))
+    return list(islice(token_ids(model.generate(prompt, options)), count))
 
 
 def test_greedy_is_what_generate_gives(checkpoint: Path, model: TransformersModel) -> None:
@@ -123,9 +123,9 @@ def test_each_filter_can_leave_only_the_best(model: TransformersModel, options: 
 
 
 def test_it_ends_when_the_context_is_full(model: TransformersModel) -> None:
-    assert len(list(model.generate(PROMPT, GREEDY))) == 256 - len(PROMPT)
+    assert len(list(token_ids(model.generate(PROMPT, GREEDY)))) == 256 - len(PROMPT)
     full = [*PROMPT, *range(256 - len(PROMPT))]
-    assert list(model.generate(full, GREEDY)) == []
+    assert list(token_ids(model.generate(full, GREEDY))) == []
     with pytest.raises(EngineError, match="257"):
         model.generate([*full, 1], GREEDY)
     with pytest.raises(ValueError, match="empty"):
@@ -133,7 +133,7 @@ def test_it_ends_when_the_context_is_full(model: TransformersModel) -> None:
 
 
 def test_cancel_before_the_first_step(model: TransformersModel) -> None:
-    ids = model.generate(PROMPT, GREEDY)
+    ids = token_ids(model.generate(PROMPT, GREEDY))
     model.cancel()
     with pytest.raises(GenerationCancelled):
         next(ids)
@@ -156,7 +156,7 @@ def test_cancel_inside_a_step_leaves_a_sound_cache(
     undo = cancel_in_layer(model, call=call)
     received: list[int] = []
     with pytest.raises(GenerationCancelled):
-        received.extend(model.generate(PROMPT, GREEDY))
+        received.extend(token_ids(model.generate(PROMPT, GREEDY)))
     undo()
     assert len(received) == max(0, call - 3)
     lengths = {layer.get_seq_length() for layer in model._cache.layers}
@@ -166,10 +166,10 @@ def test_cancel_inside_a_step_leaves_a_sound_cache(
 
 
 def test_closing_the_generator_keeps_the_cache(model: TransformersModel) -> None:
-    ids = model.generate(PROMPT, GREEDY)
+    ids = token_ids(model.generate(PROMPT, GREEDY))
     first = next(ids)
     ids.close()
-    assert next(model.generate([*PROMPT, first], GREEDY)) >= 0
+    assert next(token_ids(model.generate([*PROMPT, first], GREEDY))) >= 0
     assert model.cached_tokens == len(PROMPT)
 
 
@@ -183,14 +183,14 @@ def test_a_closed_model_says_so(checkpoint: Path) -> None:
 
 def test_closing_the_model_in_mid_answer(checkpoint: Path) -> None:
     loaded = load(checkpoint)
-    ids = loaded.generate(PROMPT, GREEDY)
+    ids = token_ids(loaded.generate(PROMPT, GREEDY))
     next(ids)
     loaded.close()
     assert list(ids) == []
 
 
 def test_a_new_answer_ends_the_one_before(checkpoint: Path, model: TransformersModel) -> None:
-    earlier = model.generate(PROMPT, GREEDY)
+    earlier = token_ids(model.generate(PROMPT, GREEDY))
     next(earlier)
     later = answer(model, PROMPT[:30], GREEDY, 10)
     assert list(earlier) == []
@@ -254,7 +254,7 @@ def test_the_terminal_stays_clean(checkpoint: Path) -> None:
     code = (
         "from pathlib import Path\n"
         "from tests.engines.transformers.test_transformers import PROMPT, SAMPLED, load\n"
-        f"print(next(load(Path({str(checkpoint)!r})).generate(PROMPT, SAMPLED)) >= 0)"
+        f"print(next(load(Path({str(checkpoint)!r})).generate(PROMPT, SAMPLED)).id >= 0)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("True\n", "")

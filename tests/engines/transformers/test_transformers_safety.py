@@ -12,6 +12,7 @@ import pytest
 import transformers
 
 from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.transformers.loader import TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
@@ -84,11 +85,11 @@ def test_own_code_runs_after_a_yes(own_code: tuple[Path, Path]) -> None:
     assert marker.exists()
     prompt = [1, 40, 41, 42]
     with pytest.raises(EngineError, match="a mistake of its own"):
-        list(model.generate(prompt, GREEDY))
+        list(token_ids(model.generate(prompt, GREEDY)))
     shutil.copytree(path, path.parent / "stock")
     edit_config(path.parent / "stock", architectures=["LlamaForCausalLM"], auto_map=None, model_type="llama")
     stock = load(path.parent / "stock")
-    assert next(model.generate(prompt, GREEDY)) != next(stock.generate(prompt, GREEDY))
+    assert next(token_ids(model.generate(prompt, GREEDY))) != next(token_ids(stock.generate(prompt, GREEDY)))
 
 
 def test_own_code_that_does_not_import(own_code: tuple[Path, Path]) -> None:
@@ -117,7 +118,7 @@ def test_nothing_is_asked_of_the_network(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    assert next(load(write_checkpoint(tmp_path)).generate([1, 40], GREEDY)) >= 0
+    assert next(load(write_checkpoint(tmp_path)).generate([1, 40], GREEDY)).id >= 0
 
 
 def checkpoint_tokenizer(directory: Path, tokenizer: Path) -> Path:
