@@ -24,8 +24,14 @@ _SAVE_EVERY_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnStatistics:
-    """What one answer took, in seconds and tokens; ``ttft_s`` is the time to the first text."""
+    """What came of one turn: the answer, and what it took in seconds and tokens.
 
+    ``node_id`` is the message that holds ``text``, None where none was begun. ``ttft_s`` is the time to
+    the first text.
+    """
+
+    node_id: str | None
+    text: str
     finish_reason: FinishReason
     usage: Usage
     seed: int | None
@@ -238,7 +244,11 @@ class _Turn:
 
     def finish(self) -> None:
         """Save the end of the answer; its finish reason is "interrupted" if the stream broke off."""
+        if self.node is None and self._finish_reason != "interrupted":
+            self._begin()  # a model may answer with nothing; that is an answer too
         statistics = TurnStatistics(
+            node_id=None if self.node is None else self.node.id,
+            text="".join(self._text),
             finish_reason=self._finish_reason,
             usage=self._usage,
             seed=self._generation.seed,
@@ -254,8 +264,6 @@ class _Turn:
         )
         if self.node is not None:
             self._update()
-        elif self._finish_reason != "interrupted":
-            self._begin()  # a model may answer with nothing; that is an answer too
 
     def _begin(self) -> None:
         node = self._session.conversation.append(Message("assistant", ""), generation=self._generation)

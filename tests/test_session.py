@@ -92,7 +92,13 @@ def test_ctrl_c_before_any_text_puts_the_tip_back(store: HistoryStore) -> None:
     engine = ScriptedEngine(["最初"], [lambda: os.kill(os.getpid(), signal.SIGINT), "x"], ["答え"])
     chat = session(engine, store)
     say(chat, "一")
+    first = chat.last_turn
     assert say(chat, "二") == ""
+    assert first is not None
+    assert first.node_id == chat.conversation.tip
+    assert first.text == "最初"
+    assert chat.last_turn is not None
+    assert (chat.last_turn.node_id, chat.last_turn.text) == (None, "")
     assert [message.content for message in chat.conversation.path()] == ["一", "最初"]
     assert "".join(chunk.text for chunk in chat.regenerate()) == "答え"
     assert contents(store, chat.conversation.id) == ["一", "最初", "二", "答え"]

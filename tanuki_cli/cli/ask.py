@@ -173,14 +173,13 @@ def _write_json(context: CommandContext, value: dict[str, Any]) -> None:
 def _result(session: ChatSession, model: LoadedModel) -> dict[str, Any]:
     """The object that INTERFACE promises; times in seconds."""
     turn = session.last_turn
-    answer = session.conversation.last("assistant")
     assert turn is not None
     sampling = {**asdict(session.options), "seed": turn.seed}
     return {
-        "id": answer.id if answer else None,
+        "id": turn.node_id,
         "conversation_id": session.conversation.id,
         "model": session.engine.info.model,
-        "answer": answer.message.content if answer else "",
+        "answer": turn.text,
         "finish_reason": turn.finish_reason,
         "usage": asdict(turn.usage),
         "timings": {

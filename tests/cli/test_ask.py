@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import until
+from tests.support.chat_server import ChatServer, Hang
 from tests.support.program import COMMAND, ROOT, Terminal, environment, run
 
 ESCAPE = "\x1b"
@@ -215,6 +216,28 @@ def test_sigint_keeps_what_was_printed(tmp_path: Path) -> None:
     assert first + rest
     assert (first + rest).endswith(b"\n")
     assert b"Traceback" not in stderr
+
+
+def test_json_of_an_interrupted_question_holds_no_earlier_answer(tmp_path: Path) -> None:
+    """Ctrl-C before the first token, in a conversation that has an answer already."""
+    before = json.loads(run(tmp_path, "ask", "-m", "mame", "--json", "あなたは誰?").stdout)
+    with ChatServer([Hang()]) as server:
+        command = [*COMMAND, "ask", "-c", "--json", "-m", server.url, "もう一度"]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment(tmp_path),
+        )
+        assert server.waiting.wait(60)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    result = json.loads(stdout)
+    assert result["conversation_id"] == before["conversation_id"]
+    assert result["finish_reason"] == "interrupted"
+    assert (result["id"], result["answer"]) == (None, "")
 
 
 def test_on_a_terminal_nothing_but_the_answer_stays(tmp_path: Path) -> None:
