@@ -14,17 +14,20 @@ from pathlib import Path
 from unittest.mock import patch
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import token_ids
+from tanuki_cli.engines.base import Token, token_ids
 from tanuki_cli.engines.llama_cpp.drafting import MAX_MATCH, Guess, NgramIndex
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
-from tanuki_cli.engines.llama_cpp.sampling import Sampler
+from tanuki_cli.engines.llama_cpp.picking import Picker
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 
 GREEDY = SamplingOptions(temperature=0.0, seed=0)
 DECODED = 32
 REPEATED = 128
+MISLED = 3
+"""Quotes that go on otherwise than what they quote, before a text repeats it for good."""
+QUOTED, OWN = 45, 8
 SHORT_HISTORY = 64
 SECOND_TURN = 32
 """Tokens that a second turn computes."""
@@ -65,16 +68,34 @@ def repeat_speed(model: LlamaCppModel, prompt: list[int]) -> float:
         def draft(self, guess: Guess, length: int) -> list[int]:
             return [*answer, *answer][guess.start : guess.start + length]
 
-    def pick(model: LlamaCppModel, sampler: Sampler, text: NgramIndex, index: int = -1) -> tuple[int, bool]:
-        sampler.sample(model._context, index)
-        return [*answer, *answer][len(text.ids) - len(prompt)], False
-
-    with (
-        patch("tanuki_cli.engines.llama_cpp.model.NgramIndex", Known),
-        patch.object(LlamaCppModel, "_pick", pick),
-    ):
-        seconds, _repeated = times(model, prompt, REPEATED)
+    with patch("tanuki_cli.engines.llama_cpp.picking.NgramIndex", Known):
+        seconds = forced(model, prompt, [*answer, *answer], REPEATED)
     return (len(seconds) - 1) / sum(seconds[1:])
+
+
+def late_speed(model: LlamaCppModel, prompt: list[int]) -> float:
+    """Tokens per second where the answer quotes its context several times, each time going on otherwise,
+    and then repeats it: of that last part, with the drafts that are really made."""
+    own = iter(range(model.facts.n_vocab - MISLED * OWN, model.facts.n_vocab))
+    answer: list[int] = []
+    for start in range(MISLED):
+        answer += [*prompt[1 + start : 1 + start + QUOTED], *(next(own) for _id in range(OWN))]
+    early = len(answer)
+    answer += prompt[1 : 1 + REPEATED]
+    model.speculative = True
+    seconds = forced(model, prompt, [*answer, 2], len(answer))[early:]
+    return len(seconds) / sum(seconds)
+
+
+def forced(model: LlamaCppModel, prompt: list[int], answer: Sequence[int], count: int) -> list[float]:
+    """Seconds until each of ``count`` ids of ``answer`` came, which is taken for what was sampled."""
+
+    def pick(picker: Picker, index: int = -1) -> tuple[Token, bool]:
+        picker._sampler.sample(picker._cache.context, index)
+        return Token(answer[len(picker.text.ids) - len(prompt)]), False
+
+    with patch.object(Picker, "pick", pick):
+        return times(model, prompt, count)[0]
 
 
 def main() -> None:
@@ -87,6 +108,7 @@ def main() -> None:
     seconds, _ids = times(model, varied(model, prompt_tokens, 1), 1 + DECODED)
     result = {"prompt": prompt_tokens / seconds[0], "decode": DECODED / sum(seconds[1:])}
     result["repeat"] = repeat_speed(model, varied(model, 64, 3))
+    result["repeat_late"] = late_speed(model, varied(model, 2 * REPEATED, 6))
     model.speculative = False
     if history_tokens:
         result |= after_history(model, path, folder, history_tokens)

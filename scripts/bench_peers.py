@@ -196,6 +196,7 @@ ROWS: Final = (
     ("prompt, tokens/s", "speed", "prompt"),
     ("decode, tokens/s", "speed", "decode"),
     ("decode repeating the context, tokens/s", "speed", "repeat"),
+    ("the same after quotes that went on otherwise, tokens/s", "speed", "repeat_late"),
     ("second turn after a short text, time to first token, s", "history", "early_turn"),
     ("second turn after the history, time to first token, s", "history", "second_turn"),
     ("recompute of the history, s", "history", "recompute"),

@@ -68,32 +68,68 @@ class NgramIndex:
 
 
 @dataclass(slots=True)
+class _Watched:
+    """A guess that was not drafted: the ids it named, and how many of them have come."""
+
+    guess: Guess
+    ids: list[int]
+    hits: int = 0
+
+
+@dataclass(slots=True)
 class DraftPolicy:
     """How many tokens to draft: none unless it promises to be faster.
 
     After a match of m ids the next j agree with probability (m + 1) / (m + 1 + j), by Laplace's rule;
-    ``trust`` scales that by what was really accepted. ``costs`` is the time of a batch in single steps,
-    by its size. No clock is read: the same text with the same seed is drafted the same way again.
+    ``trust`` scales that by what was really accepted. Guesses that only a lack of trust keeps from being
+    drafted are compared with what comes, which costs nothing: so trust also returns. ``costs`` is the
+    time of a batch in single steps, by its size. No clock is read, and every answer begins with full
+    trust: the same text with the same seed is drafted the same way again.
     """
 
     costs: Mapping[int, float] = field(default_factory=lambda: CPU_COSTS)
     trust: float = 1.0
+    _watched: _Watched | None = None
+
+    def start(self) -> None:
+        """Another answer begins."""
+        self.trust, self._watched = 1.0, None
 
     def choose(self, guess: Guess | None, *, room: int) -> int:
         """Tokens to draft after the next one, 0 for none; at most ``room``."""
-        best, best_speed = 0, _WORTH_IT
-        for length in LENGTHS if guess else ():
-            if guess is None or length > room or length + 1 not in self.costs:
-                continue
-            speed = (1.0 + self.trust * expected_hits(guess.match, length)) / self.costs[length + 1]
-            if speed > best_speed:
-                best, best_speed = length, speed
-        return best
+        return self._choose(guess, room, self.trust)
+
+    def watch(self, guess: Guess, text: NgramIndex) -> None:
+        """``guess`` is not drafted: if it would be at full trust, compare it with what comes instead."""
+        if self._watched is None and self._choose(guess, MAX_DRAFT, 1.0):
+            # Short, so that trust returns soon; longer ones were slower on edited source files.
+            self._watched = _Watched(guess, text.draft(guess, LENGTHS[0]))
+
+    def see(self, id_: int) -> None:
+        """The next id of the text, which was not drafted."""
+        watched = self._watched
+        if watched is None:
+            return
+        right = watched.ids[watched.hits] == id_
+        watched.hits += right
+        if not right or watched.hits == len(watched.ids):
+            self.record_hits(watched.guess, len(watched.ids), watched.hits)
 
     def record_hits(self, guess: Guess, drafted: int, hits: int) -> None:
         """Learn how much of a draft was right; a draft that was right to its end speaks for more."""
         share = min(1.0, hits / expected_hits(guess.match, drafted)) if hits < drafted else 1.0
         self.trust += _LEARNING_RATE * (share - self.trust)
+        self._watched = None
+
+    def _choose(self, guess: Guess | None, room: int, trust: float) -> int:
+        best, best_speed = 0, _WORTH_IT
+        for length in LENGTHS if guess else ():
+            if guess is None or length > room or length + 1 not in self.costs:
+                continue
+            speed = (1.0 + trust * expected_hits(guess.match, length)) / self.costs[length + 1]
+            if speed > best_speed:
+                best, best_speed = length, speed
+        return best
 
 
 def expected_hits(match: int, length: int) -> float:

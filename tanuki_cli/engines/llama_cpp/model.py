@@ -142,6 +142,7 @@ class LlamaCppModel:
         if min(len(prompt_ids) + options.max_new_tokens, self.context_length) > self._context.length:
             self._widen()
         self._process_prompt(prompt_ids)
+        self._policy.start()
         with Picker(
             self._cache,
             options,
@@ -155,6 +156,7 @@ class LlamaCppModel:
                 self.next_is_ready = False
                 yield token
                 picker.add(token.id)
+                self._policy.see(token.id)
                 token = yield from self._advance(token.id, picker)
 
     def _end_running(self) -> None:
@@ -248,6 +250,8 @@ class LlamaCppModel:
         if guess is not None:
             draft = self._draft(guess, picker)
         if guess is None or not draft:
+            if guess is not None:
+                self._policy.watch(guess, picker.text)
             self._cache.step(id_)
             return self._next(picker)
         self._cache.compute_draft(id_, draft)
@@ -284,6 +288,7 @@ class LlamaCppModel:
         if not picker.logprobs:
             for place, forced_id in enumerate(forced, start=1):
                 picker.add(forced_id)
+                self._policy.see(forced_id)
                 self.next_is_ready = place < len(forced)
                 yield picker.take_forced(forced_id)
             self._compute(ids, outputs=1)
@@ -293,6 +298,7 @@ class LlamaCppModel:
             self._cache.compute(part, outputs=len(part))
             for index, forced_id in enumerate(forced[start : start + len(part)]):
                 picker.add(forced_id)
+                self._policy.see(forced_id)
                 self.next_is_ready = index < len(part) - 1
                 yield picker.take_forced(forced_id, index)
 

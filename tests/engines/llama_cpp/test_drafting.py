@@ -1,9 +1,14 @@
 """Guessing from the text so far: what is guessed, and when a guess is worth checking."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tanuki_cli.engines.llama_cpp.drafting import (
+    CPU_COSTS,
     GPU_COSTS,
     KEY_LENGTH,
     LENGTHS,
@@ -75,6 +80,80 @@ def test_policy_follows_the_costs_and_learns_from_failures() -> None:
     for _trial in range(20):
         policy.record_hits(guess, 16, 16)
     assert policy.choose(guess, room=100) > 0
+
+
+def drafts(
+    policy: DraftPolicy, prompt: Sequence[int], answer: Sequence[int]
+) -> Iterator[tuple[int, int, int]]:
+    """Where in ``answer`` is drafted, how many ids, and how many are right: as the model drives a policy."""
+    policy.start()
+    text, place = NgramIndex(prompt), 0
+    while place < len(answer):
+        text.append(answer[place])
+        policy.see(answer[place])
+        place += 1
+        guess = text.guess()
+        length = policy.choose(guess, room=100)
+        if guess is None:
+            continue
+        if not length:
+            policy.watch(guess, text)
+            continue
+        drafted, hits = text.draft(guess, length), 0
+        while hits < length and place + hits < len(answer) and drafted[hits] == answer[place + hits]:
+            text.append(drafted[hits])
+            hits += 1
+        policy.record_hits(guess, length, hits)
+        yield place, length, hits
+        place += hits
+
+
+FRESH = range(10_000, 20_000)
+FILE = range(1000, 1400)
+
+
+def misleading(rounds: int) -> list[int]:
+    """Quotes of FILE, each long enough to be believed and then going on in its own way."""
+    fresh = iter(FRESH)
+    parts = [[*FILE[place : place + 45], *(next(fresh) for _id in range(20))] for place in range(rounds)]
+    return [id_ for part in parts for id_ in part]
+
+
+@pytest.mark.parametrize("costs", [CPU_COSTS, GPU_COSTS], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("rounds", [1, 2, 3, 10])
+def test_trust_returns_in_a_text_that_repeats_late(costs: Mapping[int, float], rounds: int) -> None:
+    policy, early = DraftPolicy(costs=costs), misleading(rounds)
+    found = list(drafts(policy, FILE, [*early, *FILE]))
+    assert any(hits < length for place, length, hits in found if place < len(early))
+    # Once the text really repeats, most of what is left of it is drafted.
+    assert sum(hits for place, _length, hits in found if place >= len(early)) > len(FILE) / 2
+
+
+@given(st.integers(0, 50), st.sampled_from([CPU_COSTS, GPU_COSTS]))
+def test_however_low_trust_is_a_few_good_guesses_bring_it_back(
+    misses: int, costs: Mapping[int, float]
+) -> None:
+    policy = DraftPolicy(costs=costs)
+    for _miss in range(misses):
+        policy.record_hits(Guess(99, 20), 31, 0)
+    text = NgramIndex([*FILE, *FILE[:MAX_MATCH]])
+    for place in count(MAX_MATCH):
+        guess = text.guess()
+        assert guess is not None
+        if policy.choose(guess, room=100):
+            break
+        policy.watch(guess, text)
+        text.append(FILE[place])
+        policy.see(FILE[place])
+    assert place - MAX_MATCH <= 16
+
+
+def test_what_is_drafted_depends_on_the_text_alone() -> None:
+    text = [*misleading(3), *FILE]
+    used = DraftPolicy()
+    first = list(drafts(used, FILE, text))
+    list(drafts(used, FILE, misleading(12)))
+    assert list(drafts(used, FILE, text)) == first == list(drafts(DraftPolicy(), FILE, text))
 
 
 def test_expected_hits_grow_with_match_and_length() -> None:
