@@ -12,6 +12,8 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Final
 
+from tanuki_cli.engines.llama_cpp.llama_h import LlamaLibrary, missing_names
+
 _PACKAGE: Final = "llama_cpp"
 
 
@@ -33,7 +35,15 @@ def _load_functions() -> Any:
             del sys.modules[name]
 
 
-native: Final = _load_functions()
-"""The module ``llama_cpp.llama_cpp``: llama.h as ctypes functions and structures."""
+def _checked(library: Any) -> LlamaLibrary:
+    """``library``, if it has all that is used of it. Raises AttributeError for a version that has not."""
+    if missing := missing_names(library):
+        raise AttributeError(f"llama-cpp-python {VERSION} has no {', '.join(missing)}")
+    functions: LlamaLibrary = library
+    return functions
+
 
 VERSION: Final = version("llama-cpp-python")
+
+native: Final = _checked(_load_functions())
+"""The module ``llama_cpp.llama_cpp``: llama.h as ctypes functions and structures."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli.engines.llama_cpp.bindings import VERSION, native
+from tanuki_cli.engines.llama_cpp.llama_h import set_fields
 from tanuki_cli.engines.llama_cpp.log import log, start
 from tanuki_cli.machine.gpus import Gpu
 from tanuki_cli.machine.memory import KvType
@@ -92,12 +93,16 @@ class Model:
         self, path: Path, *, gpu_layers: int, repack: bool, metadata: Mapping[str, int | str] | None = None
     ) -> None:
         params = native.llama_model_default_params()
-        params.n_gpu_layers = gpu_layers
-        params.use_extra_bufts = repack
-        progress = native.llama_progress_callback(log.goes_on)
-        params.progress_callback = progress
-        overrides = _overrides(metadata or {})
-        params.kv_overrides = overrides
+        progress, overrides = native.llama_progress_callback(log.goes_on), _overrides(metadata or {})
+        set_fields(
+            params,
+            {
+                "n_gpu_layers": gpu_layers,
+                "use_extra_bufts": repack,
+                "progress_callback": progress,
+                "kv_overrides": overrides,
+            },
+        )
         log.errors.clear()
         log.interrupt = None
         handle = native.llama_model_load_from_file(os.fsencode(path), params)
@@ -133,16 +138,23 @@ class Context:
 
     def __init__(self, model: Model, params: ContextParams) -> None:
         settings = native.llama_context_default_params()
-        settings.n_ctx = params.n_ctx
-        settings.n_batch = settings.n_ubatch = params.n_batch
-        settings.n_outputs_max = params.max_outputs
-        settings.n_seq_max = params.n_sequences
-        settings.kv_unified = params.n_sequences > 1
-        settings.n_threads = params.n_threads
-        settings.n_threads_batch = params.n_threads_batch
-        settings.type_k = settings.type_v = _GGML_TYPES[params.kv_type]
-        settings.flash_attn_type = _FLASH_ATTENTION_ON if params.flash_attention else 0
-        settings.no_perf = True
+        set_fields(
+            settings,
+            {
+                "n_ctx": params.n_ctx,
+                "n_batch": params.n_batch,
+                "n_ubatch": params.n_batch,
+                "n_outputs_max": params.max_outputs,
+                "n_seq_max": params.n_sequences,
+                "kv_unified": params.n_sequences > 1,
+                "n_threads": params.n_threads,
+                "n_threads_batch": params.n_threads_batch,
+                "type_k": _GGML_TYPES[params.kv_type],
+                "type_v": _GGML_TYPES[params.kv_type],
+                "flash_attn_type": _FLASH_ATTENTION_ON if params.flash_attention else 0,
+                "no_perf": True,
+            },
+        )
         log.errors.clear()
         handle = native.llama_init_from_model(model.handle, settings)
         if not handle:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Final
 
 from tanuki_cli.engines.llama_cpp.bindings import native
+from tanuki_cli.engines.llama_cpp.llama_h import set_fields
 from tanuki_cli.engines.llama_cpp.native import Context
 from tanuki_cli.sampling import SamplingOptions
 
@@ -29,7 +30,7 @@ class Sampler:
         self.greedy = options.temperature < _GREEDY_BELOW
         self.repeat_penalty = options.repeat_penalty
         chain_params = native.llama_sampler_chain_default_params()
-        chain_params.no_perf = True
+        set_fields(chain_params, {"no_perf": True})
         self._chain = native.llama_sampler_chain_init(chain_params)
         if options.repeat_penalty != 1.0:
             penalty = native.llama_sampler_init_penalties(
@@ -66,7 +67,7 @@ class Sampler:
         """Free the chain."""
         if self._chain:
             native.llama_sampler_free(self._chain)
-            self._chain = None
+            self._chain = 0
 
     def __enter__(self) -> "Sampler":
         return self
