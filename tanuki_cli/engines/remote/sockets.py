@@ -4,6 +4,10 @@ httpx2 waits for a socket in one long call, which a signal handler cannot end wi
 every wait for the network is cut into slices of :data:`POLL_S`, and between two of them a flag is
 looked at. Nothing but the waiting differs from httpcore2's own backend. Only name resolution, one
 call into the system, cannot be cut.
+
+The library's own sockets could be shut down by the handler instead, which ends a wait for an answer and a
+TLS handshake at once (measured on loopback: 0.000 and 0.001 s after Ctrl-C). But a connection that is
+still being made has no socket that anybody else knows: there Ctrl-C took until the timeout of ten seconds.
 """
 
 import errno
