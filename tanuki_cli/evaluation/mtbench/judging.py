@@ -1,0 +1,249 @@
+"""Lets a judge score answers, one after the other, and keeps every judgement as it comes."""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+from tanuki_cli.conversation import Message
+from tanuki_cli.engines.base import Engine
+from tanuki_cli.engines.remote.failures import RequestFailed
+from tanuki_cli.errors import InputError
+from tanuki_cli.evaluation.asking import Completion, complete
+from tanuki_cli.evaluation.jsonl import RecordFile
+from tanuki_cli.evaluation.mtbench.answers import Answer
+from tanuki_cli.evaluation.mtbench.judgements import (
+    NO_JUDGEMENT,
+    NO_SCORE,
+    Judgement,
+    judgement_files,
+    judgement_path,
+    read_judgements,
+    read_score,
+)
+from tanuki_cli.evaluation.mtbench.prompts import JudgePrompt, JudgePrompts
+from tanuki_cli.evaluation.mtbench.questions import BenchQuestion, References
+from tanuki_cli.evaluation.provenance import Provenance
+from tanuki_cli.i18n import _
+from tanuki_cli.sampling import SamplingOptions
+
+JUDGE_OPTIONS: Final = SamplingOptions(temperature=0.0, max_new_tokens=2048, seed=0)
+"""As FastChat asks its judges."""
+_TRIES: Final = 8
+_FIRST_WAIT_S: Final = 5.0
+_LONGEST_WAIT_S: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeRun:
+    """Who judges by what. ``judge`` is the name in the records and in the name of their file."""
+
+    judge: str
+    prompts: JudgePrompts
+    prompt_file: Path
+    references: References | None
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """One thing to judge: a turn of a choice, and what the judge is asked."""
+
+    question: BenchQuestion
+    model: str
+    answer_id: str | None
+    choice: int
+    turn: int
+    prompt: JudgePrompt
+    user_prompt: str
+
+    @property
+    def estimated_tokens(self) -> int:
+        """About how many tokens the judge reads: a rule of thumb, as its tokenizer is unknown."""
+        return estimate_tokens(self.prompt.system) + estimate_tokens(self.user_prompt)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeProgress:
+    """``done`` of ``total`` judgements are there; the counts are those the judge itself told."""
+
+    done: int
+    total: int
+    prompt_tokens: int
+    completion_tokens: int
+    unreadable: int
+
+
+def estimate_tokens(text: str) -> int:
+    """About four ASCII characters a token, and one token for every other character."""
+    ascii_count = sum(character < "\x80" for character in text)
+    return math.ceil(ascii_count / 4 + (len(text) - ascii_count))
+
+
+def matches_of(
+    questions: Sequence[BenchQuestion], model: str, answers: Mapping[int, Answer], run: JudgeRun
+) -> Iterator[Match]:
+    """Everything to judge of one model: all first turns, then all second ones, as FastChat orders them.
+
+    Questions without an answer are passed over, and second turns where the prompts for them are missing.
+    """
+    for turn in run.prompts.turns:
+        for question in questions:
+            answer = answers.get(question.id)
+            if answer is None or len(question.turns) < turn:
+                continue
+            prompt = run.prompts.prompt_for(question, turn)
+            for choice, turns in enumerate(answer.choices):
+                if len(turns) >= turn:
+                    yield Match(
+                        question=question,
+                        model=model,
+                        answer_id=answer.answer_id,
+                        choice=choice,
+                        turn=turn,
+                        prompt=prompt,
+                        user_prompt=prompt.fill(_values(question, turns, run.references)),
+                    )
+
+
+def _values(question: BenchQuestion, answer: Sequence[str], references: References | None) -> dict[str, str]:
+    """What the placeholders of the prompts stand for."""
+    reference = references.answers.get(question.id, ()) if references else ()
+    values = {"question": question.turns[0], "answer": answer[0]}
+    for name, turns in (("question", question.turns), ("answer", answer), ("ref_answer", reference)):
+        values |= {f"{name}_{number}": text for number, text in enumerate(turns[:2], start=1)}
+    return values
+
+
+class Judging:
+    """Judges matches into ``<folder>/model_judgment/<judge>_single.jsonl``.
+
+    A context manager: entering reads what is judged already, and raises InputError if the file cannot be
+    used. ``wait`` sleeps for so many seconds; tests give another.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run: JudgeRun,
+        *,
+        note: Callable[[str], None],
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.path = judgement_path(folder, run.judge)
+        self._folder = folder
+        self._run = run
+        self._note = note
+        self._wait = wait
+        self._file = RecordFile(self.path)
+        self._judged: dict[tuple[int, str, str, int, int], Judgement] = {}
+
+    def __enter__(self) -> "Judging":
+        with ExitStack() as stack:
+            stack.enter_context(self._file)
+            judgements, _left_out = read_judgements(judgement_files(self._folder))
+            stack.pop_all()
+        self._judged = {judgement.key: judgement for judgement in judgements}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.__exit__(kind, error, trace)
+
+    def open_matches(self, matches: Sequence[Match]) -> list[Match]:
+        """Those that are not judged yet. Raises InputError if an answer has changed since it was judged."""
+        still_open = []
+        for match in matches:
+            key = (match.question.id, match.model, self._run.judge, match.turn, match.choice)
+            judged = self._judged.get(key)
+            if judged is None:
+                still_open.append(match)
+            elif judged.answer_id is not None and judged.answer_id != match.answer_id:
+                raise InputError(
+                    _("{path} judges other answers of {model} than those that are there now.").format(
+                        path=self.path, model=match.model
+                    ),
+                    hint=_("Move it away: mv {path} {path}.old").format(path=self.path),
+                )
+        return still_open
+
+    def judge_all(
+        self, engine: Engine, matches: Sequence[Match], *, report: Callable[[JudgeProgress], None]
+    ) -> JudgeProgress:
+        """Judge ``matches``, each kept as soon as it is there; the last progress says what it took.
+
+        Raises InterruptedByUser at Ctrl-C, and what the engine raises when trying again did not help.
+        """
+        progress = JudgeProgress(
+            done=0, total=len(matches), prompt_tokens=0, completion_tokens=0, unreadable=0
+        )
+        report(progress)
+        for match in matches:
+            text, prompt_tokens, completion_tokens = self._judgment(engine, match)
+            score = read_score(text)
+            self._file.append(_record(match, self._run, text, score))
+            progress = JudgeProgress(
+                done=progress.done + 1,
+                total=progress.total,
+                prompt_tokens=progress.prompt_tokens + prompt_tokens,
+                completion_tokens=progress.completion_tokens + completion_tokens,
+                unreadable=progress.unreadable + (score == NO_SCORE),
+            )
+            report(progress)
+        return progress
+
+    def _judgment(self, engine: Engine, match: Match) -> tuple[str, int, int]:
+        messages = [Message("system", match.prompt.system), Message("user", match.user_prompt)]
+        try:
+            completion = self._patiently(engine, messages)
+        except InputError as exc:  # it is too long for the judge
+            self._note(
+                _("Question {id}, turn {turn}, cannot be judged: {reason}").format(
+                    id=match.question.id, turn=match.turn, reason=exc.message
+                )
+            )
+            return NO_JUDGEMENT, 0, 0
+        return completion.text, completion.usage.prompt_tokens, completion.usage.completion_tokens
+
+    def _patiently(self, engine: Engine, messages: Sequence[Message]) -> Completion:
+        """Ask, and ask again where the server says or it may help; what came by then is dropped."""
+        pause = _FIRST_WAIT_S
+        for _attempt in range(_TRIES - 1):
+            try:
+                return complete(engine, messages, JUDGE_OPTIONS)
+            except RequestFailed as failure:
+                seconds = max(pause, failure.retry_after or 0.0)
+                if not failure.retryable or seconds > _LONGEST_WAIT_S:
+                    raise
+                self._note(
+                    _("{reason} Waiting {seconds:.0f} seconds.").format(
+                        reason=failure.message, seconds=seconds
+                    )
+                )
+            self._wait(seconds)
+            pause = min(2 * pause, _LONGEST_WAIT_S)
+        return complete(engine, messages, JUDGE_OPTIONS)
+
+
+def _record(match: Match, run: JudgeRun, text: str, score: float) -> dict[str, Any]:
+    """FastChat's record, then what it does not know: it judges first choices only, ours says which."""
+    return {
+        "question_id": match.question.id,
+        "model": match.model,
+        "judge": [run.judge, match.prompt.name],
+        "user_prompt": match.user_prompt,
+        "judgment": text,
+        "score": score,
+        "turn": match.turn,
+        "tstamp": time.time(),
+        "choice": match.choice,
+        "category": match.question.category,
+        "answer_id": match.answer_id,
+        "reference": run.references.name if run.references else None,
+        "provenance": run.provenance.to_json(),
+    }

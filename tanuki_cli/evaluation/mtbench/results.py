@@ -1,0 +1,89 @@
+"""Everything that is there about models: judgements and answers of folders and files, counted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tanuki_cli.errors import InputError
+from tanuki_cli.evaluation.jsonl import LeftOut
+from tanuki_cli.evaluation.mtbench.answers import ANSWER_FOLDER, Answer, read_answers
+from tanuki_cli.evaluation.mtbench.judgements import JUDGEMENT_FOLDER, judgement_files, read_judgements
+from tanuki_cli.evaluation.mtbench.questions import find_bench, most_questions
+from tanuki_cli.evaluation.mtbench.report import ModelReport, report_models
+from tanuki_cli.evaluation.mtbench.setup import last_provenance
+from tanuki_cli.evaluation.provenance import Provenance
+from tanuki_cli.i18n import _
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """``sources`` by model says what gave the answers, where their records tell."""
+
+    reports: tuple[ModelReport, ...]
+    sources: dict[str, Provenance]
+    left_out: tuple[LeftOut, ...]
+
+
+def read_results(paths: Sequence[Path], *, data: Path | None, models: Sequence[str]) -> Results:
+    """Read and count. ``paths`` are folders as FastChat's, or files of judgements.
+
+    ``data`` has the categories of questions that records do not tell. Raises InputError if there is no
+    judgement, or none of a model that was named.
+    """
+    files = [file for path in paths for file in _judgement_files(path)]
+    judgements, left_out = read_judgements(dict.fromkeys(files))
+    there = {one.model for one in judgements}
+    for name in models:
+        if name not in there:
+            raise InputError(
+                _("No answer of {name} is judged there; of these are: {names}").format(
+                    name=name, names=", ".join(sorted(there))
+                ),
+                hint="tanuki mtbench judge --judge https://…/v1#MODEL",
+            )
+    wanted = [one for one in judgements if not models or one.model in models]
+    answers, more = _read_answers(files, {one.model for one in wanted})
+    categories = most_questions(find_bench(data).questions).categories() if data else {}
+    sources = {model: found for model, those in answers.items() if (found := last_provenance({model: those}))}
+    return Results(
+        reports=tuple(report_models(wanted, answers, categories)),
+        sources=sources,
+        left_out=(*left_out, *more),
+    )
+
+
+def _judgement_files(path: Path) -> list[Path]:
+    if path.suffix == ".jsonl":
+        return [path]
+    # A folder of FastChat's own has the name of the bench below it.
+    for folder in (path, path / "japanese_mt_bench", path / "mt_bench"):
+        if files := judgement_files(folder):
+            return files
+    if files := sorted(path.glob("*.jsonl")) if path.parent.name == JUDGEMENT_FOLDER else []:
+        return files
+    raise InputError(
+        _("{folder} holds no judgements yet.").format(folder=path),
+        hint="tanuki mtbench judge --judge https://…/v1#MODEL",
+    )
+
+
+def _read_answers(
+    judgements: Sequence[Path], models: set[str]
+) -> tuple[dict[str, dict[int, Answer]], list[LeftOut]]:
+    """The answers that lie beside the files of judgements."""
+    answers: dict[str, dict[int, Answer]] = {}
+    left_out = []
+    for folder in {_bench_folder(path) for path in judgements}:
+        for model in sorted(models):
+            file = folder / ANSWER_FOLDER / f"{model}.jsonl"
+            if file.is_file():
+                found, lines = read_answers(file)
+                answers[model] = {**answers.get(model, {}), **found}
+                left_out += lines
+    return answers, left_out
+
+
+def _bench_folder(judgements: Path) -> Path:
+    """The folder that holds model_answer beside model_judgment."""
+    parent = judgements.resolve().parent
+    return parent.parent if parent.name == JUDGEMENT_FOLDER else parent.parent.parent
