@@ -1,0 +1,287 @@
+"""What ``tanuki mtbench`` prints: notes on stderr, tables, JSON, CSV and a picture."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from tanuki_cli.errors import InputError
+from tanuki_cli.evaluation.mtbench.judging import JudgeProgress, JudgeRun, Match
+from tanuki_cli.evaluation.mtbench.questions import CATEGORIES
+from tanuki_cli.evaluation.mtbench.report import CARD_AVERAGES, CARD_JUDGE, NORMAL_95, ModelReport, Scores
+from tanuki_cli.evaluation.mtbench.results import Results
+from tanuki_cli.evaluation.mtbench.setup import Bench
+from tanuki_cli.evaluation.mtbench.wordings import QUESTION_COUNT
+from tanuki_cli.evaluation.provenance import Provenance
+from tanuki_cli.evaluation.svg import Series, radar
+from tanuki_cli.files import os_reason
+from tanuki_cli.i18n import _
+from tanuki_cli.terminal.console import Console
+from tanuki_cli.text.japanese import wrap_text
+from tanuki_cli.text.sanitize import sanitize_line
+from tanuki_cli.text.width import cell_width, pad_cells
+
+_TITLES: Final = {
+    "writing": "Writing",
+    "roleplay": "Roleplay",
+    "reasoning": "Reasoning",
+    "math": "Math",
+    "coding": "Coding",
+    "extraction": "Extraction",
+    "stem": "STEM",
+    "humanities": "Humanities",
+}
+_OUTPUT_TOKENS: Final = 310
+"""What a judgement took on average in published runs: 50,000 tokens for 160."""
+_HIGHEST: Final = 10.0
+
+
+def note_judge(console: Console, run: JudgeRun, bench: Bench, *, local: bool) -> None:
+    """What the judge is given, and what its scores are worth."""
+    for line in run.prompts.left_out:
+        console.warn(str(line))
+    references = run.references.name if run.references else "-"
+    console.note(
+        _("Judge: {judge}. Prompts: {prompts}. Reference answers: {references}.").format(
+            judge=run.judge, prompts=run.prompt_file.name, references=references
+        )
+    )
+    if run.prompts.turns == (1,):
+        console.warn(
+            _(
+                "{file} has no prompts for the second turn, so only the first is judged, and the average "
+                "is not the card's. FastChat's English ones: --multi-turn-prompts {hint}"
+            ).format(file=run.prompt_file.name, hint=_english_prompts(bench))
+        )
+    if local:
+        console.warn(
+            _("{judge} judges as a local model: that is no measure to hold against the card.").format(
+                judge=run.judge
+            )
+        )
+
+
+def _english_prompts(bench: Bench) -> str:
+    return next((str(path) for path in bench.folder.prompts if path.name == "judge_prompts.jsonl"), "FILE")
+
+
+def note_cost(console: Console, matches: Sequence[Match], *, already: int) -> None:
+    """How much there is to judge, and about how many tokens that takes."""
+    if already:
+        console.note(_("{count} judgements are there already.").format(count=already))
+    if not matches:
+        console.note(_("Nothing is left to judge."), style="success")
+        return
+    console.note(
+        _(
+            "{count} judgements to make: the judge reads about {read} tokens and writes about {written} "
+            "(a rule of thumb)."
+        ).format(
+            count=len(matches),
+            read=_rounded(sum(match.estimated_tokens for match in matches)),
+            written=_rounded(_OUTPUT_TOKENS * len(matches)),
+        )
+    )
+
+
+def note_taken(console: Console, taken: JudgeProgress, path: Path) -> None:
+    """What was judged, and how many tokens the judge says it took."""
+    console.note(
+        _("{count} judgements were made; they took {read} tokens read and {written} written.").format(
+            count=taken.done, read=f"{taken.prompt_tokens:,}", written=f"{taken.completion_tokens:,}"
+        ),
+        style="success",
+    )
+    if taken.unreadable:
+        console.warn(_("No score could be read in {count} of them.").format(count=taken.unreadable))
+    console.note(_("They are in {path}. The result: tanuki mtbench show").format(path=path))
+
+
+def _rounded(count: int) -> str:
+    """Two digits are enough for an estimate."""
+    step = 10 ** max(0, len(str(count)) - 2)
+    return f"{round(count / step) * step:,}"
+
+
+def print_reports(console: Console, results: Results) -> None:
+    """A table for every judge and model, and what has to be said of it."""
+    width = console.out.width if console.out_is_terminal else None
+    for report in results.reports:
+        title = _("{model}, judged by {judge}").format(model=report.model, judge=report.judge)
+        lines = [sanitize_line(title), *_table(_rows(report), width)]
+        for remark in _remarks(report, results.sources.get(report.model)):
+            lines += wrap_text(sanitize_line(remark), width) if width else [sanitize_line(remark)]
+        console.write("\n".join(lines) + "\n\n")
+    comparison = _(
+        "Scores compare only where judge, wording of the questions, judge prompts and prompt format are the "
+        "same: published runs of one model differ by 0.5 and more."
+    )
+    console.write("\n".join(wrap_text(comparison, width) if width else [comparison]) + "\n")
+
+
+def _rows(report: ModelReport) -> list[list[str]]:
+    head = [_("category"), _("score"), *CARD_AVERAGES, _("turn 1"), _("turn 2"), _("Japanese")]
+    rows = [head]
+    for category, scores in report.categories.items():
+        title = _TITLES.get(category, category or _("(other)"))
+        rows.append([title, _score(scores.mean), *("" for _name in CARD_AVERAGES), *_details(scores)])
+    card = (f"{value:.2f}" for value in CARD_AVERAGES.values())
+    rows.append([_("average"), _score(report.total.mean), *card, *_details(report.total)])
+    return rows
+
+
+def _details(scores: Scores) -> list[str]:
+    share = "-" if scores.japanese_share is None else f"{scores.japanese_share:.0%}"
+    return [_score(scores.first_turn), _score(scores.second_turn), share]
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _table(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """The first column to the left, the others to the right; the last ones go where there is no room."""
+    widths = [max(cell_width(sanitize_line(row[column])) for row in rows) for column in range(len(rows[0]))]
+    while width is not None and len(widths) > 2 and sum(widths) + 2 * len(widths) > width:
+        widths.pop()
+    lines = []
+    for row in rows:
+        first, *rest = map(sanitize_line, row[: len(widths)])
+        cells = [
+            " " * (cells - cell_width(text)) + text for text, cells in zip(rest, widths[1:], strict=True)
+        ]
+        lines.append("  " + "  ".join([pad_cells(first, widths[0]), *cells]).rstrip())
+    return lines
+
+
+def _remarks(report: ModelReport, source: Provenance | None) -> Iterator[str]:
+    """What the figures rest on, and what keeps them from being compared with the card's."""
+    total = report.total
+    yield _("{questions} questions, {judgements} judgements, {unreadable} of them without a score.").format(
+        questions=total.questions, judgements=total.judgements, unreadable=total.unreadable
+    )
+    if report.error is not None:
+        yield _("Average ± {error:.2f} (95 %), by which questions were asked.").format(
+            error=NORMAL_95 * report.error
+        )
+    if report.choices_deviation is not None:
+        yield _(
+            "From choice to choice the average differs by {deviation:.2f} (standard deviation of {count})."
+        ).format(deviation=report.choices_deviation, count=report.choices)
+    if total.unreadable:
+        yield _(
+            "Judgements without a score left out, as FastChat does: {mean}; counted as -1, as Tanuki's team "
+            "did: {failures}."
+        ).format(mean=_score(total.mean), failures=_score(total.with_failures))
+    yield from _oddities(report)
+    yield from _limits(report)
+    if source is not None and source.models:
+        yield _source(source)
+
+
+def _oddities(report: ModelReport) -> Iterator[str]:
+    shown = [report.total.first_turn, report.total.second_turn, report.total.mean]
+    theirs = [report.fastchat.first_turn, report.fastchat.second_turn, report.fastchat.average]
+    if list(map(_score, shown)) != list(map(_score, theirs)):
+        first, second, average = map(_score, theirs)
+        yield _(
+            "FastChat's show_result, which weighs every judgement alike: turn 1 {first}, turn 2 {second}, "
+            "average {average}."
+        ).format(first=first, second=second, average=average)
+    if report.outside:
+        yield _("{count} scores are outside 1 to 10; they count as they are.").format(count=report.outside)
+    if report.repeated:
+        yield _("{count} judgements are repeated; all count, as in FastChat.").format(count=report.repeated)
+
+
+def _limits(report: ModelReport) -> Iterator[str]:
+    card = _("The card's averages are of all 80 questions and both turns, judged by {judge}.")
+    missing = []
+    if report.total.questions < QUESTION_COUNT or report.categories.keys() != set(CATEGORIES):
+        missing.append(_("here are {count} questions").format(count=report.total.questions))
+    if not report.second_turn_judged:
+        missing.append(_("here only the first turn is judged"))
+    yield card.format(judge=CARD_JUDGE) + (f" ({', '.join(missing)})" if missing else "")
+
+
+def _source(source: Provenance) -> str:
+    model = source.models[0]
+    parts = [
+        model.name,
+        model.engine,
+        model.device,
+        *([model.sha256[:12]] if model.sha256 else []),
+        f"preset {source.options.get('preset')}",
+        str(source.options.get("wording") or source.options.get("questions")),
+        f"tanuki {source.program}",
+        source.date[:10],
+    ]
+    return _("Answers: {parts}").format(parts=" · ".join(parts))
+
+
+def as_json(results: Results) -> str:
+    """One object with everything that was counted."""
+    value = {
+        "models": [_report_json(report, results) for report in results.reports],
+        "card": {"judge": CARD_JUDGE, "averages": dict(CARD_AVERAGES)},
+        "left_out": [str(line) for line in results.left_out],
+    }
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+
+
+def _report_json(report: ModelReport, results: Results) -> dict[str, Any]:
+    source = results.sources.get(report.model)
+    return {**asdict(report), "provenance": source.to_json() if source else None}
+
+
+def as_csv(results: Results) -> str:
+    """A row for every model and category, and one for the average."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    fields = (
+        "mean",
+        "with_failures",
+        "first_turn",
+        "second_turn",
+        "questions",
+        "judgements",
+        "unreadable",
+        "japanese_share",
+    )
+    writer.writerow(("judge", "model", "category", *fields, "error", "choices_deviation"))
+    for report in results.reports:
+        for category, scores in (*report.categories.items(), ("average", report.total)):
+            values = [getattr(scores, name) for name in fields]
+            spreads = (report.error, report.choices_deviation) if scores is report.total else (None, None)
+            cells = [report.judge, report.model, category, *values, *spreads]
+            writer.writerow("" if cell is None else cell for cell in cells)
+    return buffer.getvalue()
+
+
+def write_radar(path: Path, reports: Sequence[ModelReport]) -> None:
+    """Draw the category means. Raises InputError if ``path`` cannot be written."""
+    series = [
+        Series(
+            label=f"{report.model} ({report.judge})",
+            values=tuple(_mean(report, category) for category in CATEGORIES),
+        )
+        for report in reports
+    ]
+    picture = radar(
+        "Japanese MT-Bench", [_TITLES[category] for category in CATEGORIES], series, maximum=_HIGHEST
+    )
+    try:
+        path.write_text(picture, encoding="utf-8")
+    except OSError as exc:
+        raise InputError(
+            _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
+            hint=f"ls -ld {path.parent}",
+        ) from exc
+
+
+def _mean(report: ModelReport, category: str) -> float:
+    scores = report.categories.get(category)
+    return scores.mean if scores is not None and scores.mean is not None else 0.0

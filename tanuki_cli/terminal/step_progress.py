@@ -1,0 +1,60 @@
+"""How far work of many steps is: one live line on a terminal, a plain line now and then elsewhere."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final
+
+from tanuki_cli.i18n import _
+from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.download import format_time
+from tanuki_cli.text.sanitize import sanitize_line
+
+_INTERVAL_S: Final = 0.2
+
+
+class StepProgress:
+    """Shows steps done, of how many, and the time left, on stderr. Use as a context manager.
+
+    The time left is judged by the steps that were done while it was shown: what was done before an
+    interruption took no time now.
+    """
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._first: tuple[float, int] | None = None
+        self._shown_at = float("-inf")
+        self._told_tenths = 0
+        live = console.err_can_move_cursor and not console.quiet
+        self._status = console.err.status("") if live else None
+
+    def __enter__(self) -> "StepProgress":
+        if self._status is not None:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def update(self, done: int, total: int, detail: str = "") -> None:
+        """``done`` of ``total`` steps are behind us; may be called for every token."""
+        now = self._clock()
+        if self._first is None:
+            self._first = now, done
+            self._told_tenths = 10 * done // max(total, 1)
+        parts = [f"{done}/{total}", *([sanitize_line(detail)] if detail else [])]
+        start, before = self._first
+        if done > before:
+            left = (now - start) / (done - before) * (total - done)
+            parts.append(_("{time} left").format(time=format_time(left)))
+        if self._status is None:
+            if 10 * done // max(total, 1) > self._told_tenths:
+                self._told_tenths = 10 * done // max(total, 1)
+                self._console.note(" · ".join(parts))
+        elif now - self._shown_at >= _INTERVAL_S:
+            self._shown_at = now
+            self._status.update(" · ".join(parts))
