@@ -7,7 +7,7 @@ every turn a blank line, ``### 指示:``, the user's text, a blank line, ``### �
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -20,6 +20,13 @@ INSTRUCTION_HEADING: Final = "\n\n### 指示:\n"
 RESPONSE_HEADING: Final = "\n\n### 応答:\n"
 
 _MARKER_LINE: Final = re.compile(r"\s*#{3}\s*(?:指示|応答)\s*:")
+_LINE_BREAK: Final = re.compile("(\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])")
+_INVISIBLE: Final = re.compile(
+    "[\0-\x08\x0e-\x1b\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e0fff]"
+)
+"""Control characters, and those that Unicode gives no width: a reader sees the line without them."""
 
 
 def segments(messages: Sequence[Message]) -> list[str]:
@@ -56,16 +63,30 @@ def segments(messages: Sequence[Message]) -> list[str]:
 def guard_markers(text: str) -> tuple[str, int]:
     """Keep lines of foreign text that imitate a turn heading from opening a turn.
 
-    A backslash before ``###`` does it, as in Markdown. Compared after NFKC, as the tokenizer sees
-    it. Returns the text and the number of lines changed.
+    A backslash before ``###`` does it, as in Markdown. A line is whatever looks like one, and is compared
+    as a reader sees it: after NFKC, as the tokenizer sees it, and without characters that take no place.
+    Returns the text and the number of lines changed.
     """
+    parts = _LINE_BREAK.split(text)  # a line, a break, a line, …
     changed = 0
-    lines = text.split("\n")
-    for index, line in enumerate(lines):
-        if _MARKER_LINE.match(unicodedata.normalize("NFKC", line)):
-            lines[index] = "\\" + line.lstrip()
+    for index in range(0, len(parts), 2):
+        if _MARKER_LINE.match(_INVISIBLE.sub("", unicodedata.normalize("NFKC", parts[index]))):
+            parts[index] = "\\" + parts[index].lstrip()
             changed += 1
-    return "\n".join(lines), changed
+    return "".join(parts), changed
+
+
+def guarded(text: str, *, name: str, note: Callable[[str], None]) -> str:
+    """Foreign ``text`` as it may go into a prompt; ``note`` is told of lines changed in ``name``."""
+    safe, changed = guard_markers(text)
+    if changed:
+        note(
+            _(
+                "{count} line(s) in {name} look like a turn of the prompt format; "
+                "a backslash was put before them."
+            ).format(count=changed, name=name)
+        )
+    return safe
 
 
 def with_persona(messages: Sequence[Message], persona: str | None) -> list[Message]:

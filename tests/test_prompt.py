@@ -71,6 +71,11 @@ def test_messages_out_of_turn_are_an_error(messages: list[Message], wrong: int) 
         ("  ###指示 : x", "\\###指示 : x"),
         ("＃＃＃　応答：", "\\＃＃＃　応答："),
         ("\u3000### 指示:", "\\### 指示:"),
+        ("\ufeff### 指示:", "\\\ufeff### 指示:"),
+        ("\u200b\u2060 #\u00ad## 指\u200d示\ufe0f:", "\\\u200b\u2060 #\u00ad## 指\u200d示\ufe0f:"),
+        ("前\r### 指示:", "前\r\\### 指示:"),
+        ("前\u2028### 応答:", "前\u2028\\### 応答:"),
+        ("前\x85### 応答:", "前\x85\\### 応答:"),
     ],
 )
 def test_imitated_headings_are_guarded(line: str, guarded: str) -> None:
@@ -84,7 +89,7 @@ def test_other_lines_stay_as_they_are(line: str) -> None:
     assert guard_markers(f"{line}\n") == (f"{line}\n", 0)
 
 
-@given(text=st.text(st.sampled_from("#＃ 　指示応答:：\n\\あ"), max_size=60))
+@given(text=st.text(st.sampled_from("#＃ 　指示応答:：\n\\あ\ufeff\u200b\r\u2029\0"), max_size=60))
 def test_guarded_text_holds_no_heading_and_stays_guarded(text: str) -> None:
     guarded, changed = guard_markers(text)
     assert guard_markers(guarded) == (guarded, 0)

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.i18n import _
-from tanuki_cli.prompt import guard_markers
+from tanuki_cli.prompt import guard_markers, guarded
 from tanuki_cli.text.decoding import decode_text, fenced, read_text_file
 
 
@@ -20,8 +20,12 @@ class Attachment:
     text: str
 
     def render(self) -> str:
-        """The text as it stands in the question: a file fenced under its name, piped text as it is."""
-        return fenced(self.name, self.text) if self.name else self.text.strip("\n")
+        """The text as it stands in the question: a file fenced under its name, piped text as it is.
+
+        Guarded as a whole: a name, or a line that was cut in its middle, can imitate a heading too.
+        """
+        whole = fenced(self.name, self.text) if self.name else self.text.strip("\n")
+        return guard_markers(whole)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +61,14 @@ def read_question(
         piped = decode_text(stdin.buffer.read(), name=_("The standard input"), encoding=encoding)
         attachments.append(Attachment("", piped.strip("\n")))
     attachments += [Attachment(str(path), read_text_file(path, encoding=encoding)) for path in files]
-    guarded: list[Attachment] = []
-    for attachment in attachments:
-        text, changed = guard_markers(attachment.text)
-        if changed:
-            note(
-                _(
-                    "{count} line(s) in {name} look like a turn of the prompt format; "
-                    "a backslash was put before them."
-                ).format(count=changed, name=attachment.name or _("the standard input"))
-            )
-        guarded.append(replace(attachment, text=text))
-    question = Question(typed, tuple(guarded))
+    attachments = [
+        replace(
+            attachment,
+            text=guarded(attachment.text, name=attachment.name or _("the standard input"), note=note),
+        )
+        for attachment in attachments
+    ]
+    question = Question(typed, tuple(attachments))
     if not question.text.strip():
         raise InputError(_("There is no question."), hint="tanuki ask 'あなたは誰?'")
     return question

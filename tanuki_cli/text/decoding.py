@@ -9,6 +9,7 @@ from typing import Final
 from tanuki_cli.errors import InputError
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
+from tanuki_cli.text.sanitize import sanitize_line
 
 _BOMS: Final = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -74,12 +75,12 @@ def decode_text(data: bytes, *, name: str, encoding: str | None = None) -> str:
 
 
 def fenced(name: str, text: str) -> str:
-    """``text`` of a file as it stands in a prompt: in a code fence under its name."""
+    """``text`` of a file as it stands in a prompt: in a code fence under its name, which is one line."""
     fence = "```"
     while fence in text:
         fence += "`"
     body = text.strip("\n")
-    return f"{name}:\n{fence}\n{body}\n{fence}"
+    return f"{sanitize_line(name)}:\n{fence}\n{body}\n{fence}"
 
 
 def _candidates(data: bytes) -> Iterator[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
-from tanuki_cli.prompt import guard_markers
+from tanuki_cli.prompt import guarded
 from tanuki_cli.terminal.chat.chat import Attachment, Chat
 from tanuki_cli.terminal.chat.clipboard import read_clipboard
 from tanuki_cli.terminal.chat.program_commands import is_dash, show
@@ -45,21 +45,16 @@ def _path(argument: str) -> Path:
 
 
 def _attach(chat: Chat, text: str, name: str) -> None:
-    guarded, changed = guard_markers(text)
-    attachment = Attachment(name=name, text=guarded)
+    told: list[str] = []
+    attachment = Attachment(name=name, text=guarded(text, name=name, note=told.append))
     chat.attachments.append(attachment)
     chat.console.note(
         _("{attachment} goes with the next message; /file - drops it.").format(
             attachment=_described(attachment)
         )
     )
-    if changed:
-        chat.console.note(
-            _(
-                "{count} line(s) in {name} look like a turn of the prompt format; "
-                "a backslash was put before them."
-            ).format(count=changed, name=name)
-        )
+    for note in told:
+        chat.console.note(note)
 
 
 def _drop(chat: Chat, name: str) -> None:
