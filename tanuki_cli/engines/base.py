@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.engines.consent import Consent, never
@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # its import takes longer than most chats ever need it
     from numpy.typing import NDArray
 
 __all__ = [
+    "PENALTY_WINDOW",
     "Chunk",
     "Engine",
     "EngineInfo",
@@ -30,6 +31,10 @@ __all__ = [
     "shared_prefix",
     "token_ids",
 ]
+
+
+PENALTY_WINDOW: Final = 64
+"""The repeat penalty looks at so many of the last tokens, on every local engine, as llama.cpp's do."""
 
 
 class GenerationCancelled(Exception):

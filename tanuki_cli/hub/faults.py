@@ -5,7 +5,6 @@ those that are worth another try at once.
 """
 
 import ssl
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +26,7 @@ from tanuki_cli.errors import DownloadError
 from tanuki_cli.files import os_reason
 from tanuki_cli.hub.files import disk_fault
 from tanuki_cli.i18n import _
+from tanuki_cli.machine.proxies import find_proxy, proxy_hint
 
 
 class TransientFault(DownloadError):
@@ -165,12 +165,12 @@ def _transport_fault(exc: Exception, name: str) -> DownloadError:
     if isinstance(exc, httpx2.ProxyError):
         return UnreachableFault(
             _("The proxy {proxy} refuses: {reason}").format(proxy=proxy, reason=_innermost(exc)),
-            hint=_proxy_hint(),
+            hint=proxy_hint(),
         )
     if isinstance(exc, (httpx2.ConnectError, httpx2.ConnectTimeout)) and proxy:
         return UnreachableFault(
             _("The proxy {proxy} does not answer: {reason}").format(proxy=proxy, reason=_innermost(exc)),
-            hint=_proxy_hint(),
+            hint=proxy_hint(),
         )
     if isinstance(exc, (httpx2.ConnectError, httpx2.ConnectTimeout)):
         return UnreachableFault(
@@ -192,7 +192,7 @@ def _setup_fault(exc: Exception) -> DownloadError:
     if isinstance(exc, ImportError) or "proxy" in str(exc).lower():
         return DownloadError(
             _("The proxy settings cannot be used: {reason}").format(reason=_innermost(exc)),
-            hint=_proxy_hint(),
+            hint=proxy_hint(),
         )
     return DownloadError(
         _("{endpoint} did not answer as a hub does: {reason}").format(
@@ -210,17 +210,9 @@ def _asked(exc: Exception) -> str:
         return constants.ENDPOINT
 
 
-def _proxy_hint() -> str:
-    return _("Check HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.")
-
-
 def _proxy(url: str) -> str | None:
     """Host and port of the proxy that requests to ``url`` go through, without its password."""
-    parts = urlsplit(url)
-    if urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    proxies = urllib.request.getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    proxy = find_proxy(url)
     return proxy.rpartition("://")[2].rpartition("@")[2] if proxy else None
 
 

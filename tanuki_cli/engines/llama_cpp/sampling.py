@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Final
 
+from tanuki_cli.engines.base import PENALTY_WINDOW
 from tanuki_cli.engines.llama_cpp.bindings import native
 from tanuki_cli.engines.llama_cpp.llama_h import set_fields
 from tanuki_cli.engines.llama_cpp.native import Context
 from tanuki_cli.sampling import SamplingOptions
 
-PENALTY_WINDOW: Final = 64
 _GREEDY_BELOW: Final = 1e-6
 """A temperature under which the scaled logits would overflow; nothing but the best is left there."""
 

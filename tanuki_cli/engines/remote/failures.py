@@ -13,10 +13,10 @@ import httpcore2
 import httpx2
 
 from tanuki_cli.engines.remote.credentials import ApiKey
-from tanuki_cli.engines.remote.transport import proxy_hint
 from tanuki_cli.errors import RemoteError
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
+from tanuki_cli.machine.proxies import proxy_hint
 
 _RETRYABLE_STATUS: Final = frozenset((408, 425, 429, 502, 503, 504))
 _MAX_DETAIL: Final = 300

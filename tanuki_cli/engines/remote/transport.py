@@ -1,6 +1,5 @@
 """An httpx2 transport on cancellable sockets, and the proxy that the environment names."""
 
-import urllib.request
 from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Final
@@ -11,6 +10,7 @@ import httpx2
 from tanuki_cli.engines.remote.sockets import CancelFlag, CancellableBackend
 from tanuki_cli.errors import RemoteError
 from tanuki_cli.i18n import _
+from tanuki_cli.machine import proxies
 
 LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 
@@ -72,24 +72,16 @@ def find_proxy(url: httpx2.URL) -> httpcore2.Proxy | None:
 
     Raises RemoteError if what they say cannot be used.
     """
-    if url.host in LOOPBACK or urllib.request.proxy_bypass(url.host):
-        return None
-    proxies = urllib.request.getproxies()
-    address = proxies.get(url.scheme) or proxies.get("all")
-    if not address:
+    address = None if url.host in LOOPBACK else proxies.find_proxy(str(url))
+    if address is None:
         return None
     try:
         proxy = httpx2.Proxy(address if "://" in address else f"http://{address}")
     except (ValueError, httpx2.InvalidURL):
         # Not "from exc": the address may hold a password.
         raise RemoteError(
-            _("The address of the proxy in the environment cannot be used."), hint=proxy_hint()
+            _("The address of the proxy in the environment cannot be used."), hint=proxies.proxy_hint()
         ) from None
     if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
         raise RemoteError(_("A SOCKS proxy needs the package socksio."), hint="pip install socksio")
     return httpcore2.Proxy(str(proxy.url), auth=proxy.raw_auth)
-
-
-def proxy_hint() -> str:
-    """What to do about a proxy that does not work."""
-    return _("Check HTTP_PROXY, HTTPS_PROXY and ALL_PROXY, or add the host to NO_PROXY.")

@@ -18,12 +18,11 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from tanuki_cli.engines.base import Token
+from tanuki_cli.engines.base import PENALTY_WINDOW, Token
 from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.engines.probabilities import Probabilities
 from tanuki_cli.sampling import SamplingOptions
 
-PENALTY_WINDOW: Final = 64
 _GREEDY_BELOW: Final = 1e-6
 """A temperature under which the scaled logits would overflow; nothing but the best is left there."""
 
