@@ -1,8 +1,13 @@
-"""Why the system refused, in the user's language: ``strerror`` speaks English only."""
+"""Files replaced in one step; and why the system refused, in the user's language (``strerror`` speaks
+English only)."""
 
 import errno
+import os
+import shutil
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from tanuki_cli.i18n import N_, _
@@ -41,3 +46,27 @@ def os_reason(exc: OSError) -> str:
     if code in _REASONS:
         return _(_REASONS[code])
     return exc.strerror or str(exc)
+
+
+def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
+    """Make ``text`` the content of ``path`` in one step: whoever reads finds the old file or the new one.
+
+    Folders that are missing are made. A link stays, and its file is written; a file that was there keeps
+    its permissions, a new one gets ``mode`` (default: the usual ones). Raises OSError, and leaves nothing
+    behind then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path = path.resolve()
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode)
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            shutil.copymode(path, temporary)
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

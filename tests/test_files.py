@@ -1,12 +1,16 @@
-"""Why the system refused, in words of our own."""
+"""Files replaced in one step, and why the system refused, in words of our own."""
 
 import errno
 import os
+import signal
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from tanuki_cli.files import os_reason
+from tanuki_cli.files import os_reason, write_atomically
 from tanuki_cli.i18n import activate
 
 
@@ -29,3 +33,53 @@ def test_known_reasons_are_translated(error: OSError, begins: str, translated: s
 def test_rare_reasons_stay_in_the_words_of_the_system() -> None:
     assert os_reason(OSError(errno.EXDEV, os.strerror(errno.EXDEV))) == os.strerror(errno.EXDEV)
     assert os_reason(OSError("no number")) == "no number"
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from tanuki_cli.files import write_atomically
+texts = ("a" * 200_000, "b" * 300_000)
+print("ready", flush=True)
+while True:
+    for text in texts:
+        write_atomically(Path(sys.argv[1]), text)
+"""
+
+
+def test_a_reader_finds_one_whole_text_or_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    with subprocess.Popen([sys.executable, "-c", _WRITER, path], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        seen: set[str] = set()
+        while len(seen) < 2:
+            if path.exists():
+                text = path.read_text()
+                assert text in ("a" * 200_000, "b" * 300_000)
+                seen.add(text[0])
+        writer.send_signal(signal.SIGKILL)
+    assert path.read_text()[0] in seen
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "一\n")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(path, "\ud800")
+    assert path.read_bytes() == "一\n".encode()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        write_atomically(tmp_path / "folder", "二")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_links_and_permissions_stay(tmp_path: Path) -> None:
+    real, link = tmp_path / "dotfiles" / "real", tmp_path / "link"
+    write_atomically(real, "一", mode=0o600)
+    assert real.stat().st_mode & 0o777 == 0o600
+    link.symlink_to(real)
+    write_atomically(link, "二")
+    assert link.is_symlink()
+    assert real.read_text(encoding="utf-8") == "二"
+    assert real.stat().st_mode & 0o777 == 0o600

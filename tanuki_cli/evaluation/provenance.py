@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli import __version__
+from tanuki_cli.files import write_atomically
 
 _ENGINE_PACKAGES: Final = ("llama-cpp-python", "numpy", "tokenizers", "torch", "transformers", "gptqmodel")
 _MODEL_FILES: Final = ("*.safetensors", "*.json", "*.py", "*.gguf")
@@ -169,11 +170,8 @@ class DigestMemory:
         return {}
 
     def _write(self, known: Mapping[str, Any]) -> None:
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
         with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(known, ensure_ascii=False, indent=1), encoding="utf-8")
-            temporary.replace(self._path)
+            write_atomically(self._path, json.dumps(known, ensure_ascii=False, indent=1))
 
 
 def model_files(path: Path) -> list[Path]:

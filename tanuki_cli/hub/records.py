@@ -5,14 +5,13 @@ models stay usable.
 """
 
 import json
-import os
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli.errors import SettingsError
-from tanuki_cli.files import os_reason
+from tanuki_cli.files import os_reason, write_atomically
 from tanuki_cli.hub.files import HubFile, PinnedModel
 from tanuki_cli.i18n import _
 
@@ -84,11 +83,8 @@ class Records:
         return dict(data)
 
     def _write(self, data: dict[str, Any]) -> None:
-        temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False), encoding="utf-8")
-            temporary.replace(self._path)
+            write_atomically(self._path, json.dumps(data, indent=1, ensure_ascii=False))
         except OSError as exc:
             raise SettingsError(
                 _("{path} cannot be written: {reason}").format(path=self._path, reason=os_reason(exc)),

@@ -6,7 +6,6 @@ changes, or llama.cpp's version, it is not found any more.
 
 import json
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any, Final
 
 from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, GPU_COSTS, LENGTHS
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
-from tanuki_cli.engines.llama_cpp.kv_store import remove_quietly, state_key
+from tanuki_cli.engines.llama_cpp.kv_store import state_key
+from tanuki_cli.files import write_atomically
 from tanuki_cli.machine.hardware import cpu_name, usable_physical_cores
 
 SMALL_MODEL_BYTES: Final = 100_000_000
@@ -95,15 +95,11 @@ class TuningStore:
 
     def save(self, key: str, tuning: Tuning) -> bool:
         """Keep ``tuning``; whether that worked."""
-        temporary = self.folder / f"{secrets.token_hex(8)}.part"
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary.write_text(json.dumps(asdict(tuning), indent=1) + "\n", encoding="utf-8")
-            temporary.replace(self._path(key))
+            write_atomically(self._path(key), json.dumps(asdict(tuning), indent=1) + "\n")
         except OSError:
             return False
-        finally:
-            remove_quietly(temporary)
         return True
 
     def _path(self, key: str) -> Path:
