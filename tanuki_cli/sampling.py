@@ -4,8 +4,14 @@ import secrets
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tanuki_cli.i18n import N_
+from tanuki_cli.options import OptionSpec, option, specs_of
+
 MAX_SEED: Final = 2**32 - 2
 """Largest seed every engine takes (llama.cpp reserves 2**32 - 1 for "random")."""
+MAX_CONTEXT_LENGTH: Final = 1 << 20
+_GREEDY_BELOW: Final = 1e-6
+"""A temperature under which the scaled logits would overflow; nothing but the best is left there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,20 +23,84 @@ class SamplingOptions:
     :meth:`with_seed` draw one, so that every answer can be repeated.
     """
 
-    temperature: float = 0.5
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repeat_penalty: float = 1.0
-    max_new_tokens: int = 1024
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
+    temperature: float = option(
+        0.5,
+        OptionSpec(
+            help=N_("0 always takes the likeliest token; higher is more varied."),
+            minimum=0,
+            maximum=2,
+            usual=0.5,
+            scope="sampling",
+        ),
+    )
+    top_p: float = option(
+        1.0,
+        OptionSpec(
+            help=N_("Choose among the tokens that make up this share of the probability; 1 is off."),
+            minimum=0,
+            maximum=1,
+            usual=0.9,
+            scope="sampling",
+        ),
+    )
+    top_k: int = option(
+        0,
+        OptionSpec(
+            help=N_("Choose among this many of the likeliest tokens; 0 is off."),
+            minimum=0,
+            maximum=100000,
+            usual=40,
+            scope="sampling",
+        ),
+    )
+    min_p: float = option(
+        0.0,
+        OptionSpec(
+            help=N_("Leave out tokens less likely than this share of the best; 0 is off."),
+            minimum=0,
+            maximum=1,
+            usual=0.05,
+            scope="sampling",
+        ),
+    )
+    repeat_penalty: float = option(
+        1.0,
+        OptionSpec(
+            help=N_("Make recent tokens less likely; 1 is off."),
+            minimum=0.1,
+            maximum=10,
+            usual=1.1,
+            scope="sampling",
+        ),
+    )
+    max_new_tokens: int = option(
+        1024,
+        OptionSpec(
+            help=N_("Longest answer in tokens."),
+            minimum=1,
+            maximum=MAX_CONTEXT_LENGTH,
+            usual=1024,
+            scope="sampling",
+        ),
+    )
+    stop: tuple[str, ...] = option(
+        (), OptionSpec(help=N_("End the answer before this text (repeatable)."), scope="sampling")
+    )
+    seed: int | None = option(
+        None,
+        OptionSpec(
+            help=N_("Makes the answer repeatable."), minimum=0, maximum=MAX_SEED, usual=1, scope="sampling"
+        ),
+    )
 
     @property
     def greedy(self) -> bool:
-        """Whether the most likely token is always taken."""
-        return self.temperature == 0.0
+        """Whether the most likely token is always taken, as every local engine sees it."""
+        return self.temperature < _GREEDY_BELOW
 
     def with_seed(self) -> "SamplingOptions":
         """The same options with a seed; a missing one is drawn at random."""
         return self if self.seed is not None else replace(self, seed=secrets.randbelow(MAX_SEED))
+
+
+SAMPLING_SPECS: Final = specs_of(SamplingOptions)

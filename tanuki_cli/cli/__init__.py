@@ -23,7 +23,8 @@ from tanuki_cli.cli.as_typed import parse_as_typed
 from tanuki_cli.cli.commands import COMMAND_BY_NAME, COMMANDS, GROUPS
 from tanuki_cli.errors import ExitCode, InputError
 from tanuki_cli.i18n import LANGUAGES, N_, _, activate, detect_language
-from tanuki_cli.settings.specs import find_spec, range_sentence
+from tanuki_cli.options import range_sentence
+from tanuki_cli.settings.specs import find_spec
 
 _ROOT: Final = str(Path(__file__).resolve().parent.parent.parent)
 _COMPLETION: Final = ("install_completion", "show_completion")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Annotated, BinaryIO, Final
+from typing import BinaryIO, ClassVar, Final
 
 import typer
 
@@ -10,7 +10,7 @@ from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history, resumed_settings, starting_conversation
 from tanuki_cli.cli.first_model import open_first_model
 from tanuki_cli.cli.model import open_model
-from tanuki_cli.cli.options import ChatOptions, takes
+from tanuki_cli.cli.options import ChatOptions, Scopes, takes
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
@@ -39,11 +39,7 @@ _UTF16_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
 class PromptOptions(ChatOptions):
     """What concerns the prompt."""
 
-    enter: Annotated[
-        str | None,
-        typer.Option(metavar="send|newline", help=N_("What Enter does; Alt-Enter does the other.")),
-    ] = None
-    editing_mode: Annotated[str | None, typer.Option(metavar="emacs|vi", help=N_("Key bindings."))] = None
+    scopes: ClassVar[Scopes] = ("prompt",)
 
 
 @chat_app.command(help=_HELP)
@@ -68,6 +64,7 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
             model=model,
             conversation=conversation,
             open_model=open_by_reference,
+            configured=context.configured.sampling,
             download=download,
         )
         try:

@@ -16,8 +16,10 @@ from tanuki_cli.cli.context import CommandContext, prepare, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, takes
 from tanuki_cli.errors import InputError, SettingsError, TanukiError
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.settings.specs import SPECS, SettingSpec, Value, find_spec, parse_value
-from tanuki_cli.settings.values import REMOTES_TABLE, Settings, load_settings, read_config, write_config
+from tanuki_cli.options import OptionSpec, Value, format_value, parse_value
+from tanuki_cli.settings.file import REMOTES_TABLE, read_config, write_config
+from tanuki_cli.settings.specs import SPECS, Settings, find_spec, value_of
+from tanuki_cli.settings.values import load_settings
 from tanuki_cli.terminal.editor import edit_file
 from tanuki_cli.text.sanitize import sanitize
 
@@ -87,7 +89,7 @@ def get(ctx: typer.Context, options: OutputOptions, key: Annotated[str, _KEY]) -
     context = prepare(ctx, options)
     name = _remote_name(key)
     if name is None:
-        value = _text(getattr(context.settings, _spec(key).key))
+        value = format_value(value_of(context.settings, _spec(key)))
     else:
         value = _remote_url(name, context.settings)
     context.console.write((sanitize(value) if context.console.out_is_terminal else value) + "\n")
@@ -111,9 +113,11 @@ def set_value(
     if name is None:
         spec = _spec(key)
         parsed = _checked(spec, value, context.settings)
-        document[_spelling(document, spec) or spec.key] = parsed
+        document[_spelling(document, spec) or spec.key] = (
+            list(parsed) if isinstance(parsed, tuple) else parsed
+        )
         _warn_of_environment(context, spec)
-        shown = f"{spec.key} = {_text(parsed)}"
+        shown = f"{spec.key} = {format_value(parsed)}"
     else:
         url = _checked_url(name, value)
         table = document.setdefault(REMOTES_TABLE, tomlkit.table())
@@ -180,21 +184,12 @@ def _entries(context: CommandContext) -> Iterator[Entry]:
         source: Source = "file" if _spelling(document, spec) else "default"
         if context.environ.get(spec.environment):
             source = "environment"
-        yield Entry(key=spec.key, value=_text(getattr(context.settings, spec.key)), source=source)
+        yield Entry(key=spec.key, value=format_value(value_of(context.settings, spec)), source=source)
     for name, url in context.settings.remotes:
         yield Entry(key=f"{REMOTES_TABLE}.{name}", value=url, source="file")
 
 
-def _text(value: object) -> str:
-    """A value as ``config set`` takes it; None is empty."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _spec(key: str) -> SettingSpec:
+def _spec(key: str) -> OptionSpec:
     """The spec of a key from the command line. Raises InputError with the nearest key."""
     try:
         return find_spec(key)
@@ -202,7 +197,7 @@ def _spec(key: str) -> SettingSpec:
         raise InputError(exc.message, hint=exc.hint) from exc
 
 
-def _spelling(document: tomlkit.TOMLDocument, spec: SettingSpec) -> str | None:
+def _spelling(document: tomlkit.TOMLDocument, spec: OptionSpec) -> str | None:
     """How the file spells the key (``max-new-tokens`` is as good as ``max_new_tokens``), if it has it."""
     for key in document:
         if key.strip().lower().replace("-", "_") == spec.key:
@@ -210,7 +205,7 @@ def _spelling(document: tomlkit.TOMLDocument, spec: SettingSpec) -> str | None:
     return None
 
 
-def _checked(spec: SettingSpec, text: str, settings: Settings) -> Value:
+def _checked(spec: OptionSpec, text: str, settings: Settings) -> Value:
     try:
         value = parse_value(spec, text)
     except ValueError as exc:
@@ -223,7 +218,7 @@ def _checked(spec: SettingSpec, text: str, settings: Settings) -> Value:
     return value
 
 
-def _warn_of_environment(context: CommandContext, spec: SettingSpec) -> None:
+def _warn_of_environment(context: CommandContext, spec: OptionSpec) -> None:
     if context.environ.get(spec.environment):
         context.console.warn(
             _("The environment variable {name} is set and comes before the file.").format(
@@ -278,8 +273,7 @@ def _template() -> str:
     """A file that changes nothing and names every key."""
     lines = [_("# Settings of tanuki. Take away the # at the start of a line to use it."), ""]
     for spec in SPECS:
-        default = getattr(Settings(), spec.key)
-        example = default if default is not None else _EXAMPLES.get(spec.key, spec.usual)
+        example = spec.default if spec.default is not None else _EXAMPLES.get(spec.key, spec.usual)
         allowed = spec.describe_range()
         lines.append(f"# {_(spec.help)}" + (f" ({allowed})" if allowed else ""))
         lines += [f"# {spec.key} = {tomlkit.item(cast('Value', example)).as_string()}", ""]

@@ -33,11 +33,16 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandContext:
-    """The world as one command sees it, with its options applied; ``command`` is its name as typed."""
+    """The world as one command sees it; ``command`` is its name as typed.
+
+    ``configured`` are the settings of the environment and config.toml, ``settings`` these with the options
+    of the command line over them.
+    """
 
     environment: Environment
     console: Console
     settings: Settings
+    configured: Settings
     debug: bool
     command: str
 
@@ -58,21 +63,8 @@ def prepare(ctx: typer.Context, options: OutputOptions) -> CommandContext:
     Raises SettingsError for a broken config.toml or variable, InputError for an option out of range.
     """
     environment: Environment = ctx.find_root().obj
-    settings = load_settings(environment.environ, environment.directories.config_file)
-    settings = apply_options(settings, options)
-    chosen: Language | None = next((lang for lang in LANGUAGES if lang == settings.lang), None)
-    if chosen is not None:
-        activate(chosen)
-    console = Console(
-        environment.streams, environment.environ, no_color=options.no_color, quiet=options.quiet
-    )
-    return CommandContext(
-        environment=environment,
-        console=console,
-        settings=settings,
-        debug=options.debug,
-        command=ctx.command_path,
-    )
+    configured = load_settings(environment.environ, environment.directories.config_file)
+    return _context(ctx, environment, configured, options)
 
 
 def prepare_repair(ctx: typer.Context, options: OutputOptions) -> CommandContext:
@@ -83,14 +75,23 @@ def prepare_repair(ctx: typer.Context, options: OutputOptions) -> CommandContext
     try:
         return prepare(ctx, options)
     except SettingsError:
-        environment: Environment = ctx.find_root().obj
-        console = Console(
+        return _context(ctx, ctx.find_root().obj, Settings(), options)
+
+
+def _context(
+    ctx: typer.Context, environment: Environment, configured: Settings, options: OutputOptions
+) -> CommandContext:
+    settings = apply_options(configured, options)
+    chosen: Language | None = next((lang for lang in LANGUAGES if lang == settings.lang), None)
+    if chosen is not None:
+        activate(chosen)
+    return CommandContext(
+        environment=environment,
+        console=Console(
             environment.streams, environment.environ, no_color=options.no_color, quiet=options.quiet
-        )
-        return CommandContext(
-            environment=environment,
-            console=console,
-            settings=Settings(),
-            debug=options.debug,
-            command=ctx.command_path,
-        )
+        ),
+        settings=settings,
+        configured=configured,
+        debug=options.debug,
+        command=ctx.command_path,
+    )

@@ -1,6 +1,6 @@
 """Which conversation a command works in, and whether it is kept."""
 
-from dataclasses import asdict
+from dataclasses import replace
 
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.options import ChatOptions, apply_options
@@ -8,7 +8,7 @@ from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _
-from tanuki_cli.settings.values import Settings, with_values
+from tanuki_cli.settings.values import Settings, in_range
 
 
 def open_history(context: CommandContext) -> HistoryStore:
@@ -56,8 +56,10 @@ def resumed_settings(context: CommandContext, options: ChatOptions, conversation
     if not conversation.nodes:
         return context.settings
     kept = conversation.settings
-    values = {**asdict(kept.sampling), "model": kept.model, "context_length": kept.context_length}
-    return apply_options(with_values(context.settings, values), options)
+    settings = replace(context.settings, model=kept.model, sampling=in_range(kept.sampling))
+    if kept.context_length is not None:
+        settings = replace(settings, context_length=kept.context_length)
+    return apply_options(settings, options)
 
 
 def warn_history_failed(context: CommandContext, error: HistoryError) -> None:

@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Final
+from dataclasses import asdict, dataclass
+from typing import Annotated, ClassVar, Final
 
 import typer
 
 from tanuki_cli import __version__
 from tanuki_cli.cli.checks import can_encode, examine
 from tanuki_cli.cli.context import CommandContext, prepare_repair
-from tanuki_cli.cli.options import OutputOptions, takes
+from tanuki_cli.cli.options import OutputOptions, Scopes, takes
 from tanuki_cli.engines.checking import Check, Status
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.terminal.console import Console
@@ -40,7 +40,7 @@ _STYLES: Final[Mapping[Status, str]] = {"ok": "success", "warn": "warning", "fai
 class DoctorOptions(OutputOptions):
     """The options of doctor."""
 
-    offline: Annotated[bool, typer.Option("--offline", help=N_("Do not ask the hub."))] = False
+    scopes: ClassVar[Scopes] = ("network",)
 
 
 @doctor_app.command(
@@ -61,8 +61,6 @@ def doctor(
 ) -> None:
     """Check everything, and print each finding as soon as it is known."""
     context = prepare_repair(ctx, options)
-    if options.offline:
-        context = replace(context, settings=replace(context.settings, offline=True))
     checks = []
     for check in examine(context):
         checks.append(check)

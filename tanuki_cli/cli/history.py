@@ -9,7 +9,7 @@ import typer
 from tanuki_cli.cli import history_output as output
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history
-from tanuki_cli.cli.options import OutputOptions, read_option, takes
+from tanuki_cli.cli.options import OutputOptions, read_count, takes
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.files import os_reason
@@ -23,7 +23,7 @@ from tanuki_cli.history import (
 )
 from tanuki_cli.history.recovery import recover as recover_history
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.settings.specs import SettingSpec
+from tanuki_cli.options import OptionSpec
 from tanuki_cli.text.sanitize import sanitize
 
 _HELP = N_(
@@ -43,7 +43,7 @@ _FORMATS: Final[dict[str, ExportFormat]] = {
     "jsonl": "jsonl",
 }
 
-_LIMIT: Final = SettingSpec(
+_LIMIT: Final = OptionSpec(
     key="limit", kind="integer", minimum=1, maximum=1_000_000, usual=20, help=N_("At most this many.")
 )
 
@@ -68,7 +68,7 @@ def list_command(
 ) -> None:
     """List the conversations, last talked in first."""
     context = prepare(ctx, options)
-    count = int(read_option(_LIMIT, limit))
+    count = read_count(_LIMIT, limit)
     with open_history(context) as store:
         found, digits = store.list(limit=count + 1), store.id_digits()
     if as_json:
@@ -113,7 +113,7 @@ def search_command(
 ) -> None:
     """Find messages that contain all the words, on any branch."""
     context = prepare(ctx, options)
-    count, words = int(read_option(_LIMIT, limit)), " ".join(text)
+    count, words = read_count(_LIMIT, limit), " ".join(text)
     if not words.strip():
         raise InputError(_("There is nothing to search for."), hint="tanuki history search たぬき")
     with open_history(context) as store:

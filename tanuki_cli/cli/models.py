@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -19,7 +19,7 @@ from tanuki_cli.catalog import (
     parse_reference,
 )
 from tanuki_cli.cli.context import CommandContext, prepare
-from tanuki_cli.cli.options import OutputOptions, model_names, takes
+from tanuki_cli.cli.options import OutputOptions, Scopes, model_names, takes
 from tanuki_cli.engines.installed import installed_engines
 from tanuki_cli.errors import ClosedPipeError, DownloadError, InputError, ModelError, TanukiError
 from tanuki_cli.hub import Hub, InstalledModel
@@ -70,18 +70,14 @@ Files that another model needs, such as the tokenizer, stay."""
 class NetworkOptions(OutputOptions):
     """Whether the network may be used."""
 
-    offline: Annotated[bool, typer.Option("--offline", help=N_("Never touch the network for a model."))] = (
-        False
-    )
+    scopes: ClassVar[Scopes] = ("network",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListOptions(NetworkOptions):
     """For which conversations the memory must suffice."""
 
-    context_length: Annotated[
-        str | None, typer.Option(metavar="128-1048576", help=N_("Tokens that prompt and answer share."))
-    ] = None
+    scopes: ClassVar[Scopes] = ("memory",)
 
 
 @pull_app.command(help=_PULL_HELP)

@@ -218,7 +218,7 @@ def _as_before(
     context: CommandContext, options: BenchOptions, before: Provenance | None
 ) -> tuple[CommandContext, str | None]:
     """The settings and the model reference of a run that is made again, unless options say otherwise."""
-    if before is None or options.model is not None:
+    if before is None or options.names("model"):
         return context, None
     source: ModelSource = before.models[0]
     length = context.settings.context_length or source.context_length

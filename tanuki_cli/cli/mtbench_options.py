@@ -6,12 +6,12 @@ from typing import Annotated, Final
 
 import typer
 
-from tanuki_cli.cli.options import ModelOptions, model_names, read_option
+from tanuki_cli.cli.options import ModelOptions, model_names, read_count
 from tanuki_cli.i18n import N_
-from tanuki_cli.settings.specs import SettingSpec
+from tanuki_cli.options import OptionSpec
 
 DEFAULT_FOLDER: Final = Path("mtbench")
-_CHOICES: Final = SettingSpec(
+_CHOICES: Final = OptionSpec(
     key="choices_per_question",
     kind="integer",
     minimum=1,
@@ -19,7 +19,7 @@ _CHOICES: Final = SettingSpec(
     usual=5,
     help=N_("Answers per question, for a spread."),
 )
-_LIMIT: Final = SettingSpec(
+_LIMIT: Final = OptionSpec(
     key="limit", kind="integer", minimum=1, maximum=1_000_000, usual=8, help=N_("At most this many now.")
 )
 
@@ -57,7 +57,7 @@ class BenchOptions(ModelOptions):
     @property
     def count(self) -> int | None:
         """``limit`` as a number. Raises InputError for one out of range."""
-        return int(read_option(_LIMIT, self.limit)) if self.limit else None
+        return read_count(_LIMIT, self.limit) if self.limit else None
 
     @property
     def names_bench(self) -> bool:
@@ -89,7 +89,7 @@ class AnswerOptions(BenchOptions):
 
     def choices(self, usual: object) -> int:
         """``choices_per_question`` as a number, else ``usual``. Raises InputError for one out of range."""
-        return int(read_option(_CHOICES, self.choices_per_question or str(usual)))
+        return read_count(_CHOICES, self.choices_per_question or str(usual))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,26 +1,40 @@
-"""Options that commands share, written once.
+"""Options that commands share.
 
-Numbers come as text and are read by :mod:`tanuki_cli.settings.values`, so that the range is named in one
-place and in the user's language.
+A command names the scopes of the settings it takes; each setting is declared once, where its field is
+(:mod:`tanuki_cli.settings.specs`), and its option is made from that. Values come as text and are read by
+:mod:`tanuki_cli.options`, so that the range is named in one place and in the user's language.
 """
 
 import inspect
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Final, TypeVar, get_type_hints
 
 import typer
 
 from tanuki_cli.catalog import VARIANTS, reference_names
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_
-from tanuki_cli.settings.specs import SPECS, SettingSpec, Value, parse_value, range_sentence
+from tanuki_cli.options import OptionSpec, Scope, Value, parse_value, range_sentence
+from tanuki_cli.settings.specs import SPECS
 from tanuki_cli.settings.values import Settings, with_values
 
 SAMPLING = N_("Sampling")
 SESSION = N_("Conversation")
 OUTPUT = N_("Output")
+_PANELS: Final[dict[Scope, str]] = {
+    "system": SESSION,
+    "conversation": SESSION,
+    "sampling": SAMPLING,
+    "answer": OUTPUT,
+    "output": OUTPUT,
+}
+"""Where ``--help`` lists the settings of a scope; the rest stands under "Options"."""
+
+Scopes = tuple[Scope, ...]
+Given = tuple[OptionSpec, str | bool | tuple[str, ...]]
+"""A setting and what the command line says of it: a text, a switch, or repeated texts."""
 
 
 def model_names(incomplete: str) -> list[str]:
@@ -31,12 +45,14 @@ def model_names(incomplete: str) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """What every command understands."""
+    """What every command understands. ``given`` holds the settings that stand on the command line.
 
-    lang: Annotated[
-        str | None,
-        typer.Option(metavar="ja|en", help=N_("Language of the messages."), rich_help_panel=OUTPUT),
-    ] = None
+    A class of options adds its ``scopes`` to those of its bases.
+    """
+
+    scopes: ClassVar[Scopes] = ("output",)
+
+    given: tuple[Given, ...] = ()
     no_color: Annotated[bool, typer.Option("--no-color", help=N_("No colours."), rich_help_panel=OUTPUT)] = (
         False
     )
@@ -49,51 +65,29 @@ class OutputOptions:
         typer.Option("--debug", help=N_("Show tracebacks and the engine's own log."), rich_help_panel=OUTPUT),
     ] = False
 
+    def names(self, key: str) -> bool:
+        """Whether the command line says something about the setting ``key``."""
+        return any(spec.key == key for spec, _value in self.given)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelChoice(OutputOptions):
     """Which model."""
 
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="MODEL",
-            help=N_("Model: tanuki-8b:q4_k_m, mame, ./file.gguf, http://…"),
-            autocompletion=model_names,
-            show_default=False,
-        ),
-    ] = None
+    scopes: ClassVar[Scopes] = ("model",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadingOptions(OutputOptions):
     """How models are loaded, and whether the network may be used for them."""
 
-    offline: Annotated[bool, typer.Option("--offline", help=N_("Never touch the network for a model."))] = (
-        False
-    )
+    scopes: ClassVar[Scopes] = ("loading", "memory", "network")
+
     yes: Annotated[bool, typer.Option("--yes", "-y", help=N_("Download a missing model without asking."))] = (
         False
     )
-    context_length: Annotated[
-        str | None, typer.Option(metavar="128-1048576", help=N_("Tokens that prompt and answer share."))
-    ] = None
-    gpu_layers: Annotated[
-        str | None, typer.Option(metavar="0-1000", help=N_("Layers on the GPU; as many as fit by default."))
-    ] = None
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help=N_("Run the code that came with the model (8x8B)."))
-    ] = False
-    kv_type: Annotated[
-        str | None, typer.Option(metavar="f16|q8_0", help=N_("Precision of the KV cache."))
-    ] = None
-    compile: Annotated[
-        bool,
-        typer.Option(
-            "--compile", help=N_("Compile a safetensors model for the GPU: slow start, fast answers.")
-        ),
     ] = False
 
 
@@ -106,21 +100,14 @@ class ModelOptions(LoadingOptions, ModelChoice):
 class SystemOption(OutputOptions):
     """The system text."""
 
-    system: Annotated[
-        str | None,
-        typer.Option(
-            "--system",
-            "-s",
-            metavar="TEXT",
-            help=N_("System text instead of the model's own."),
-            rich_help_panel=SESSION,
-        ),
-    ] = None
+    scopes: ClassVar[Scopes] = ("system",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConversationOptions(SystemOption):
     """Which conversation, and whether it is kept."""
+
+    scopes: ClassVar[Scopes] = ("conversation",)
 
     continue_last: Annotated[
         bool,
@@ -132,73 +119,13 @@ class ConversationOptions(SystemOption):
         str | None,
         typer.Option(metavar="ID", help=N_("Go on with this conversation."), rich_help_panel=SESSION),
     ] = None
-    no_save: Annotated[
-        bool, typer.Option("--no-save", help=N_("Keep nothing in the history."), rich_help_panel=SESSION)
-    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerOptions(OutputOptions):
     """How answers are printed and sampled."""
 
-    plain: Annotated[
-        bool,
-        typer.Option(
-            "--plain", help=N_("Print the answer without rendering Markdown."), rich_help_panel=OUTPUT
-        ),
-    ] = False
-    temperature: Annotated[
-        str | None,
-        typer.Option(metavar="0-2", help=N_("0 always takes the likeliest token."), rich_help_panel=SAMPLING),
-    ] = None
-    top_p: Annotated[
-        str | None,
-        typer.Option(
-            metavar="0-1",
-            help=N_("Choose among the tokens that make up this probability."),
-            rich_help_panel=SAMPLING,
-        ),
-    ] = None
-    top_k: Annotated[
-        str | None,
-        typer.Option(
-            metavar="0-100000",
-            help=N_("Choose among this many of the likeliest tokens."),
-            rich_help_panel=SAMPLING,
-        ),
-    ] = None
-    min_p: Annotated[
-        str | None,
-        typer.Option(
-            metavar="0-1",
-            help=N_("Leave out tokens less likely than this share of the best."),
-            rich_help_panel=SAMPLING,
-        ),
-    ] = None
-    repeat_penalty: Annotated[
-        str | None,
-        typer.Option(
-            metavar="0.1-10", help=N_("Make recent tokens less likely; 1 is off."), rich_help_panel=SAMPLING
-        ),
-    ] = None
-    max_new_tokens: Annotated[
-        str | None,
-        typer.Option(metavar="1-1048576", help=N_("Longest answer in tokens."), rich_help_panel=SAMPLING),
-    ] = None
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            help=N_("End the answer before this text (repeatable)."),
-            rich_help_panel=SAMPLING,
-        ),
-    ] = None
-    seed: Annotated[
-        str | None,
-        typer.Option(
-            metavar="0-4294967294", help=N_("Makes the answer repeatable."), rich_help_panel=SAMPLING
-        ),
-    ] = None
+    scopes: ClassVar[Scopes] = ("answer", "sampling")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,42 +137,91 @@ OptionsT = TypeVar("OptionsT", bound=OutputOptions)
 
 
 def takes(options_class: type[OptionsT]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options of ``options_class``, passed as its first argument ``options``."""
+    """Give a command the options of ``options_class``, passed as its first argument ``options``.
+
+    A field with the name of a setting is the command's own option for it.
+    """
     hints = get_type_hints(options_class, include_extras=True)
-    own = [
-        inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=None if field.default is MISSING else field.default,
-            annotation=hints[field.name],
-        )
-        for field in fields(options_class)
+    own_fields = [field for field in fields(options_class) if field.name != "given"]
+    specs = [spec for spec in SPECS if spec.scope in options_class.scopes]
+    parameters = [
+        *map(_parameter, specs),
+        *(_own_parameter(field, hints[field.name]) for field in own_fields),
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(command, eval_str=True)
-        rest = [parameter for name, parameter in signature.parameters.items() if name != "options"]
+        rest = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for name, parameter in signature.parameters.items()
+            if name != "options"
+        ]
 
         @wraps(command)
         def wrapper(**values: Any) -> None:
-            options = options_class(**{field.name: values.pop(field.name) for field in fields(options_class)})
-            command(options=options, **values)
+            found = [(spec, values[spec.key]) for spec in specs]
+            given = tuple((spec, value) for spec, value in found if value not in (None, False, (), []))
+            own = {name: values.pop(name) for name in own_names}
+            for spec in specs:
+                values.pop(spec.key, None)
+            command(options=options_class(given=given, **own), **values)
 
-        keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in rest]
-        wrapper.__signature__ = signature.replace(parameters=[*keyword, *own])  # type: ignore[attr-defined]
-        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*keyword, *own]}
+        wrapper.__signature__ = signature.replace(parameters=[*rest, *parameters])  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*rest, *parameters]}
         return wrapper
 
     return decorate
 
 
-def read_option(spec: SettingSpec, text: str) -> Value:
+def _scopes(options_class: type[OutputOptions]) -> set[Scope]:
+    own = [vars(base).get("scopes", ()) for base in options_class.__mro__]
+    return {scope for scopes in own for scope in scopes}
+
+
+def _own_parameter(field: Any, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        field.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None if field.default is MISSING else field.default,
+        annotation=annotation,
+    )
+
+
+def _parameter(spec: OptionSpec) -> inspect.Parameter:
+    """The option of a setting; a switch that is on by default is turned off by ``--no-KEY``."""
+    kinds: dict[str, Any] = {"boolean": bool, "texts": list[str] | None}
+    shown = typer.Option(
+        spec.flag,
+        *([spec.short] if spec.short else []),
+        metavar=None if spec.kind == "boolean" else spec.short_range,
+        help=spec.off_help or spec.help,
+        rich_help_panel=_PANELS.get(spec.scope),
+        autocompletion=model_names if spec.key == "model" else None,
+        show_default=False,
+    )
+    return inspect.Parameter(
+        spec.key,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False if spec.kind == "boolean" else None,
+        annotation=Annotated[kinds.get(spec.kind, str | None), shown],
+    )
+
+
+def read_option(spec: OptionSpec, text: str) -> Value:
     """The value of the option that ``spec`` describes. Raises InputError that names it and its range."""
     try:
         return parse_value(spec, text)
     except ValueError as exc:
-        option = f"--{spec.key.replace('_', '-')}"
-        raise InputError(range_sentence(spec, text, name=option), hint=f"{option} {spec.example}") from exc
+        raise InputError(
+            range_sentence(spec, text, name=spec.flag), hint=f"{spec.flag} {spec.example}"
+        ) from exc
+
+
+def read_count(spec: OptionSpec, text: str) -> int:
+    """As :func:`read_option`, for a whole number."""
+    value = read_option(spec, text)
+    assert isinstance(value, int)
+    return value
 
 
 def apply_options(settings: Settings, options: OutputOptions) -> Settings:
@@ -253,16 +229,12 @@ def apply_options(settings: Settings, options: OutputOptions) -> Settings:
 
     Raises InputError that names the option and its range.
     """
-    changes: dict[str, object] = {}
-    for spec in SPECS:
-        given = getattr(options, spec.key, None)
-        if given is None or given is False:
-            continue
+    changes: dict[str, Value] = {}
+    for spec, given in options.given:
         if isinstance(given, str):
-            given = read_option(spec, given)
-        changes[spec.key] = given
-    if getattr(options, "no_save", False):
-        changes["save"] = False
-    if stop := getattr(options, "stop", None):
-        changes["stop"] = tuple(stop)
+            changes[spec.key] = read_option(spec, given)
+        elif isinstance(given, bool):
+            changes[spec.key] = not spec.default
+        else:
+            changes[spec.key] = tuple(given)
     return with_values(settings, changes)

@@ -33,6 +33,15 @@ class Place:
             raise self._error(_("{key!r} is missing").format(key=key))
         return Place(self.value[key], f"{self.path}.{key}")
 
+    def find(self, key: str) -> "Place | None":
+        """The value under ``key`` of an object; None where it is missing, as before the key was known."""
+        return self.get(key) if not isinstance(self.value, dict) or key in self.value else None
+
+    def maybe(self, key: str, read: "Callable[[Place], T]") -> T | None:
+        """What ``read`` makes of the value under ``key``; None where it is missing or null."""
+        place = self.find(key)
+        return None if place is None else place.optional(read)
+
     def items(self) -> "list[Place]":
         """The values of a list."""
         if not isinstance(self.value, list):
@@ -75,6 +84,16 @@ class Place:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf:
             return float(value)
         raise self._error(_("a number should be there"))
+
+    def boolean(self) -> bool:
+        """True or false."""
+        if not isinstance(self.value, bool):
+            raise self._error(_("true or false should be there"))
+        return self.value
+
+    def texts(self) -> tuple[str, ...]:
+        """A list of strings."""
+        return tuple(item.text() for item in self.items())
 
     def time(self) -> datetime:
         """A time with its zone, in ISO 8601."""

@@ -3,10 +3,10 @@
 import json
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from typing import Final
+from typing import Any, Final
 
 from tanuki_cli.conversation import (
     Conversation,
@@ -18,7 +18,8 @@ from tanuki_cli.conversation import (
 )
 from tanuki_cli.history.json_place import Place
 from tanuki_cli.history.writer import is_alive, this_writer
-from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.options import Kind, Value
+from tanuki_cli.sampling import SAMPLING_SPECS, SamplingOptions
 
 NODE_COLUMNS: Final = (
     "conversation_id, id, parent_id, role, content, created_at, model, finish_reason, "
@@ -39,7 +40,7 @@ INSERT_OR_UPDATE_CONVERSATION: Final = """
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
-Value = str | int | float | None
+Column = str | int | float | None
 
 
 def storable(text: str) -> str:
@@ -57,7 +58,7 @@ def last_change(nodes: Iterable[Node], *, created_at: datetime) -> str:
     return timestamp(max((node.created_at for node in nodes), default=created_at))
 
 
-def conversation_values(conversation: Conversation) -> tuple[Value, ...]:
+def conversation_values(conversation: Conversation) -> tuple[Column, ...]:
     """The values of INSERT_OR_UPDATE_CONVERSATION."""
     return (
         conversation.id,
@@ -70,7 +71,7 @@ def conversation_values(conversation: Conversation) -> tuple[Value, ...]:
     )
 
 
-def node_values(conversation_id: str, node: Node) -> tuple[Value, ...]:
+def node_values(conversation_id: str, node: Node) -> tuple[Column, ...]:
     """The values of INSERT_NODE."""
     return (
         conversation_id,
@@ -83,7 +84,7 @@ def node_values(conversation_id: str, node: Node) -> tuple[Value, ...]:
     )
 
 
-def update_values(conversation_id: str, node: Node) -> tuple[Value, ...]:
+def update_values(conversation_id: str, node: Node) -> tuple[Column, ...]:
     """The values of UPDATE_NODE: only the process that began an answer may change it."""
     return (
         storable(node.message.content),
@@ -94,7 +95,7 @@ def update_values(conversation_id: str, node: Node) -> tuple[Value, ...]:
     )
 
 
-def _generation_values(generation: Generation | None) -> tuple[Value, ...]:
+def _generation_values(generation: Generation | None) -> tuple[Column, ...]:
     if generation is None:
         return (None,) * 8
     usage = generation.usage
@@ -161,20 +162,33 @@ def settings_to_json(settings: ConversationSettings) -> str:
 
 
 def settings_from_place(place: Place) -> ConversationSettings:
-    """The settings of :func:`settings_to_json`, read and checked. Raises ValueError with the place."""
-    sampling = place.get("sampling")
+    """The settings of :func:`settings_to_json`, read and checked. Raises ValueError with the place.
+
+    What is missing, because the text is older than the option, has its default; what is unknown, because it
+    is newer, is left out.
+    """
+    model, sampling = place.find("model"), place.find("sampling")
     return ConversationSettings(
-        model=place.get("model").text(),
-        sampling=SamplingOptions(
-            temperature=sampling.get("temperature").number(),
-            top_p=sampling.get("top_p").number(),
-            top_k=sampling.get("top_k").integer(),
-            min_p=sampling.get("min_p").number(),
-            repeat_penalty=sampling.get("repeat_penalty").number(),
-            max_new_tokens=sampling.get("max_new_tokens").integer(),
-            stop=tuple(stop.text() for stop in sampling.get("stop").items()),
-            seed=sampling.get("seed").optional(Place.integer),
-        ),
-        context_length=place.get("context_length").optional(Place.integer),
-        persona=place.get("persona").optional(Place.text),
+        model="auto" if model is None else model.text(),
+        sampling=SamplingOptions() if sampling is None else _sampling_from_place(sampling),
+        context_length=place.maybe("context_length", Place.integer),
+        persona=place.maybe("persona", Place.text),
     )
+
+
+def _sampling_from_place(place: Place) -> SamplingOptions:
+    values: dict[str, Any] = {}
+    for spec in SAMPLING_SPECS:
+        found = place.find(spec.key)
+        if found is not None and not (found.value is None and spec.default is None):
+            values[spec.key] = _READERS[spec.kind](found)
+    return SamplingOptions(**values)
+
+
+_READERS: Final[Mapping[Kind, Callable[[Place], Value]]] = {
+    "text": Place.text,
+    "texts": Place.texts,
+    "integer": Place.integer,
+    "number": Place.number,
+    "boolean": Place.boolean,
+}

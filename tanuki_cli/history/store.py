@@ -15,6 +15,7 @@ from tanuki_cli.history.merging import ImportReport, merge
 from tanuki_cli.history.search import SearchHit, forget_conversation, index_node, search
 from tanuki_cli.history.titles import automatic_title
 from tanuki_cli.i18n import _
+from tanuki_cli.options import fold
 
 MIN_ID_DIGITS: Final = 6
 
@@ -130,7 +131,9 @@ class HistoryStore:
 
         Raises UnknownConversationError if there is none, AmbiguousIdError if there are several.
         """
-        conversation = self._database.read(lambda connection: _load(connection, id_prefix), missing=None)
+        conversation = self._database.read(
+            lambda connection: _load(connection, fold(id_prefix)), missing=None
+        )
         if conversation is None:
             raise UnknownConversationError(
                 _("There is no conversation {id!r} in the history.").format(id=id_prefix),

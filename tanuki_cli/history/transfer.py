@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 
 from tanuki_cli.conversation import (
     Conversation,
+    ConversationSettings,
     FinishReason,
     Generation,
     Message,
@@ -145,8 +146,8 @@ def read_conversation(place: Place) -> Conversation:
     conversation = Conversation(
         id=place.get("id").id(),
         title=place.get("title").text(),
-        system=place.get("system").optional(Place.text),
-        settings=settings_from_place(place.get("settings")),
+        system=place.maybe("system", Place.text),
+        settings=place.maybe("settings", settings_from_place) or ConversationSettings(),
         created_at=place.get("created_at").time(),
     )
     nodes = [read_node(node) for node in place.get("nodes").items()]
@@ -175,9 +176,9 @@ def _generation(place: Place) -> Generation:
     return Generation(
         model=place.get("model").text(),
         finish_reason=reason,
-        usage=place.get("usage").optional(_usage),
-        seed=place.get("seed").optional(Place.integer),
-        tokens_per_s=place.get("tokens_per_s").optional(Place.number),
+        usage=place.maybe("usage", _usage),
+        seed=place.maybe("seed", Place.integer),
+        tokens_per_s=place.maybe("tokens_per_s", Place.number),
     )
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli.cli import app, run
-from tanuki_cli.settings.specs import SPECS
+from tanuki_cli.options import format_value
+from tanuki_cli.settings.specs import SPECS, find_spec, value_of
 from tanuki_cli.settings.values import load_settings
 
 _NO_SCHEME = "The address of a server begins with http:// or https://."
@@ -104,13 +105,16 @@ def test_set_get_unset(config: Cli) -> None:
         ("model", "tanuki-8b:q4_k_m", 'model = "tanuki-8b:q4_k_m"'),
         ("system", '「"短く"」\\', 'system = "「\\"短く\\"」\\\\"'),
         ("top_p", "1", "top_p = 1.0"),
+        ("ｔｏｐ＿ｋ", "４０", "top_k = 40"),
+        ("stop", "。", 'stop = ["。"]'),
+        ("stop", '["。", "Q:"]', 'stop = ["。", "Q:"]'),
     ],
 )
 def test_values_are_written_as_toml(config: Cli, key: str, value: str, line: str) -> None:
     assert config("set", key, value).code == 0
     assert config.text == f"{line}\n"
-    stored = getattr(load_settings({}, config.file), key.replace("-", "_"))
-    assert config("get", key).out == ("true" if stored is True else f"{value}") + "\n"
+    stored = value_of(load_settings({}, config.file), find_spec(key))
+    assert config("get", key).out == format_value(stored) + "\n"
 
 
 def test_comments_and_places_are_kept(config: Cli) -> None:
@@ -121,7 +125,7 @@ def test_comments_and_places_are_kept(config: Cli) -> None:
     assert config.text.startswith("# mine\nTop-K = 8  # few\n")
     assert config.text.index("seed = 5") < config.text.index("[remotes]")
     settings = load_settings({}, config.file)
-    assert (settings.top_k, settings.seed) == (8, 5)
+    assert (settings.sampling.top_k, settings.sampling.seed) == (8, 5)
     assert settings.remotes == (("lab", "http://lab:8000/v1"), ("home", "http://127.0.0.1:8080/v1#llama"))
     assert config("get", "remotes.home").out == "http://127.0.0.1:8080/v1#llama\n"
     assert config("unset", "remotes.lab").code == 0

@@ -284,6 +284,7 @@ def _check_as_nobody(home: str, sender: Connection) -> None:
             ),
             console=Console(streams, environ),
             settings=Settings(),
+            configured=Settings(),
             debug=False,
             command="tanuki doctor",
         )

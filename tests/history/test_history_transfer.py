@@ -1,7 +1,10 @@
 """Files in and out: JSON without loss, and nothing of the history is overwritten by an import."""
 
 import json
+import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -23,7 +26,9 @@ from tanuki_cli.conversation import (
 )
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import HistoryStore, ImportReport, export_text, format_of, from_json, write_export
+from tanuki_cli.history.recovery import read_damaged
 from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.settings.specs import SAMPLING_KEYS
 
 COUNT = st.integers(0, 2**63 - 1)
 POSITIVE = st.floats(0, allow_nan=False, allow_infinity=False)
@@ -220,6 +225,81 @@ def test_a_wrong_file_is_refused_with_the_place(change: Callable[[Any], None], p
         from_json(json.dumps(document), name="x.json")
     assert caught.value.message.startswith("x.json cannot be imported")
     assert place in caught.value.message
+
+
+CHOSEN = ConversationSettings(
+    model="mame",
+    sampling=SamplingOptions(
+        temperature=0.1,
+        top_p=0.2,
+        top_k=3,
+        min_p=0.4,
+        repeat_penalty=1.5,
+        max_new_tokens=6,
+        stop=("。",),
+        seed=7,
+    ),
+    context_length=512,
+    persona="短く",
+)
+
+
+def test_the_settings_of_the_next_test_are_no_defaults() -> None:
+    assert all(getattr(CHOSEN.sampling, key) != getattr(SamplingOptions(), key) for key in SAMPLING_KEYS)
+
+
+@pytest.mark.parametrize("key", ["model", "context_length", "persona", "sampling", *SAMPLING_KEYS])
+@pytest.mark.parametrize("newer", [False, True])
+def test_settings_of_another_version_open(key: str, newer: bool) -> None:
+    """A conversation that was saved before an option existed has its default; an unknown one is left out."""
+    conversation = small()
+    conversation.settings = CHOSEN
+    document = json.loads(export_text([conversation], format="json"))
+    kept = document["conversations"][0]["settings"]
+    owner = kept["sampling"] if key in SAMPLING_KEYS else kept
+    del owner[key]
+    if newer:
+        owner["option_of_tomorrow"] = {"a": [1]}
+    [opened] = from_json(json.dumps(document), name="x.json")
+    if key in SAMPLING_KEYS:
+        default = getattr(SamplingOptions(), key)
+        expected = replace(conversation.settings.sampling, **{key: default})
+        assert opened.settings == replace(conversation.settings, sampling=expected)
+    else:
+        default = getattr(ConversationSettings(), key)
+        assert opened.settings == replace(conversation.settings, **{key: default})
+
+
+def test_a_conversation_without_settings_has_the_defaults() -> None:
+    document = json.loads(export_text([small()], format="json"))
+    for key in ("settings", "system"):
+        del document["conversations"][0][key]
+    for key in ("seed", "usage", "tokens_per_s"):
+        del document["conversations"][0]["nodes"][1]["generation"][key]
+    [opened] = from_json(json.dumps(document), name="x.json")
+    assert (opened.settings, opened.system) == (ConversationSettings(), None)
+    generation = list(opened.nodes.values())[1].generation
+    assert generation is not None
+    assert (generation.seed, generation.usage, generation.tokens_per_s) == (None, None, None)
+
+
+def test_a_database_of_another_version_opens(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite3"
+    conversation = small()
+    with HistoryStore(path) as store:
+        store.add([conversation])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        settings = '{"sampling": {"top_k": 3, "new": null}, "newer": {}}'
+        connection.execute("UPDATE conversations SET settings = ?", (settings,))
+    with HistoryStore(path) as store:
+        opened = store.load(conversation.id)
+        assert opened.settings == ConversationSettings(sampling=SamplingOptions(top_k=3))
+        opened.append(Message("user", "続き"))
+        store.save(opened)
+        assert store.load(conversation.id) == opened
+    shutil.copy(path, tmp_path / "damaged")
+    [recovered] = read_damaged(tmp_path / "damaged").conversations
+    assert recovered.settings == opened.settings
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])

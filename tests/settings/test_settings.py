@@ -9,15 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tanuki_cli.errors import ExitCode, SettingsError
-from tanuki_cli.settings.specs import SPEC_BY_KEY, SPECS, SettingSpec, check_value, find_spec, parse_value
-from tanuki_cli.settings.values import (
-    Directories,
-    Settings,
-    load_settings,
-    read_config,
-    with_values,
-    write_config,
-)
+from tanuki_cli.options import OptionSpec, check_value, format_value, parse_value
+from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.settings.file import read_config, write_config
+from tanuki_cli.settings.specs import SPEC_BY_KEY, SPECS, find_spec, value_of
+from tanuki_cli.settings.values import Directories, Settings, in_range, load_settings, with_values
 
 
 @pytest.fixture
@@ -52,29 +48,30 @@ def test_the_defaults_are_those_of_the_card() -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.key)
-def test_every_setting_has_a_field_and_its_default_is_in_range(spec: SettingSpec) -> None:
-    default = getattr(Settings(), spec.key)
+def test_the_default_of_every_setting_is_in_range(spec: OptionSpec) -> None:
+    default = value_of(Settings(), spec)
+    assert default == spec.default
     assert default is None or check_value(spec, default) == default
 
 
 def test_environment_comes_before_file_before_default(config: Path) -> None:
     write(config, 'temperature = 0.2\ntop_k = 40\nsystem = "短く。"\n')
     settings = load_settings({"TANUKI_TEMPERATURE": "0.9", "TANUKI_PLAIN": "yes"}, config)
-    assert (settings.temperature, settings.plain) == (0.9, True)
-    assert (settings.top_k, settings.system) == (40, "短く。")
-    assert settings.top_p == 1.0
+    assert (settings.sampling.temperature, settings.plain) == (0.9, True)
+    assert (settings.sampling.top_k, settings.system) == (40, "短く。")
+    assert settings.sampling.top_p == 1.0
 
 
 def test_an_empty_variable_counts_as_unset(config: Path) -> None:
-    assert load_settings({"TANUKI_TEMPERATURE": ""}, write(config, "temperature = 0.2")).temperature == 0.2
+    settings = load_settings({"TANUKI_TEMPERATURE": ""}, write(config, "temperature = 0.2"))
+    assert settings.sampling.temperature == 0.2
 
 
 def test_options_come_first() -> None:
-    settings = with_values(
-        Settings(temperature=0.2, top_k=40), {"temperature": 1.0, "top_k": None, "other": 3}
-    )
-    assert (settings.temperature, settings.top_k) == (1.0, 40)
-    assert with_values(Settings(), {"stop": ("。",)}).stop == ("。",)
+    before = Settings(sampling=SamplingOptions(temperature=0.2, top_k=40))
+    settings = with_values(before, {"temperature": 1.0, "top_k": None, "other": 3})
+    assert settings.sampling == SamplingOptions(temperature=1.0, top_k=40)
+    assert with_values(Settings(), {"stop": ("。",)}).sampling.stop == ("。",)
     with pytest.raises(ValueError, match=r"temperature cannot be 3: allowed is 0 to 2\."):
         with_values(Settings(), {"temperature": 3.0})
 
@@ -146,7 +143,7 @@ def test_a_directory_in_place_of_the_file_is_an_error(config: Path) -> None:
 
 
 def test_a_byte_order_mark_is_harmless(config: Path) -> None:
-    assert load_settings({}, write(config, b"\xef\xbb\xbftop_k = 7\n")).top_k == 7
+    assert load_settings({}, write(config, b"\xef\xbb\xbftop_k = 7\n")).sampling.top_k == 7
 
 
 def test_remotes_keep_their_order(config: Path) -> None:
@@ -176,6 +173,7 @@ def test_a_file_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 def test_keys_may_be_written_with_hyphens() -> None:
     assert find_spec(" Max-New-Tokens ").key == "max_new_tokens"
+    assert find_spec("ｍａｘ－ｎｅｗ＿ｔｏｋｅｎｓ").key == "max_new_tokens"
     with pytest.raises(SettingsError) as caught:
         find_spec("max_token")
     assert caught.value.hint == "Did you mean max_new_tokens?"
@@ -184,11 +182,55 @@ def test_keys_may_be_written_with_hyphens() -> None:
     assert caught.value.hint == "tanuki config list"
 
 
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("temperature", "０．７", 0.7),
+        ("top_k", "　４０ ", 40),
+        ("kv_type", "ｑ８＿０", "q8_0"),
+        ("plain", "ＹＥＳ", True),
+        ("enter", "Ｎｅｗｌｉｎｅ", "newline"),
+        ("system", "　全角のＡＢＣ１２３。　", "　全角のＡＢＣ１２３。　"),
+        ("stop", "Ｑ：", ("Ｑ：",)),
+        ("stop", '["\\n\\n", "Ｑ"]', ("\n\n", "Ｑ")),
+        ("stop", "[END]", ("[END]",)),
+        ("stop", "", ()),
+    ],
+)
+def test_numbers_and_names_may_be_typed_full_width_and_texts_are_kept(
+    key: str, text: str, value: object, config: Path
+) -> None:
+    assert parse_value(SPEC_BY_KEY[key], text) == value
+    if text:
+        assert value_of(load_settings({f"TANUKI_{key.upper()}": text}, config), SPEC_BY_KEY[key]) == value
+
+
+@given(texts=st.lists(st.text()).map(tuple))
+def test_several_texts_are_written_as_they_are_read(texts: tuple[str, ...]) -> None:
+    spec = SPEC_BY_KEY["stop"]
+    written = format_value(texts)
+    assert parse_value(spec, written) == texts
+    assert "\n" not in written
+
+
+@pytest.mark.parametrize("line", ["stop = 5", 'stop = "。"', "stop = [1]"])
+def test_stop_is_a_list_of_texts_in_the_file(config: Path, line: str) -> None:
+    assert "it must be a list of texts." in failure(write(config, line)).message
+    assert load_settings({}, write(config, 'stop = ["。", "Q:"]')).sampling.stop == ("。", "Q:")
+
+
+def test_what_another_version_kept_out_of_range_has_the_default() -> None:
+    kept = SamplingOptions(temperature=5.0, top_k=7, seed=2**40, max_new_tokens=0)
+    assert in_range(kept) == SamplingOptions(top_k=7)
+    inside = SamplingOptions(temperature=0.1, seed=3, stop=("。",))
+    assert in_range(inside) is inside
+
+
 numeric = st.sampled_from([spec for spec in SPECS if spec.kind in {"integer", "number"}])
 
 
 @given(spec=numeric, value=st.integers() | st.floats())
-def test_a_number_passes_exactly_if_it_is_in_range(spec: SettingSpec, value: float) -> None:
+def test_a_number_passes_exactly_if_it_is_in_range(spec: OptionSpec, value: float) -> None:
     assert spec.minimum is not None
     assert spec.maximum is not None
     fits = spec.minimum <= value <= spec.maximum and (spec.kind == "number" or isinstance(value, int))

@@ -8,15 +8,15 @@ from tanuki_cli.i18n import _
 from tanuki_cli.prompt import guarded
 from tanuki_cli.terminal.chat.chat import Attachment, Chat
 from tanuki_cli.terminal.chat.clipboard import read_clipboard
-from tanuki_cli.terminal.chat.program_commands import is_dash, show
+from tanuki_cli.terminal.chat.program_commands import is_dash, show, split_word
 from tanuki_cli.text.decoding import fenced, read_text_file
 
 
 def attach_file(chat: Chat, argument: str) -> None:
     """Add a text file to the next message, list what was added, or drop it again."""
-    first, _space, name = argument.partition(" ")
+    first, name = split_word(argument)
     if is_dash(first):
-        _drop(chat, name.strip())
+        _drop(chat, name)
     elif argument:
         path = _path(argument)
         known = {attachment.name for attachment in chat.attachments}

@@ -16,7 +16,7 @@ from tanuki_cli.i18n import _
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.session import ChatSession
-from tanuki_cli.settings.values import Settings
+from tanuki_cli.settings.values import Settings, in_range
 from tanuki_cli.terminal.answer import describe_turn, open_answer
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
@@ -34,7 +34,8 @@ class Chat:
     """One run of ``tanuki chat``: a session, a model that may be changed, and the screen.
 
     ``open_model`` loads a model by reference; it may ask and download. ``download`` brings the model that
-    is to take over (:mod:`~tanuki_cli.terminal.first_run.takeover`). ``next_input`` is text to be
+    is to take over (:mod:`~tanuki_cli.terminal.first_run.takeover`). ``configured`` are the sampling options
+    without this command line's, to which ``/set KEY -`` goes back. ``next_input`` is text to be
     edited before it is sent (when a message was too long); ``notice`` stands in the status line until
     the next input.
     """
@@ -48,10 +49,12 @@ class Chat:
         model: LoadedModel,
         conversation: Conversation,
         open_model: Callable[[str], LoadedModel],
+        configured: SamplingOptions | None = None,
         download: BackgroundPull | None = None,
     ) -> None:
         self.console = console
         self.settings = settings
+        self.configured = configured or settings.sampling
         self.history = history
         self.model = model
         self.next_input = ""
@@ -189,24 +192,14 @@ class Chat:
     def start(self, conversation: Conversation) -> None:
         """Go on in ``conversation``, with the sampling options it had."""
         if conversation.nodes:
-            self.set_sampling(conversation.settings.sampling)
+            self.set_sampling(in_range(conversation.settings.sampling))
         self.session.switch_conversation(conversation)
         self._announced_dropped = 0
 
     def set_sampling(self, options: SamplingOptions) -> None:
         """Use ``options`` from the next answer on."""
         self.session.options = options
-        self.settings = replace(
-            self.settings,
-            temperature=options.temperature,
-            top_p=options.top_p,
-            top_k=options.top_k,
-            min_p=options.min_p,
-            repeat_penalty=options.repeat_penalty,
-            max_new_tokens=options.max_new_tokens,
-            stop=options.stop,
-            seed=options.seed,
-        )
+        self.settings = replace(self.settings, sampling=options)
 
     def show_last_turn(self) -> None:
         """Print where a conversation stands that is gone on with: its last question and answer."""

@@ -1,13 +1,13 @@
 """The slash commands of a chat: one table, from which help, completion and the README are made."""
 
 import difflib
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, _
+from tanuki_cli.options import fold
 from tanuki_cli.terminal.chat import attachment_commands, conversation_commands, program_commands
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.help import help_lines
@@ -96,8 +96,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command(
         name="set",
         run=program_commands.set_option,
-        argument=N_("KEY VALUE"),
-        summary=N_("change a setting of this chat"),
+        argument=N_("[KEY] [VALUE|-]"),
+        summary=N_("list or change how answers are chosen; - takes a value back"),
         completes="setting",
     ),
     Command(name="params", run=program_commands.params, summary=N_("show the settings of this chat")),
@@ -180,6 +180,7 @@ def is_command(line: str) -> bool:
 
 def find_command(name: str, *, hint: str = "/help") -> Command:
     """The command ``name``. Raises InputError with the nearest one, or with ``hint`` if none is near."""
+    name = fold(name).lower()
     if command := _BY_NAME.get(_OTHER_NAMES.get(name, name)):
         return command
     near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.5)
@@ -191,7 +192,6 @@ def find_command(name: str, *, hint: str = "/help") -> Command:
 
 def run_command(chat: Chat, line: str) -> None:
     """Run the slash command ``line``. Raises TanukiError; the chat goes on."""
-    word, _space, argument = line[1:].replace("\u3000", " ").partition(" ")
-    name = unicodedata.normalize("NFKC", word).strip().lower()
+    word, argument = program_commands.split_word(line[1:])
     hint = _("/help (a message that begins with / is sent with //)")
-    find_command(name, hint=hint).run(chat, argument.strip())
+    find_command(word, hint=hint).run(chat, argument.strip())

@@ -1,6 +1,6 @@
 """Completion of slash commands and of what they take."""
 
-import unicodedata
+import re
 from collections.abc import Iterable
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
@@ -10,10 +10,10 @@ from tanuki_cli.catalog import FAMILIES, PRACTICE_NAME, VARIANTS
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.i18n import LANGUAGES, _
 from tanuki_cli.machine.hardware import format_bytes
-from tanuki_cli.settings.specs import SPECS
+from tanuki_cli.options import fold
+from tanuki_cli.sampling import SAMPLING_SPECS
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.commands import COMMANDS, Completes, is_command
-from tanuki_cli.terminal.chat.program_commands import SAMPLING_KEYS
 from tanuki_cli.text.sanitize import sanitize
 
 _MOST = 50
@@ -31,8 +31,8 @@ class ChatCompleter(Completer):
         before = document.text_before_cursor
         if not is_command(before) or "\n" in before:
             return
-        word, space, argument = before[1:].replace("\u3000", " ").partition(" ")
-        word = unicodedata.normalize("NFKC", word).lower()
+        word, space, argument = [*re.split(r"(\s)", before[1:], maxsplit=1), "", ""][:3]
+        word = fold(word).lower()
         if not space:
             for command in COMMANDS:
                 if command.name.startswith(word):
@@ -55,7 +55,7 @@ class ChatCompleter(Completer):
         if kind == "model":
             return self._models()
         if kind == "setting":
-            return [(f"{spec.key} ", _(spec.help)) for spec in SPECS if spec.key in SAMPLING_KEYS]
+            return [(f"{spec.key} ", _(spec.help)) for spec in SAMPLING_SPECS]
         if kind == "language":
             return [(language, "") for language in LANGUAGES]
         if kind == "switch":

@@ -10,9 +10,10 @@ from typing import Final
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import LANGUAGES, _, activate
+from tanuki_cli.options import OptionSpec, fold, format_value, parse_value
 from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers
-from tanuki_cli.sampling import SamplingOptions
-from tanuki_cli.settings.specs import find_spec, parse_value
+from tanuki_cli.sampling import SAMPLING_SPECS
+from tanuki_cli.settings.specs import find_spec
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.clipboard import copy_text
 from tanuki_cli.terminal.chat.help import row_lines
@@ -22,7 +23,6 @@ from tanuki_cli.text.width import cell_width, truncate_cells
 
 _CODE_BLOCK: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 _DASHES: Final = ("-", "－", "−", "ー")
-SAMPLING_KEYS: Final = tuple(name for name in SamplingOptions.__dataclass_fields__ if name != "stop")
 
 
 def show(chat: Chat, text: str) -> None:
@@ -33,6 +33,12 @@ def show(chat: Chat, text: str) -> None:
 def is_dash(argument: str) -> bool:
     """Whether this is ``-``, or what its key types in an input method."""
     return argument in _DASHES
+
+
+def split_word(argument: str) -> tuple[str, str]:
+    """The first word and the rest; a full-width space parts them as well as a half-width one."""
+    word, *rest = argument.split(maxsplit=1) or [""]
+    return word, "".join(rest)
 
 
 def show_rows(chat: Chat, rows: list[tuple[str, str]]) -> None:
@@ -93,32 +99,38 @@ def model(chat: Chat, argument: str) -> None:
 
 
 def set_option(chat: Chat, argument: str) -> None:
-    """Change a sampling option of this chat. Raises InputError that names the range."""
-    key, _space, text = argument.partition(" ")
-    if not key or not text.strip():
-        raise InputError(_("/set needs a name and a value."), hint="/set temperature 0.7")
+    """Change a sampling option of this chat, or take it back with ``-``; without a value show it, without a
+    name all. Raises InputError that names the range.
+    """
+    key, text = split_word(argument)
+    if not key:
+        rows = [(f"{spec.key} = {_shown(chat, spec)}", _(spec.help)) for spec in SAMPLING_SPECS]
+        show_rows(chat, rows)
+        return
     spec = find_spec(key)
-    if spec.key not in SAMPLING_KEYS:
+    if spec not in SAMPLING_SPECS:
         raise InputError(
             _("{key} cannot be changed inside a chat.").format(key=spec.key),
             hint=f"tanuki config set {spec.key} …",
         )
-    try:
-        value = parse_value(spec, text.strip())
-    except ValueError as exc:
-        raise InputError(str(exc), hint=f"/set {spec.key} {spec.example}") from exc
-    chat.set_sampling(replace(chat.session.options, **{spec.key: value}))  # type: ignore[arg-type]
-    chat.console.note(f"{spec.key} = {value}")
+    if is_dash(text):
+        chat.set_sampling(replace(chat.session.options, **{spec.key: getattr(chat.configured, spec.key)}))
+    elif text:
+        try:
+            value = parse_value(spec, text)
+        except ValueError as exc:
+            raise InputError(str(exc), hint=f"/set {spec.key} {spec.example}") from exc
+        chat.set_sampling(replace(chat.session.options, **{spec.key: value}))  # type: ignore[arg-type]
+    chat.console.note(f"{spec.key} = {_shown(chat, spec)}")
+
+
+def _shown(chat: Chat, spec: OptionSpec) -> str:
+    return format_value(getattr(chat.session.options, spec.key)) or "-"
 
 
 def params(chat: Chat, _argument: str) -> None:
     """Show the sampling options, the model and the context length."""
-    options = chat.session.options
-    rows = [
-        (key, str(getattr(options, key)) if getattr(options, key) is not None else "-")
-        for key in SAMPLING_KEYS
-    ]
-    rows.append(("stop", ", ".join(map(repr, options.stop)) or "-"))
+    rows = [(spec.key, _shown(chat, spec)) for spec in SAMPLING_SPECS]
     rows.append(("context_length", str(chat.model.engine.context_length)))
     rows.append(("model", chat.model.engine.info.model))
     rows.append(("persona", chat.conversation.settings.persona or "-"))
@@ -131,7 +143,7 @@ def copy(chat: Chat, argument: str) -> None:
     if answer is None:
         raise InputError(_("There is no answer to copy yet."), hint="/help copy")
     text = answer.message.content
-    if argument == "code":
+    if fold(argument).lower() == "code":
         blocks = [match.group(2) for match in _CODE_BLOCK.finditer(text)]
         if not blocks:
             raise InputError(_("The last answer has no code block."), hint="/copy")
@@ -161,9 +173,10 @@ def context(chat: Chat, _argument: str) -> None:
 
 def stats(chat: Chat, argument: str) -> None:
     """Switch the statistics line. Raises InputError for anything but on and off."""
-    if argument not in {"", "on", "off"}:
+    switch = fold(argument).lower()
+    if switch not in {"", "on", "off"}:
         raise InputError(_("/stats takes on or off."), hint="/stats on")
-    chat.show_statistics = not chat.show_statistics if not argument else argument == "on"
+    chat.show_statistics = not chat.show_statistics if not switch else switch == "on"
     chat.console.note(_("Statistics are on.") if chat.show_statistics else _("Statistics are off."))
 
 
@@ -177,7 +190,7 @@ def clear(chat: Chat, _argument: str) -> None:
 def lang(chat: Chat, argument: str) -> None:
     """Change the language of the messages."""
     for language in LANGUAGES:
-        if argument.lower() == language:
+        if fold(argument).lower() == language:
             activate(language)
             chat.console.note(_("Messages are in English now."))
             return
