@@ -32,6 +32,7 @@ LAYERS = (
     ("machine",),
     ("conversation",),
     ("sampling", "files", "interrupts"),
+    ("options",),
     ("i18n", "errors"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

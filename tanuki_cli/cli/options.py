@@ -143,9 +143,11 @@ def takes(options_class: type[OptionsT]) -> Callable[[Callable[..., None]], Call
     """
     hints = get_type_hints(options_class, include_extras=True)
     own_fields = [field for field in fields(options_class) if field.name != "given"]
-    specs = [spec for spec in SPECS if spec.scope in options_class.scopes]
+    own_names = {field.name for field in own_fields}
+    scopes = _scopes(options_class)
+    specs = [spec for spec in SPECS if spec.scope in scopes or spec.key in own_names]
     parameters = [
-        *map(_parameter, specs),
+        *(_parameter(spec) for spec in specs if spec.key not in own_names),
         *(_own_parameter(field, hints[field.name]) for field in own_fields),
     ]
 
