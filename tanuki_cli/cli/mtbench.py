@@ -1,8 +1,8 @@
 """``tanuki mtbench``: answer, judge, show."""
 
 import shlex
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,14 +15,13 @@ from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.mtbench_options import DEFAULT_FOLDER, AnswerOptions, BenchOptions, JudgeOptions
 from tanuki_cli.cli.options import OutputOptions, takes
-from tanuki_cli.errors import InputError
-from tanuki_cli.evaluation.mtbench.answers import answer_path
+from tanuki_cli.errors import InputError, InterruptedByUser
+from tanuki_cli.evaluation.mtbench.answers import AnswerRun, answer_path
 from tanuki_cli.evaluation.mtbench.generating import AnswerProgress, generate_answers
 from tanuki_cli.evaluation.mtbench.judging import JudgeProgress, Judging, Match, matches_of
 from tanuki_cli.evaluation.mtbench.results import read_results
 from tanuki_cli.evaluation.mtbench.setup import (
     Bench,
-    JudgeFiles,
     answer_run,
     answered_models,
     check_questions,
@@ -51,6 +50,7 @@ Examples:
   tanuki mtbench answer -m mame --mini
 
 The questions are not part of this program; answer says where they are published.
+
 What the figures mean: tanuki help evaluation"""
 )
 _AGAIN: Final = "-again"
@@ -73,10 +73,10 @@ def answer_command(ctx: typer.Context, options: AnswerOptions) -> None:
     asked = dict(before.options) if before else {}
     choices = options.choices(asked.get("choices_per_question", 1))
     preset = preset_named(options.preset or str(asked.get("preset", "card")))
+    limit = options.count
     bench = reopen_bench(before) if before and not options.names_bench else _open_bench(options)
     for remark in bench.questions.remarks:
         context.console.warn(remark)
-    questions = bench.questions.questions[: options.count]
     context, reference = _as_before(context, options, before)
     with closing(open_model(context, options, reference=reference)) as model:
         own_name = f"{options.again.stem}{_AGAIN}" if options.again else _name_of(model)
@@ -86,24 +86,40 @@ def answer_command(ctx: typer.Context, options: AnswerOptions) -> None:
             model_id=file_name(options.model_id or own_name),
             preset=preset,
             choices=choices,
-            system=asked.get("system") if options.system is None else options.system,
+            system=context.settings.system if options.names("system") else asked.get("system"),
         )
-        path = answer_path(options.output, run.model_id)
-        if model.practice:
-            context.console.note(_("豆だぬき, the practice model, answers:"), style="practice")
-        with StepProgress(context.console) as progress:
-
-            def report(state: AnswerProgress) -> None:
-                detail = _("question {id}").format(id=state.question_id)
-                progress.update(state.done, state.total, detail)
-
-            generate_answers(
-                model.engine, questions, run, options.output, report=report, note=context.console.note
-            )
-    done = _("{count} questions are answered in {path}.").format(count=len(questions), path=path)
-    context.console.note(done, style="success")
+        _answer(context, model, bench, run, options.output, limit)
     command = f"tanuki mtbench judge{_folder_option(options.output)} --judge https://…/v1#MODEL"
     context.console.note(_("To have them judged: {command}").format(command=command))
+
+
+def _answer(
+    context: CommandContext, model: LoadedModel, bench: Bench, run: AnswerRun, folder: Path, limit: int | None
+) -> None:
+    console = context.console
+    if model.practice:
+        console.note(_("豆だぬき, the practice model, answers:"), style="practice")
+    answered = 0
+    with _kept_when_interrupted(context), StepProgress(console) as progress:
+
+        def report(state: AnswerProgress) -> None:
+            parts = (_("question {id}"), _("{count} tokens"))
+            detail = " · ".join(parts).format(id=state.question_id, count=state.tokens)
+            progress.update(state.done, state.total, detail)
+
+        answered = generate_answers(
+            model.engine,
+            bench.questions.questions,
+            run,
+            folder,
+            limit=limit,
+            report=report,
+            note=console.note,
+        )
+    path = answer_path(folder, run.model_id)
+    console.note(
+        _("{count} questions are answered in {path}.").format(count=answered, path=path), style="success"
+    )
 
 
 @mtbench_app.command("judge", help=N_("Let a judge score the answers; run again, it goes on."))
@@ -116,19 +132,16 @@ def judge_command(ctx: typer.Context, options: JudgeOptions) -> None:
         raise InputError(
             _("The judge is missing."), hint="tanuki mtbench judge --judge https://…/v1#gpt-4-0613"
         )
+    limit = options.count
     answers = answered_models(options.output, options.model_id or [])
     made_with = before or last_provenance(answers)
     bench = _open_bench(options) if options.names_bench or made_with is None else reopen_bench(made_with)
     check_questions(bench, answers)
-    files = JudgeFiles(
-        prompts=options.judge_prompts, multi_turn=options.multi_turn_prompts, references=options.references
-    )
     context, reference = _as_before(context, options, before)
     with closing(open_model(context, options, reference=reference)) as model:
         name = options.judge_name or _name_of(model) + (_AGAIN if options.again else "")
-        run = judge_run(
-            bench, _source(context, model), judge_files(files, before, bench), judge=file_name(name)
-        )
+        files = judge_files(options.files, before, bench)
+        run = judge_run(bench, _source(context, model), files, judge=file_name(name))
         output.note_judge(context.console, run, bench, local=not isinstance(model.target, RemoteModel))
         matches = [
             match
@@ -137,13 +150,13 @@ def judge_command(ctx: typer.Context, options: JudgeOptions) -> None:
         ]
         with Judging(options.output, run, note=context.console.note) as judging:
             todo = judging.open_matches(matches)
-            output.note_cost(context.console, todo[: options.count], already=len(matches) - len(todo))
+            output.note_cost(context.console, todo[:limit], already=len(matches) - len(todo))
             if todo and not options.dry_run and _may_spend(context, options, model):
-                _judge(context, judging, model, todo[: options.count])
+                _judge(context, judging, model, todo[:limit])
 
 
 def _judge(context: CommandContext, judging: Judging, model: LoadedModel, matches: Sequence[Match]) -> None:
-    with StepProgress(context.console) as progress:
+    with _kept_when_interrupted(context), StepProgress(context.console) as progress:
 
         def report(state: JudgeProgress) -> None:
             tokens = state.prompt_tokens + state.completion_tokens
@@ -151,6 +164,15 @@ def _judge(context: CommandContext, judging: Judging, model: LoadedModel, matche
 
         taken = judging.judge_all(model.engine, matches, report=report)
     output.note_taken(context.console, taken, judging.path)
+
+
+@contextmanager
+def _kept_when_interrupted(context: CommandContext) -> Iterator[None]:
+    try:
+        yield
+    except (InterruptedByUser, KeyboardInterrupt):
+        context.console.note(_("What is done is kept; the same command goes on from there."))
+        raise
 
 
 def _may_spend(context: CommandContext, options: JudgeOptions, model: LoadedModel) -> bool:

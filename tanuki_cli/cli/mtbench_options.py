@@ -6,7 +6,8 @@ from typing import Annotated, Final
 
 import typer
 
-from tanuki_cli.cli.options import ModelOptions, model_names, read_count
+from tanuki_cli.cli.options import LoadingOptions, ModelChoice, SystemOption, model_names, read_count
+from tanuki_cli.evaluation.mtbench.setup import JudgeFiles
 from tanuki_cli.i18n import N_
 from tanuki_cli.options import OptionSpec
 
@@ -25,7 +26,7 @@ _LIMIT: Final = OptionSpec(
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchOptions(ModelOptions):
+class BenchOptions(LoadingOptions):
     """What answering and judging share: the files of the bench, and those of the run."""
 
     data: Annotated[
@@ -66,7 +67,7 @@ class BenchOptions(ModelOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnswerOptions(BenchOptions):
+class AnswerOptions(BenchOptions, ModelChoice, SystemOption):
     """The options of ``answer``."""
 
     preset: Annotated[
@@ -78,10 +79,6 @@ class AnswerOptions(BenchOptions):
     ] = None
     choices_per_question: Annotated[
         str | None, typer.Option(metavar="N", help=N_("Answers per question, for a spread."))
-    ] = None
-    system: Annotated[
-        str | None,
-        typer.Option("--system", "-s", metavar="TEXT", help=N_("System text instead of the model's own.")),
     ] = None
     model_id: Annotated[
         str | None, typer.Option(metavar="NAME", help=N_("Name of the model in the records."))
@@ -126,3 +123,10 @@ class JudgeOptions(BenchOptions):
         Path | None, typer.Option(metavar="FILE", help=N_("The reference answers (reference_answer/…)."))
     ] = None
     dry_run: Annotated[bool, typer.Option("--dry-run", help=N_("Only say what it would take."))] = False
+
+    @property
+    def files(self) -> JudgeFiles:
+        """The files that the user named."""
+        return JudgeFiles(
+            prompts=self.judge_prompts, multi_turn=self.multi_turn_prompts, references=self.references
+        )

@@ -35,17 +35,21 @@ def generate_answers(
     run: AnswerRun,
     folder: Path,
     *,
+    limit: int | None = None,
     report: Callable[[AnswerProgress], None],
     note: Callable[[str], None],
-) -> None:
-    """Answer what is not answered yet of ``questions``, one after the other.
+) -> int:
+    """Answer what is not answered yet of ``questions``, one after the other, at most ``limit`` of them.
 
-    ``report`` is told of the progress, ``note`` gets sentences for the user. Raises InputError if the
-    file holds answers of another run, InterruptedByUser at Ctrl-C, and what the engine raises; what was
-    finished by then is kept.
+    ``report`` is told of the progress, ``note`` gets sentences for the user. Returns how many are
+    answered by then. Raises InputError if the file holds answers of another run, InterruptedByUser at
+    Ctrl-C, and what the engine raises; what was finished by then is kept.
     """
     with AnswerFile(folder, run) as file:
-        _Generation(engine, questions, run, file, report, note).finish_all()
+        todo = [question for question in questions if question.id not in file.answered][:limit]
+        wanted = [question for question in questions if question in todo or question.id in file.answered]
+        _Generation(engine, wanted, run, file, report, note).finish_all()
+        return len(wanted)
 
 
 class _Generation:
