@@ -7,17 +7,28 @@
     ├── ModelError                  4   unknown or not installed
     ├── DownloadError               5   hub, network, disk during a download
     ├── EngineError                 6   load, memory, generation
+    │   └── DamagedModelError       6   the model's files make no sense
     ├── RemoteError                 7   a served model
     ├── HistoryError                8   the history file
     ├── InterruptedByUser         130   Ctrl-C outside a chat
     └── ClosedPipeError           141   the reader of our output went away
 
 A message is one sentence in the user's language; ``hint`` is the next step, a command that can be
-pasted where there is one. Errors of libraries are translated where the library is called.
+pasted where there is one. Errors of libraries are translated where the library is called. What others
+wrote (names, reasons, values out of files and servers) goes into a message through :func:`brief`.
 """
 
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_MAX_MESSAGE: Final = 2000
+_MAX_QUOTED: Final = 160
+
+
+def brief(value: object, limit: int = _MAX_QUOTED) -> str:
+    """The text of ``value``, at most ``limit`` characters of it: a name or a reason may be megabytes long."""
+    text = str(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 class ExitCode(IntEnum):
@@ -42,9 +53,10 @@ class TanukiError(Exception):
     exit_code: ClassVar[ExitCode] = ExitCode.UNEXPECTED
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        message = brief(message, _MAX_MESSAGE)
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint if hint is None else brief(hint, _MAX_MESSAGE)
 
 
 class InputError(TanukiError):
@@ -90,6 +102,11 @@ class EngineError(TanukiError):
     """Loading or running a model failed."""
 
     exit_code = ExitCode.ENGINE
+
+
+class DamagedModelError(EngineError):
+    """The files of a model make no sense. How they are got again depends on where they came from: who
+    knows that gives the hint."""
 
 
 class RemoteError(TanukiError):

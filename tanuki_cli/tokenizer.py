@@ -9,8 +9,10 @@ spells them would turn into control ids; NFKC even folds ``＜／ｓ＞`` into o
 cuts every such spelling after its first character, so that no text can end a turn.
 """
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain, pairwise, product
 from pathlib import Path
@@ -20,10 +22,19 @@ from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 
 from tanuki_cli.conversation import Message
-from tanuki_cli.errors import EngineError
+from tanuki_cli.errors import DamagedModelError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import segments
+from tanuki_cli.tokenizer_file import (
+    Section,
+    TokenizerFault,
+    TokenizerFile,
+    made_here,
+    read_tokenizer_file,
+    translated_faults,
+)
 
+_EOS: Final = "</s>"
 _NEWLINE: Final = "\n"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BYTE_PIECES: Final = tuple(f"<0x{high}{low}>" for high, low in product("0123456789ABCDEFabcdef", repeat=2))
@@ -33,22 +44,39 @@ _CACHED_SEGMENTS: Final = 4096
 class ChatTokenizer:
     """A Unigram tokenizer with the ids of one model's ``<s>`` and ``</s>``.
 
-    ``bos_id`` and ``eos_id`` come from the model's configuration. ``vocab_size`` is the number of
-    rows of its embedding, at least the number of pieces; ``pieces`` gives the id of each. Run
-    :func:`verify_tokenizer` before use.
+    ``bos_id`` and ``eos_id`` come from the model's configuration, as do ``other_eos_ids``, which end an
+    answer too: all of them, and the tokenizer's own ``</s>``, are ``end_ids``. ``vocab_size`` is the number
+    of rows of its embedding, at least the number of pieces; ``pieces`` gives the id of each.
+    ``switched_off`` names the sections of the file that are not followed, since they would change prompts.
+    Run :func:`verify_tokenizer` before use.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, bos_id: int, eos_id: int, vocab_size: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer | TokenizerFile,
+        *,
+        bos_id: int,
+        eos_id: int,
+        vocab_size: int,
+        other_eos_ids: Collection[int] = (),
+    ) -> None:
+        file = tokenizer if isinstance(tokenizer, TokenizerFile) else made_here(tokenizer)
+        tokenizer = file.tokenizer
         self.bos_id = bos_id
         self.eos_id = eos_id
         self.vocab_size = vocab_size
+        self.switched_off: Sequence[Section] = file.switched_off
+        self._file = file
         self._tokenizer = tokenizer
+        self._splitter = tokenizer if file.splittable else _without_normalizer(tokenizer)
         self.pieces: Mapping[str, int] = tokenizer.get_vocab(with_added_tokens=True)
         added = {token.content: id_ for id_, token in tokenizer.get_added_tokens_decoder().items()}
         bytes_ = {piece: self.pieces[piece] for piece in _BYTE_PIECES if piece in self.pieces}
         self._byte_ids = frozenset(bytes_.values())
         spellings = {piece for piece in added if piece != _NEWLINE}
         self.control_ids = frozenset(added[piece] for piece in spellings)
+        own_eos = [added[_EOS]] if _EOS in added else []
+        self.end_ids = frozenset((eos_id, *other_eos_ids, *own_eos))
         spellings |= bytes_.keys()
         # Longest first, so that one spelling inside another cannot hide the longer one.
         longest_first = sorted(spellings, key=len, reverse=True)
@@ -67,12 +95,12 @@ class ChatTokenizer:
 
         Raises EngineError if it is missing, not one, or lacks them.
         """
-        tokenizer = cls.from_file(path, bos_id=0, eos_id=0, vocab_size=0)
-        backend = tokenizer.backend
-        bos_id, eos_id = backend.token_to_id("<s>"), backend.token_to_id("</s>")
+        file = read_tokenizer_file(path)
+        backend = file.tokenizer
+        bos_id, eos_id = backend.token_to_id("<s>"), backend.token_to_id(_EOS)
         if bos_id is None or eos_id is None:
-            raise EngineError(_("{path} has no <s> and </s>.").format(path=path), hint=_pull_hint())
-        return cls(backend, bos_id=bos_id, eos_id=eos_id, vocab_size=backend.get_vocab_size())
+            raise DamagedModelError(_("{path} has no <s> and </s>.").format(path=path))
+        return cls(file, bos_id=bos_id, eos_id=eos_id, vocab_size=backend.get_vocab_size())
 
     @property
     def backend(self) -> Tokenizer:
@@ -91,19 +119,17 @@ class ChatTokenizer:
         return whole[0] == self.bos_id and whole.count(self.eos_id) == len(parts) - 1
 
     @classmethod
-    def from_file(cls, path: Path, *, bos_id: int, eos_id: int, vocab_size: int) -> "ChatTokenizer":
+    def from_file(
+        cls, path: Path, *, bos_id: int, eos_id: int, vocab_size: int, other_eos_ids: Collection[int] = ()
+    ) -> "ChatTokenizer":
         """Read a ``tokenizer.json``. Raises EngineError if it is missing or not one."""
-        try:
-            tokenizer = Tokenizer.from_buffer(path.read_bytes())
-        except FileNotFoundError as exc:
-            raise EngineError(
-                _("The tokenizer {path} is missing.").format(path=path), hint=_pull_hint()
-            ) from exc
-        except Exception as exc:
-            raise EngineError(
-                _("{path} is not a tokenizer file: {reason}").format(path=path, reason=exc), hint=_pull_hint()
-            ) from exc
-        return cls(tokenizer, bos_id=bos_id, eos_id=eos_id, vocab_size=vocab_size)
+        return cls(
+            read_tokenizer_file(path),
+            bos_id=bos_id,
+            eos_id=eos_id,
+            vocab_size=vocab_size,
+            other_eos_ids=other_eos_ids,
+        )
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text: never a control id, nor a byte id for a literal ``<0x..>`` spelling.
@@ -129,7 +155,8 @@ class ChatTokenizer:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ``ids``; control ids are left out, broken UTF-8 shows as U+FFFD."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+        with self._faults():
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def detokenize(self, ids: Iterable[int], *, prompt_ids: Sequence[int] = ()) -> Iterator[str]:
         """Text of each id as it comes; joined, exactly what decoding all of them at once gives.
@@ -157,18 +184,36 @@ class ChatTokenizer:
     def _normalize(self, text: str) -> str:
         clean = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
         normalizer = self._tokenizer.normalizer
-        return clean if normalizer is None else str(normalizer.normalize_str(clean))
+        with self._faults():
+            return clean if normalizer is None else str(normalizer.normalize_str(clean))
 
     def _encode(self, text: str) -> tuple[int, ...]:
         normal = self._normalize(text)
         cuts = [match.start() + 1 for match in self._spelling.finditer(normal)]
         parts = [normal[start:end] for start, end in pairwise([0, *cuts, len(normal)])]
-        encoded = self._tokenizer.encode_batch_fast(parts, add_special_tokens=False)
+        with self._faults():
+            encoded = self._splitter.encode_batch_fast(parts, add_special_tokens=False)
         return tuple(chain.from_iterable(encoding.ids for encoding in encoded))
 
     def _encode_whole(self, parts: Sequence[str]) -> list[int]:
         bos, eos = (self._tokenizer.id_to_token(id_) or "" for id_ in (self.bos_id, self.eos_id))
-        return list(self._tokenizer.encode(bos + eos.join(parts), add_special_tokens=False).ids)
+        with self._faults():
+            return list(self._tokenizer.encode(bos + eos.join(parts), add_special_tokens=False).ids)
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            with translated_faults(quiet=not self._file.plain):
+                yield
+        except TokenizerFault as exc:
+            raise DamagedModelError(_("The tokenizer fails on a text: its file is damaged.")) from exc
+
+
+def _without_normalizer(tokenizer: Tokenizer) -> Tokenizer:
+    """The same tokenizer for texts that are normalised already: a second time could change them."""
+    content = json.loads(tokenizer.to_str())
+    content["normalizer"] = None
+    return Tokenizer.from_str(json.dumps(content))
 
 
 _SAMPLE: Final = (
@@ -181,6 +226,8 @@ _SAMPLE_CHAT: Final = (
     Message("user", "ありがとう! 😊"),
 )
 _MIN_CHARACTERS_PER_TOKEN: Final = 1.3
+_LARGE_VOCABULARY: Final = 16_000
+"""From here on a vocabulary has room for Japanese words; what a smaller one does with them says nothing."""
 
 
 def verify_tokenizer(tokenizer: ChatTokenizer) -> None:
@@ -195,7 +242,8 @@ def verify_tokenizer(tokenizer: ChatTokenizer) -> None:
         (backend.id_to_token(tokenizer.bos_id) is None, _("it has no piece for the model's <s>")),
         (backend.id_to_token(tokenizer.eos_id) is None, _("it has no piece for the model's </s>")),
         (
-            len(_SAMPLE) < _MIN_CHARACTERS_PER_TOKEN * len(tokenizer.encode(_SAMPLE)),
+            tokenizer.vocab_size >= _LARGE_VOCABULARY
+            and len(_SAMPLE) < _MIN_CHARACTERS_PER_TOKEN * len(tokenizer.encode(_SAMPLE)),
             _("it cuts Japanese into too many tokens"),
         ),
         (tokenizer.decode(tokenizer.encode(_SAMPLE)) != _SAMPLE, _("Japanese does not survive a round trip")),
@@ -203,11 +251,6 @@ def verify_tokenizer(tokenizer: ChatTokenizer) -> None:
     )
     for failed, reason in problems:
         if failed:
-            raise EngineError(
-                _("This tokenizer does not belong to the model: {reason}.").format(reason=reason),
-                hint=_("Get the model's own tokenizer.json again: tanuki pull --verify"),
+            raise DamagedModelError(
+                _("This tokenizer does not belong to the model: {reason}.").format(reason=reason)
             )
-
-
-def _pull_hint() -> str:
-    return _("Get it again: tanuki pull --verify")

@@ -26,6 +26,7 @@ LAYERS = (
     ("hub", "history"),
     ("catalog",),
     ("tokenizer",),
+    ("tokenizer_file",),
     ("prompt",),
     ("settings",),
     ("text",),

@@ -1,8 +1,11 @@
 """What a model is: in the catalog, on this machine, behind a server."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from tanuki_cli.i18n import _
 
 Format = Literal["gguf", "safetensors"]
 Quantization = Literal["awq", "gptq"]
@@ -26,6 +29,15 @@ class LocalModel:
     repository: str | None = None
     revision: str | None = None
     practice: bool = False
+
+    @property
+    def get_again(self) -> str:
+        """What to do where its files are damaged."""
+        if self.practice:
+            return "pip install --force-reinstall tanuki-cli"
+        if self.repository is None:
+            return _("Get the file again from where it came from: tanuki did not download it.")
+        return f"tanuki pull {shlex.quote(self.name)} --verify"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

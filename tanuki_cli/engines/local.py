@@ -7,7 +7,7 @@ from dataclasses import replace
 from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, PromptPlan, Token, TokenModel
 from tanuki_cli.engines.stops import OWN_STOP, StopMatcher
-from tanuki_cli.errors import EngineError
+from tanuki_cli.errors import DamagedModelError, EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import fit_context
 from tanuki_cli.sampling import SamplingOptions
@@ -22,8 +22,10 @@ def prompt_limit(context_length: int, max_new_tokens: int) -> int:
 class LocalEngine:
     """Implements :class:`~tanuki_cli.engines.base.Engine` on a :class:`TokenModel`."""
 
-    def __init__(self, model: TokenModel, tokenizer: ChatTokenizer) -> None:
+    def __init__(self, model: TokenModel, tokenizer: ChatTokenizer, *, get_again: str = "") -> None:
+        """``get_again`` is the advice for a model whose files turn out to be damaged."""
         self._model = model
+        self._get_again = get_again
         self._tokenizer = tokenizer
         self._cancelled = False
 
@@ -75,7 +77,11 @@ class LocalEngine:
         with closing(self._model.generate(prompt_ids, options)) as tokens:
             if self._cancelled:  # before the model ran: generate() has just forgotten it
                 self._model.cancel()
-            yield from answer.stream(tokens)
+            try:
+                yield from answer.stream(tokens)
+            except DamagedModelError as exc:
+                exc.hint = exc.hint or self._get_again
+                raise
         yield answer.last_chunk(
             Usage(
                 prompt_tokens=len(prompt_ids),
@@ -150,15 +156,14 @@ class _Answer:
                 id_ = token.id
                 self.completion_tokens += 1
                 self._unsent.append(token)
-                if id_ == self._tokenizer.eos_id:
+                if id_ in self._tokenizer.end_ids:
                     self.finish_reason = "stop"
                     return
                 if id_ >= self._tokenizer.vocab_size:
-                    raise EngineError(
+                    raise DamagedModelError(
                         _("The model produced the token {id}, which its tokenizer does not have.").format(
                             id=id_
-                        ),
-                        hint=_("Check the files: tanuki pull --verify"),
+                        )
                     )
                 yield id_
                 if self.completion_tokens >= self._options.max_new_tokens:

@@ -1,7 +1,11 @@
 """The engine for a model. Each is imported only when it is used: none of them is light."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tanuki_cli.catalog import LocalModel, RemoteModel, Target
 from tanuki_cli.engines.base import Engine, OpenOptions
+from tanuki_cli.errors import DamagedModelError
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer
 
@@ -13,21 +17,33 @@ def open_engine(target: Target, settings: Settings, options: OpenOptions | None 
         from tanuki_cli.engines.remote.opening import open_server
 
         return open_server(target, settings, options)
-    if target.format == "gguf":
-        from tanuki_cli.engines.llama_cpp.opening import open_gguf
+    with _advice_for(target):
+        if target.format == "gguf":
+            from tanuki_cli.engines.llama_cpp.opening import open_gguf
 
-        return open_gguf(target, settings, options)
-    from tanuki_cli.engines.transformers.opening import open_checkpoint
+            return open_gguf(target, settings, options)
+        from tanuki_cli.engines.transformers.opening import open_checkpoint
 
-    return open_checkpoint(target, settings, options)
+        return open_checkpoint(target, settings, options)
 
 
 def read_tokenizer(target: LocalModel) -> ChatTokenizer:
     """The exact tokenizer of a model, without its weights. Raises EngineError."""
-    if target.format == "gguf":
-        from tanuki_cli.engines.llama_cpp import opening as llama_cpp
+    with _advice_for(target):
+        if target.format == "gguf":
+            from tanuki_cli.engines.llama_cpp import opening as llama_cpp
 
-        return llama_cpp.read_tokenizer(target)
-    from tanuki_cli.engines.transformers import opening as transformers
+            return llama_cpp.read_tokenizer(target)
+        from tanuki_cli.engines.transformers import opening as transformers
 
-    return transformers.read_tokenizer(target)
+        return transformers.read_tokenizer(target)
+
+
+@contextmanager
+def _advice_for(target: LocalModel) -> Iterator[None]:
+    """Say for this very model how damaged files are got again."""
+    try:
+        yield
+    except DamagedModelError as exc:
+        exc.hint = exc.hint or target.get_again
+        raise

@@ -3,7 +3,8 @@
     python -m tests.support.llama_fewer_layers MODEL.gguf WHAT ROOM
 
 The GPU is made up, the failures are not: for more than four layers the system gives the process no more
-than ROOM bytes, while WHAT ("weights" or "context") is allocated by the real llama.cpp.
+than ROOM bytes, while WHAT ("weights" or "context") is allocated by the real llama.cpp; or the file is
+"gone" when it is to be loaded.
 """
 
 import json
@@ -55,6 +56,8 @@ def main(path: Path, what: str, room: int) -> None:
             metadata: Mapping[str, int | str] | None = None,
         ) -> None:
             tried.append(gpu_layers)
+            if what == "gone":
+                path.unlink()
             taken.append(psutil.Process().memory_info().vms)
             with cramped(room if what == "weights" and gpu_layers > ENOUGH else None):
                 super().__init__(path, gpu_layers=gpu_layers, repack=repack, metadata=metadata)

@@ -48,3 +48,29 @@ def rewrite(source: Path, target: Path, changes: Mapping[str, Callable[[gguf.GGU
     writer.write_tensors_to_file()
     writer.close()
     return target
+
+
+def split(source: Path, folder: Path, count: int) -> list[Path]:
+    """``source`` as llama-gguf-split leaves it: the metadata in the first part, weights in each."""
+    reader = gguf.GGUFReader(source)
+    tensors = list(reader.tensors)
+    paths = [folder / f"model-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+    for number, path in enumerate(paths):
+        writer = gguf.GGUFWriter(path, "llama")
+        if number == 0:
+            for key, field in reader.fields.items():
+                if not key.startswith("GGUF.") and key != "general.architecture":
+                    kinds = field.types
+                    writer.add_key_value(
+                        key, field.contents(), kinds[0], kinds[-1] if len(kinds) > 1 else None
+                    )
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", count)
+        writer.add_int32("split.tensors.count", len(tensors))
+        for tensor in tensors[number * len(tensors) // count : (number + 1) * len(tensors) // count]:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+    return paths

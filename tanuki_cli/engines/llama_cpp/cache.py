@@ -13,7 +13,7 @@ from typing import Final
 from tanuki_cli.engines.base import GenerationCancelled, shared_prefix
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.native import Context, DecodeAborted, NativeError
-from tanuki_cli.errors import EngineError
+from tanuki_cli.errors import DamagedModelError, EngineError, brief
 from tanuki_cli.i18n import _
 
 _SLOW_STEP_S: Final = 0.25
@@ -100,6 +100,12 @@ class SequenceCache:
             excess -= cut
         del self.ids[length:]
 
+    def require_numbers(self, output: int, count: int) -> None:
+        """Raise EngineError, and forget everything, unless the ``count`` logits of ``output`` are numbers."""
+        if not self.context.has_finite_logits(output, count):
+            self.forget_from(0)
+            raise DamagedModelError(_("The model computes no numbers: its file is damaged."))
+
     def use_store(self, store: KvStore, key: str) -> None:
         """Take caches from ``store``, under ``key``, and keep them there with :meth:`save`."""
         self._store, self._key = store, key
@@ -176,7 +182,7 @@ class SequenceCache:
             raise GenerationCancelled from exc
         except NativeError as exc:
             raise EngineError(
-                _("llama.cpp failed while computing: {reason}").format(reason=exc),
+                _("llama.cpp failed while computing: {reason}").format(reason=brief(exc)),
                 hint=_("Try again; if it stays, use --debug and report it."),
             ) from exc
         finally:

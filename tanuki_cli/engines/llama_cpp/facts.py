@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
-from tanuki_cli.engines.llama_cpp.gguf import GgufFile, GgufValue, damaged
-from tanuki_cli.errors import EngineError
+from tanuki_cli.engines.llama_cpp.admission import Geometry, check_settings, check_tensors, nbytes
+from tanuki_cli.engines.llama_cpp.gguf import GgufFile, damaged
+from tanuki_cli.errors import EngineError, brief
 from tanuki_cli.i18n import _
 
 ARCHITECTURE: Final = "llama"
@@ -49,45 +51,28 @@ def model_facts(gguf: GgufFile) -> ModelFacts:
     each other.
     """
     _refuse_foreign(gguf)
+    check_settings(gguf)
     numbers = _Numbers(gguf)
     numbers.check_epsilon("llama.attention.layer_norm_rms_epsilon")
-    n_embd = numbers.positive("llama.embedding_length")
-    n_head = numbers.positive("llama.attention.head_count")
-    n_kv_head = numbers.positive("llama.attention.head_count_kv", n_head)
-    head_dim = numbers.positive("llama.attention.key_length", n_embd // n_head)
-    n_layer = numbers.positive("llama.block_count")
-    shapes = {tensor.name: tensor.shape for tensor in gguf.tensors}
-    n_vocab = shapes.get(_EMBEDDING, (0, 0))[-1]
-    tokens = gguf.metadata.get("tokenizer.ggml.tokens")
-    # llama.cpp asserts most of this, which would stop the whole process.
-    consistent = (
-        shapes.get(_EMBEDDING) == (n_embd, n_vocab)
-        and (not isinstance(tokens, list) or _are_pieces(tokens, n_vocab))
-        and n_embd % n_head == 0
-        and numbers.positive("llama.attention.value_length", head_dim) == head_dim
-        and numbers.positive("llama.rope.dimension_count", head_dim) == head_dim
-        and n_head % n_kv_head == 0
-        and all(f"{_LAYER_PREFIX}{index}.attn_q.weight" in shapes for index in range(n_layer))
-    )
-    if not consistent:
-        raise damaged(gguf.path, _("its sizes contradict each other"))
-    layer_bytes, embedding_bytes, output_bytes = _part_sizes(gguf, n_layer)
+    geometry = _geometry(gguf, numbers)
+    check_tensors(gguf, geometry)
+    layer_bytes, embedding_bytes, output_bytes = _part_sizes(gguf, geometry.n_layer)
     return ModelFacts(
         architecture=ARCHITECTURE,
-        name=str(gguf.metadata.get("general.name", gguf.path.stem)),
-        bos_id=numbers.below("tokenizer.ggml.bos_token_id", 1, n_vocab),
-        eos_id=numbers.below("tokenizer.ggml.eos_token_id", 2, n_vocab),
-        n_vocab=n_vocab,
+        name=brief(gguf.metadata.get("general.name", gguf.path.stem)),
+        bos_id=numbers.below("tokenizer.ggml.bos_token_id", 1, geometry.n_vocab),
+        eos_id=numbers.below("tokenizer.ggml.eos_token_id", 2, geometry.n_vocab),
+        n_vocab=geometry.n_vocab,
         n_ctx_train=numbers.positive("llama.context_length"),
-        n_layer=n_layer,
-        n_embd=n_embd,
-        n_head=n_head,
-        n_kv_head=n_kv_head,
-        head_dim=head_dim,
+        n_layer=geometry.n_layer,
+        n_embd=geometry.n_embd,
+        n_head=geometry.n_head,
+        n_kv_head=geometry.n_kv_head,
+        head_dim=geometry.head_dim,
         layer_bytes=layer_bytes,
         embedding_bytes=embedding_bytes,
         output_bytes=output_bytes,
-        file_bytes=sum(tensor.nbytes for tensor in gguf.tensors),
+        file_bytes=sum(nbytes(tensor) for tensor in chain.from_iterable(gguf.tensors)),
         full_precision=gguf.metadata.get("general.file_type") == 0,
     )
 
@@ -98,7 +83,7 @@ def _refuse_foreign(gguf: GgufFile) -> None:
     if architecture != ARCHITECTURE:
         raise EngineError(
             _("{path} holds a model of the kind {architecture!r}; Tanuki is of the kind 'llama'.").format(
-                path=path, architecture=str(architecture)
+                path=path, architecture=brief(architecture)
             ),
             hint=_("See which models are there: tanuki models"),
         )
@@ -113,37 +98,57 @@ def _refuse_foreign(gguf: GgufFile) -> None:
                 "tanuki chat -m tanuki-8x8b:awq --trust-remote-code"
             ),
         )
-    if _as_int(metadata.get("split.count")) > 1:
-        raise EngineError(
-            _("{path} is one part of a model that was split into several files.").format(path=path),
-            hint=_("Join them first: llama-gguf-split --merge {path} joined.gguf").format(path=path),
-        )
+
+
+def _geometry(gguf: GgufFile, numbers: "_Numbers") -> Geometry:
+    """The numbers of the model, which must agree with each other and with its vocabulary."""
+    n_embd = numbers.positive("llama.embedding_length")
+    n_head = numbers.positive("llama.attention.head_count")
+    head_dim = numbers.positive("llama.attention.key_length", n_embd // n_head)
+    embeddings = (tensor for tensor in chain.from_iterable(gguf.tensors) if tensor.name == _EMBEDDING)
+    geometry = Geometry(
+        n_vocab=next((tensor.shape[1] for tensor in embeddings if len(tensor.shape) > 1), 0),
+        n_embd=n_embd,
+        n_ff=numbers.positive("llama.feed_forward_length"),
+        n_layer=numbers.positive("llama.block_count"),
+        n_head=n_head,
+        n_kv_head=numbers.positive("llama.attention.head_count_kv", n_head),
+        head_dim=head_dim,
+    )
+    tokens = gguf.metadata.get("tokenizer.ggml.tokens")
+    consistent = (
+        0 < geometry.n_vocab < 2**31
+        and (not isinstance(tokens, list) or _are_pieces(tokens, geometry.n_vocab))
+        and n_embd % n_head == 0
+        and n_head % geometry.n_kv_head == 0
+        and head_dim % 2 == 0  # positions turn pairs of numbers
+        and numbers.positive("llama.attention.value_length", head_dim) == head_dim
+        and numbers.positive("llama.rope.dimension_count", head_dim) == head_dim
+    )
+    if not consistent:
+        raise damaged(gguf.path, _("its sizes contradict each other"))
+    return geometry
 
 
 def _part_sizes(gguf: GgufFile, n_layer: int) -> tuple[tuple[int, ...], int, int]:
     layers = [0] * n_layer
     embedding = output = 0
-    for tensor in gguf.tensors:
+    tied = True
+    for tensor in chain.from_iterable(gguf.tensors):
+        size = nbytes(tensor)
         if tensor.name.startswith(_LAYER_PREFIX):
-            number = tensor.name.split(".")[1]
-            if not number.isdecimal() or int(number) >= n_layer:
-                raise damaged(gguf.path, _("its sizes contradict each other"))
-            layers[int(number)] += tensor.nbytes
+            layers[int(tensor.name.split(".")[1])] += size
         elif tensor.name == _EMBEDDING:
-            embedding = tensor.nbytes
+            embedding = size
         else:
-            output += tensor.nbytes
-    tied = not any(tensor.name == "output.weight" for tensor in gguf.tensors)
+            output += size
+            tied = tied and tensor.name != "output.weight"
     return tuple(layers), embedding, output + (embedding if tied else 0)
 
 
 def _are_pieces(tokens: Sequence[object], count: int) -> bool:
     """All there and all different, also for C, to which a NUL ends a text."""
     return len(tokens) == len(set(tokens)) == count and not any("\0" in str(token) for token in tokens)
-
-
-def _as_int(value: GgufValue | None) -> int:
-    return value if isinstance(value, int) else 0
 
 
 class _Numbers:

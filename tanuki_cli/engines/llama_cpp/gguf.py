@@ -1,51 +1,76 @@
 """What a GGUF file says about itself, read without running any native code on it.
 
 llama.cpp stops the whole process on some damaged files, and it runs models that it cannot run right
-without a word. So the header is read here first: every length is checked against the file, and what
-this program cannot run is refused with the reason.
+without a word. So the header is read here first: every length is checked against the file and against
+what a model of Tanuki's kind could need. Whether what it says is allowed: see admission.py.
 """
 
 import errno
 import mmap
+import os
+import re
+import stat
 import struct
 from array import array
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
-from tanuki_cli.errors import EngineError
+from tanuki_cli.errors import DamagedModelError, EngineError, brief
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
 
 GgufValue = bool | int | float | str | list[str] | list[float]
 """A metadata value; whole numbers in arrays count as floats for the type checker."""
 
+UINT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 2, 4, 5, 6, 7, 8, 9
+DEFAULT_ALIGNMENT: Final = 32
+
 _MAGIC: Final = b"GGUF"
 _VERSIONS: Final = (2, 3)
-_STRING, _ARRAY, _BOOL = 8, 9, 7
 _NUMBERS: Final[Mapping[int, str]] = {
-    0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", _BOOL: "?", 10: "Q", 11: "q", 12: "d",
+    0: "B", 1: "b", UINT16: "H", 3: "h", UINT32: "I", INT32: "i", FLOAT32: "f", BOOL: "?", 10: "Q",
+    11: "q", 12: "d",
 }  # fmt: skip
 _MAX_DIMENSIONS: Final = 4
+# A damaged count must not make a list of the whole file. Tanuki-8B has 300 tensors and 65,024 pieces.
+_MAX_KEYS: Final = 4096
+_MAX_TENSORS: Final = 1 << 14
+_MAX_ELEMENTS: Final = 1 << 21
+_MAX_NAME_BYTES: Final = 256
+_MAX_STRING_BYTES: Final = 1 << 20
+_MAX_HEADER_BYTES: Final = 256 << 20
+_MAX_PARTS: Final = 999
+_PART_NAME: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufTensor:
-    """A tensor's place: ``shape`` with the fastest dimension first, ``nbytes`` padding included."""
+    """A tensor's place: ``shape`` with the fastest dimension first, ``kind`` as ggml numbers its types,
+    ``offset`` from the beginning of its file's weights, which are ``available`` bytes."""
 
     name: str
     shape: tuple[int, ...]
-    nbytes: int
+    kind: int
+    offset: int
+    available: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufFile:
-    """The header of a GGUF file."""
+    """The header of a GGUF model: that of its first part, and the tensors of all.
+
+    ``kinds`` numbers the type of each metadata value as GGUF does. ``parts`` are all its files, in order;
+    ``tensors`` holds the tensors of each.
+    """
 
     path: Path
     metadata: Mapping[str, GgufValue]
-    tensors: tuple[GgufTensor, ...]
+    kinds: Mapping[str, int]
+    alignment: int
+    parts: tuple[Path, ...]
+    tensors: tuple[tuple[GgufTensor, ...], ...]
 
 
 class _Broken(Exception):
@@ -53,11 +78,47 @@ class _Broken(Exception):
 
 
 def read_gguf(path: Path) -> GgufFile:
-    """Read the header of ``path``.
+    """Read the header of ``path``, and of the other parts if the model was split into several files.
 
     Raises EngineError for a file that is missing, not a GGUF, damaged or truncated.
     """
+    first = _read(path)
+    count = first.metadata.get("split.count", 0)
+    if not isinstance(count, int) or count <= 1:
+        return first
+    names = part_paths(path)
+    if len(names) != count:
+        raise EngineError(
+            _("{path} is one part of a model that was split into {count} files.").format(
+                path=path, count=count
+            ),
+            hint=_("Name its parts name-00001-of-{count:05}.gguf and so on, side by side.").format(
+                count=min(count, _MAX_PARTS)
+            ),
+        )
+    parts = [first if part == path else _read(part) for part in names]
+    for index, (name, part) in enumerate(zip(names, parts, strict=True)):
+        if (part.kinds.get("split.no"), part.metadata.get("split.no")) != (UINT16, index):
+            raise damaged(name, _("it is another part than its name says"))
+    if any(part.alignment != first.alignment for part in parts):
+        raise damaged(path, _("its alignment is impossible"))
+    return replace(parts[0], parts=tuple(names), tensors=tuple(part.tensors[0] for part in parts))
+
+
+def part_paths(path: Path) -> list[Path]:
+    """All parts of the model that ``path`` is a part of, by its name; ``path`` alone if it was not split."""
+    match = _PART_NAME.fullmatch(path.name)
+    if match is None or not 0 < int(match[2]) <= int(match[3]) <= _MAX_PARTS:
+        return [path]
+    count = int(match[3])
+    return [path.with_name(f"{match[1]}-{index:05}-of-{count:05}.gguf") for index in range(1, count + 1)]
+
+
+def _read(path: Path) -> GgufFile:
     try:
+        mode = path.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # opening a pipe could wait for ever
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         with path.open("rb") as file:
             if file.read(len(_MAGIC)) != _MAGIC:
                 raise EngineError(
@@ -75,11 +136,10 @@ def read_gguf(path: Path) -> GgufFile:
         raise damaged(path, str(exc)) from exc
 
 
-def damaged(path: Path, reason: str) -> EngineError:
+def damaged(path: Path, reason: str) -> DamagedModelError:
     """The error for a model file whose contents make no sense."""
-    return EngineError(
-        _("{path} is damaged or incomplete: {reason}.").format(path=path, reason=reason),
-        hint=_("Get it again: tanuki pull --verify"),
+    return DamagedModelError(
+        _("{path} is damaged or incomplete: {reason}.").format(path=path, reason=brief(reason))
     )
 
 
@@ -92,7 +152,8 @@ class _Reader:
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
-        self._size = len(data)
+        self._file_size = len(data)
+        self._size = min(self._file_size, _MAX_HEADER_BYTES)
         self._position = len(_MAGIC)
 
     def file(self, path: Path) -> GgufFile:
@@ -104,57 +165,52 @@ class _Reader:
                 ),
                 hint=_another_file_hint(),
             )
-        tensor_count, metadata_count = self._number("Q"), self._number("Q")
+        tensor_count, metadata_count = self._count("Q", _MAX_TENSORS), self._count("Q", _MAX_KEYS)
         metadata: dict[str, GgufValue] = {}
+        kinds: dict[str, int] = {}
         for _index in range(metadata_count):
-            key = self._string()
-            if key in metadata:
-                raise _Broken(_("{key} is there twice").format(key=key))
-            metadata[key] = self._value(self._number("I"))
+            key = self._string(_MAX_NAME_BYTES)
+            if not key or key in metadata:
+                raise _Broken(_("{key} is there twice").format(key=brief(key)))
+            kinds[key] = self._number("I")
+            metadata[key] = self._value(kinds[key])
         infos = [self._tensor_info() for _index in range(tensor_count)]
-        alignment = metadata.get("general.alignment", 32)
+        alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment <= 0:
             raise _Broken(_("its alignment is impossible"))
-        start = -(-self._position // alignment) * alignment
-        return GgufFile(path=path, metadata=metadata, tensors=self._sizes(infos, start))
+        available = self._file_size + -self._position // alignment * alignment
+        tensors = tuple(replace(tensor, available=available) for tensor in infos)
+        return GgufFile(
+            path=path, metadata=metadata, kinds=kinds, alignment=alignment, parts=(path,), tensors=(tensors,)
+        )
 
-    def _tensor_info(self) -> tuple[str, tuple[int, ...], int]:
-        name = self._string()
+    def _tensor_info(self) -> GgufTensor:
+        name = self._string(_MAX_NAME_BYTES)
         dimensions = self._number("I")
         if not 0 < dimensions <= _MAX_DIMENSIONS:
-            raise _Broken(_("tensor {name} has {count} dimensions").format(name=name, count=dimensions))
+            raise _Broken(
+                _("tensor {name} has {count} dimensions").format(name=brief(name), count=dimensions)
+            )
         shape = tuple(self._number("Q") for _index in range(dimensions))
-        self._number("I")
-        return name, shape, self._number("Q")
-
-    def _sizes(self, infos: list[tuple[str, tuple[int, ...], int]], start: int) -> tuple[GgufTensor, ...]:
-        """A tensor reaches to the next one, the last to the end of the file."""
-        if not infos:
-            raise _Broken(_("it holds no weights"))
-        infos.sort(key=lambda info: info[2])
-        ends = [offset for _name, _shape, offset in infos[1:]] + [self._size - start]
-        tensors = []
-        for (name, shape, offset), end in zip(infos, ends, strict=True):
-            if start + max(offset, end) > self._size or end <= offset:
-                raise _Broken(_("the weights end too early"))
-            tensors.append(GgufTensor(name=name, shape=shape, nbytes=end - offset))
-        return tuple(tensors)
+        return GgufTensor(
+            name=name, shape=shape, kind=self._number("I"), offset=self._number("Q"), available=0
+        )
 
     def _value(self, kind: int) -> GgufValue:
-        if kind == _STRING:
-            return self._string()
-        if kind == _ARRAY:
-            return self._array(self._number("I"), self._number("Q"))
+        if kind == STRING:
+            return self._string(_MAX_STRING_BYTES)
+        if kind == ARRAY:
+            return self._array(self._number("I"), self._count("Q", _MAX_ELEMENTS))
         if kind not in _NUMBERS:
             raise _Broken(_("it holds a value of the unknown type {kind}").format(kind=kind))
         return self._number(_NUMBERS[kind])
 
     def _array(self, kind: int, count: int) -> list[str] | list[float]:
-        if kind == _STRING:
-            return self._strings(count)
+        if kind == STRING:
+            return self._strings(count, _MAX_STRING_BYTES)
         if kind not in _NUMBERS:
             raise _Broken(_("it holds a value of the unknown type {kind}").format(kind=kind))
-        code = "B" if kind == _BOOL else _NUMBERS[kind]
+        code = "B" if kind == BOOL else _NUMBERS[kind]
         numbers = array(code)
         end = self._position + count * numbers.itemsize
         self._check(end)
@@ -162,24 +218,33 @@ class _Reader:
         self._position = end
         return cast("list[float]", numbers.tolist())
 
-    def _strings(self, count: int) -> list[str]:
+    def _strings(self, count: int, longest: int) -> list[str]:
         """The hot loop: a vocabulary has 65,000 strings."""
         data, position, limit = self._data, self._position, self._size
         length_at: Callable[[mmap.mmap, int], tuple[int]] = struct.Struct("<Q").unpack_from
         strings = []
         for _index in range(count):
-            if position + 8 > limit:
-                raise _Broken(_("the file ends in its header"))
             start = position + 8
-            position = start + length_at(data, position)[0]
+            if start > limit:
+                raise _Broken(_("the file ends in its header"))
+            length = length_at(data, position)[0]
+            position = start + length
             if position > limit:
                 raise _Broken(_("the file ends in its header"))
+            if length > longest:
+                raise _Broken(_("a text in it is {count} bytes long").format(count=length))
             strings.append(data[start:position].decode("utf-8", errors="backslashreplace"))
         self._position = position
         return strings
 
-    def _string(self) -> str:
-        return self._strings(1)[0]
+    def _string(self, longest: int) -> str:
+        return self._strings(1, longest)[0]
+
+    def _count(self, code: str, most: int) -> int:
+        count = self._number(code)
+        if count > most:
+            raise _Broken(_("it would hold {count} entries").format(count=count))
+        return count
 
     def _number(self, code: str) -> int:
         unpacker = struct.Struct("<" + code)

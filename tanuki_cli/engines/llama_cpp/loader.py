@@ -33,7 +33,7 @@ from tanuki_cli.engines.llama_cpp.tuning import (
     default_tuning,
     tuning_key,
 )
-from tanuki_cli.errors import EngineError
+from tanuki_cli.errors import DamagedModelError, EngineError, brief
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.machine.hardware import inspect_machine
@@ -66,7 +66,9 @@ def load_llama_cpp(
     made for, and where memory will not do, before it is taken. ``debug`` sends llama.cpp's log to
     the logger ``tanuki_cli.llama_cpp``.
     """
-    facts = facts or model_facts(read_gguf(model.path))
+    if facts is None:
+        header = read_gguf(model.path)
+        model, facts = replace(model, path=header.path), model_facts(header)
     llama_native.start(debug=debug)
     plan = plan_load(settings, facts, first_tokens=first_tokens)
     check_memory(model, facts, plan)
@@ -208,10 +210,11 @@ def _translated(model: LocalModel, error: NativeError) -> EngineError:
         return damaged(model.path, _("the weights end too early"))
     if _is_about_memory(error):
         return EngineError(
-            _("There is not enough memory to load {model}: {reason}").format(model=model.name, reason=text),
+            _("There is not enough memory to load {model}: {reason}").format(
+                model=model.name, reason=brief(text)
+            ),
             hint=_("Use a shorter --context-length, or a smaller variant: tanuki models"),
         )
-    return EngineError(
-        _("llama.cpp cannot load {path}: {reason}").format(path=model.path, reason=text),
-        hint=_("Get it again: tanuki pull --verify"),
+    return DamagedModelError(
+        _("llama.cpp cannot load {path}: {reason}").format(path=model.path, reason=brief(text))
     )

@@ -182,8 +182,9 @@ class LlamaCppModel:
         for start in range(first, len(ids), rows):
             part = ids[start : start + rows]
             cache.compute(part, outputs=len(part))
-            self._check_finite()
             outputs = range(len(part))
+            for index in outputs:
+                cache.require_numbers(index, self.facts.n_vocab)
             yield stacked([as_array(self._context.logits(index), self.facts.n_vocab) for index in outputs])
 
     def _widen(self, *, outputs: int = 0) -> None:
@@ -215,7 +216,6 @@ class LlamaCppModel:
         if head and not cache.ids and shared_prefix(head, prompt_ids[:-1]) == len(head):
             self._head_is_new = True
         self._compute(prompt_ids[len(cache.ids) :], outputs=1)
-        self._check_finite()
 
     def _check_length(self, ids: list[int]) -> None:
         if len(ids) > self.context_length:
@@ -224,14 +224,6 @@ class LlamaCppModel:
                     count=len(ids), limit=self.context_length
                 ),
                 hint=_("Use --context-length, or start a new chat."),
-            )
-
-    def _check_finite(self) -> None:
-        if not self._context.has_finite_logits():
-            self._cache.forget_from(0)
-            raise EngineError(
-                _("The model computes no numbers: its file is damaged."),
-                hint=_("Get it again: tanuki pull --verify"),
             )
 
     def _advance(self, id_: int, picker: Picker) -> Generator[Token, None, Token | None]:

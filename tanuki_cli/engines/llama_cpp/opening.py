@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from operator import ne
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from tanuki_cli.i18n import _
 from tanuki_cli.machine.packages import LLAMA_CPP, missing, pip_install, rebuild_llama_cpp
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
+from tanuki_cli.tokenizer_file import made_here, read_tokenizer_file
 
 _MOST_DIFFERENT_PIECES: Final = 0.01
 """Share of pieces that may be spelled otherwise: converters rename a few control pieces."""
@@ -31,6 +33,7 @@ def open_gguf(target: LocalModel, settings: Settings, options: OpenOptions) -> L
         from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 
     gguf = read_gguf(target.path)
+    target = replace(target, path=gguf.path)  # the first part of a model that was split
     facts = model_facts(gguf)
     tokenizer = gguf_tokenizer(target, gguf, facts)
     verify_tokenizer(tokenizer)
@@ -46,7 +49,7 @@ def open_gguf(target: LocalModel, settings: Settings, options: OpenOptions) -> L
         first_tokens=len(tokenizer.encode_chat(first)) + longest_answer if first else None,
         tuner=_tuner(options),
     )
-    return LocalEngine(model, tokenizer)
+    return LocalEngine(model, tokenizer, get_again=target.get_again)
 
 
 def read_tokenizer(target: LocalModel) -> ChatTokenizer:
@@ -99,18 +102,18 @@ def gguf_tokenizer(target: LocalModel, gguf: GgufFile, facts: ModelFacts) -> Cha
     The official files hold placeholder scores, so that only the reference repository's tokenizer.json
     is right for them. Raises EngineError if there is none, or if its pieces are not the file's.
     """
-    ids = {"bos_id": facts.bos_id, "eos_id": facts.eos_id, "vocab_size": facts.n_vocab}
-    if target.tokenizer is not None:
-        tokenizer = ChatTokenizer.from_file(target.tokenizer, **ids)
-    elif (own := tokenizer_from_metadata(gguf.metadata)) is not None:
-        tokenizer = ChatTokenizer(own, **ids)
-    elif target.reference_tokenizer is not None:
-        tokenizer = ChatTokenizer.from_file(target.reference_tokenizer, **ids)
+    own = None if target.tokenizer else tokenizer_from_metadata(gguf.metadata)
+    path = target.tokenizer or target.reference_tokenizer
+    if own is not None:
+        source = made_here(own)
+    elif path is not None:
+        source = read_tokenizer_file(path)
     else:
         raise EngineError(
             _("{path} has no usable tokenizer of its own.").format(path=target.path),
             hint=_("Put the model's tokenizer.json beside it, or fetch Tanuki's: tanuki pull tanuki-8b"),
         )
+    tokenizer = ChatTokenizer(source, bos_id=facts.bos_id, eos_id=facts.eos_id, vocab_size=facts.n_vocab)
     pieces = gguf.metadata.get("tokenizer.ggml.tokens")
     if isinstance(pieces, list) and not _same_pieces(tokenizer, list(map(str, pieces))):
         raise EngineError(

@@ -66,10 +66,12 @@ class Picker:
             if forced := self._mask.forced(self._answer):
                 return self.take_forced(forced[0], index), False
             allowed = self._mask.allowed(self._answer)
+        self._cache.require_numbers(index, self._n_vocab)
         settled = self._sampler.greedy and not self._cache.settled and self._is_near_tie(index, allowed)
         if settled:
             self._cache.settle()
             index = -1
+            self._cache.require_numbers(index, self._n_vocab)
         if allowed is None and not self.logprobs:
             return Token(self._sampler.sample(self._cache.context, index)), settled
         return self._pick_with_care(index, allowed), settled

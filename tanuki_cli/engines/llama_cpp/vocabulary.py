@@ -8,6 +8,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers
 from tokenizers.models import Unigram
 
 from tanuki_cli.engines.llama_cpp.gguf import GgufValue
+from tanuki_cli.tokenizer_file import TokenizerFault, are_possible, translated_faults
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 _ADDED: Final = frozenset({_UNKNOWN, _CONTROL, _USER_DEFINED})
@@ -30,13 +31,21 @@ def tokenizer_from_metadata(metadata: Mapping[str, GgufValue]) -> Tokenizer | No
     while kinds[count - 1] == _UNUSED:  # padding of the embedding, not pieces
         count -= 1
     unknown_id = next((id_ for id_, kind in enumerate(kinds) if kind == _UNKNOWN), None)
-    if unknown_id is None or len(set(pieces[:count])) != count:
+    if unknown_id is None or not are_possible(pieces[:count]):
         return None
     vocabulary = [
         (piece, score if kind == _NORMAL else 0.0)
         for piece, score, kind in zip(pieces[:count], scores, kinds, strict=False)
     ]
-    tokenizer = Tokenizer(Unigram(vocabulary, unk_id=unknown_id, byte_fallback=True))
+    try:
+        with translated_faults(quiet=True):
+            return _make(vocabulary, kinds, unknown_id)
+    except TokenizerFault:
+        return None
+
+
+def _make(vocabulary: Sequence[tuple[str, float]], kinds: Sequence[float], unknown_id: int) -> Tokenizer:
+    tokenizer = Tokenizer(Unigram(list(vocabulary), unk_id=unknown_id, byte_fallback=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(" ", _SPACE)])
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace(_SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
@@ -44,7 +53,7 @@ def tokenizer_from_metadata(metadata: Mapping[str, GgufValue]) -> Tokenizer | No
     tokenizer.add_tokens(
         [
             AddedToken(piece, normalized=False, special=kind in _SPECIAL)
-            for piece, kind in zip(pieces[:count], kinds, strict=False)
+            for (piece, _score), kind in zip(vocabulary, kinds, strict=False)
             if kind in _ADDED
         ]
     )

@@ -115,7 +115,7 @@ class RemoteAnswer:
                 self._without_ids = delta
                 return
             for id_ in delta.ids:
-                if id_ == tokenizer.eos_id:
+                if id_ in tokenizer.end_ids:
                     self._over = True
                     self._finish_reason = "stop"
                     break

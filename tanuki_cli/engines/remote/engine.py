@@ -45,8 +45,8 @@ class RemoteEngine:
     ``tokenizers`` are tried in turn where the server takes ids; the first whose ids are the server's is
     used. They may be made lazily, and must have been through
     :func:`~tanuki_cli.tokenizer.verify_tokenizer`, as those of local engines. ``context_length`` can
-    only shorten what the server offers. Raises RemoteError if the server cannot be used, InputError
-    for a wrong address.
+    only shorten what the server offers; ``notes`` come before its own. Raises RemoteError if the server
+    cannot be used, InputError for a wrong address.
     """
 
     def __init__(
@@ -54,11 +54,13 @@ class RemoteEngine:
         model: RemoteModel,
         *,
         tokenizers: Iterable[ChatTokenizer] = (),
+        notes: Sequence[str] = (),
         api_key: ApiKey | None = None,
         context_length: int | None = None,
         timeouts: RemoteTimeouts | None = None,
     ) -> None:
         self._name = model.name
+        self._notes = notes
         self._flag = CancelFlag()
         self._connection = RemoteConnection(
             model.base_url, api_key=api_key, timeouts=timeouts or RemoteTimeouts(), flag=self._flag
@@ -104,7 +106,7 @@ class RemoteEngine:
     @property
     def notes(self) -> list[str]:
         """Sentences that the user should see once."""
-        notes = []
+        notes = [*self._notes]
         if not self.exact:
             notes.append(
                 _(
@@ -175,7 +177,7 @@ class RemoteEngine:
                 messages=tuple(kept),
                 ids=tuple(ids),
                 max_new_tokens=min(options.max_new_tokens, self._context_length - len(ids)),
-                eos_id=self._tokenizer.eos_id,
+                end_ids=tuple(sorted(self._tokenizer.end_ids)),
             )
             return
         head = [message for message in messages[:1] if message.role == "system"]

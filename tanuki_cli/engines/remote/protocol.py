@@ -51,7 +51,7 @@ class RemotePrompt:
     messages: tuple[Message, ...]
     ids: tuple[int, ...] | None
     max_new_tokens: int
-    eos_id: int | None = None
+    end_ids: tuple[int, ...] = ()
 
 
 class Dialect(Protocol):
@@ -138,7 +138,7 @@ class VllmIds:
             "stream_options": {"include_usage": True},
             "return_token_ids": True,
             "stop": [OWN_STOP, *options.stop],
-            "stop_token_ids": [] if prompt.eos_id is None else [prompt.eos_id],
+            "stop_token_ids": list(prompt.end_ids),
             **_sampling_fields("vllm", options),
         }
 

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from tanuki_cli.catalog import Quantization
 from tanuki_cli.engines.transformers.weights import WeightFiles, find_weights
-from tanuki_cli.errors import EngineError
+from tanuki_cli.errors import DamagedModelError, EngineError, brief
 from tanuki_cli.files import os_reason
 from tanuki_cli.hub.code import code_files
 from tanuki_cli.i18n import _
@@ -60,6 +61,7 @@ class CheckpointInfo:
     quantization: QuantizationInfo | None
     bos_id: int
     eos_id: int
+    other_eos_ids: tuple[int, ...]
     vocab_size: int
     max_position_embeddings: int
     num_layers: int
@@ -95,6 +97,7 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
         quantization=_quantization(path, config),
         bos_id=_token_id(path, "bos_token_id", generation, config),
         eos_id=_token_id(path, "eos_token_id", generation, config),
+        other_eos_ids=_all_token_ids("eos_token_id", generation, config),
         vocab_size=_integer(path, config, "vocab_size"),
         max_position_embeddings=_integer(path, config, "max_position_embeddings"),
         num_layers=_integer(path, config, "num_hidden_layers"),
@@ -138,6 +141,13 @@ def _token_id(path: Path, key: str, *configs: Mapping[str, object]) -> int:
     raise _bad_config(path / "config.json", _("{key} is {value!r}").format(key=key, value=None))
 
 
+def _all_token_ids(key: str, *configs: Mapping[str, object]) -> tuple[int, ...]:
+    """Every id that ``configs`` give for ``key``."""
+    values = (config.get(key) for config in configs)
+    ids = chain.from_iterable(value if isinstance(value, list) else [value] for value in values)
+    return tuple({id_ for id_ in ids if isinstance(id_, int) and not isinstance(id_, bool) and id_ >= 0})
+
+
 def _custom_code(path: Path, config: Mapping[str, object]) -> str | None:
     auto_map = config.get("auto_map")
     if auto_map is None:
@@ -162,11 +172,10 @@ def _code_files(path: Path) -> tuple[Path, ...]:
     files = code_files(path)
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None or not files:
-        raise EngineError(
+        raise DamagedModelError(
             _("{path} needs Python code of its own that is missing: {name}").format(
-                path=path, name=missing.name if missing else "*.py"
-            ),
-            hint=_("Get it again: tanuki pull --verify"),
+                path=path, name=brief(missing.name if missing else "*.py")
+            )
         )
     return files
 
@@ -223,8 +232,5 @@ def _quantization(path: Path, config: Mapping[str, object]) -> QuantizationInfo 
     )
 
 
-def _bad_config(path: Path, reason: object) -> EngineError:
-    return EngineError(
-        _("{path} cannot be used: {reason}").format(path=path, reason=reason),
-        hint=_("Get it again: tanuki pull --verify"),
-    )
+def _bad_config(path: Path, reason: object) -> DamagedModelError:
+    return DamagedModelError(_("{path} cannot be used: {reason}").format(path=path, reason=brief(reason)))

@@ -30,7 +30,7 @@ from tanuki_cli.engines.consent import (
 )
 from tanuki_cli.engines.transformers.checkpoint import CheckpointInfo
 from tanuki_cli.engines.transformers.placement import Placement
-from tanuki_cli.errors import EngineError
+from tanuki_cli.errors import EngineError, brief
 from tanuki_cli.hub.code import missing_packages
 from tanuki_cli.i18n import _
 
@@ -85,7 +85,7 @@ def translated(error: Exception, name: str) -> EngineError:
     """The sentence for an error of torch, transformers or gptqmodel about the model ``name``."""
     # The first line of torch.compile's errors is only that it failed.
     lines = [line for line in str(error).splitlines() if line.strip() and not line.endswith(" raised:")]
-    reason = lines[0].strip() if lines else type(error).__name__
+    reason = brief(lines[0].strip() if lines else type(error).__name__)
     if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in reason:
         return EngineError(
             _("There is not enough memory for {model}: {reason}").format(model=name, reason=reason),
@@ -93,7 +93,7 @@ def translated(error: Exception, name: str) -> EngineError:
         )
     return EngineError(
         _("{model} cannot be run by transformers: {reason}").format(model=name, reason=reason),
-        hint=_("For the whole story: --debug. For files that may be damaged: tanuki pull --verify"),
+        hint=_("For the whole story, repeat it with --debug."),
     )
 
 

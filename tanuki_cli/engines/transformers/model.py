@@ -21,7 +21,7 @@ from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, Token, shar
 from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.engines.transformers.library import translated
 from tanuki_cli.engines.transformers.sampling import TokenSampler
-from tanuki_cli.errors import EngineError
+from tanuki_cli.errors import DamagedModelError, EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.sampling import SamplingOptions
 
@@ -256,10 +256,7 @@ class TransformersModel:
     def _check_finite(self, logits: torch.Tensor) -> None:
         if not logits.isfinite().all():
             self._ids.clear()
-            raise EngineError(
-                _("The model computes no numbers: its file is damaged."),
-                hint=_("Get it again: tanuki pull --verify"),
-            )
+            raise DamagedModelError(_("The model computes no numbers: its file is damaged."))
 
     def _check_cancelled(self) -> None:
         if self._cancelled:

@@ -24,7 +24,7 @@ def open_checkpoint(target: LocalModel, settings: Settings, options: OpenOptions
     model = load_transformers(
         target, settings, debug=options.debug, checkpoint=checkpoint, consent=options.consent
     )
-    return LocalEngine(model, tokenizer)
+    return LocalEngine(model, tokenizer, get_again=target.get_again)
 
 
 def read_tokenizer(target: LocalModel) -> ChatTokenizer:
@@ -37,6 +37,7 @@ def _tokenizer(target: LocalModel, checkpoint: CheckpointInfo) -> ChatTokenizer:
         target.tokenizer or target.path / "tokenizer.json",
         bos_id=checkpoint.bos_id,
         eos_id=checkpoint.eos_id,
+        other_eos_ids=checkpoint.other_eos_ids,
         vocab_size=checkpoint.vocab_size,
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from tanuki_cli.errors import EngineError
+from tanuki_cli.errors import DamagedModelError, EngineError, brief
 from tanuki_cli.i18n import _
 
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -53,9 +53,7 @@ def find_weights(directory: Path) -> WeightFiles:
             if dtype in _DTYPES:
                 floats[_DTYPES[dtype]] += size
     if not floats:
-        raise EngineError(
-            _("{path} holds no weights that this program can read.").format(path=entry), hint=_verify_hint()
-        )
+        raise DamagedModelError(_("{path} holds no weights that this program can read.").format(path=entry))
     return WeightFiles(entry=entry.name, bytes=total, dtype=floats.most_common(1)[0][0])
 
 
@@ -69,9 +67,8 @@ def _find_entry(directory: Path) -> Path:
         if len(found) == 1:
             return found[0]
         if found:
-            raise EngineError(
-                _("{path} holds several weight files and no index that joins them.").format(path=directory),
-                hint=_verify_hint(),
+            raise DamagedModelError(
+                _("{path} holds several weight files and no index that joins them.").format(path=directory)
             )
     if any(True for pattern in _PICKLES for _path in directory.glob(pattern)):
         raise EngineError(
@@ -80,7 +77,7 @@ def _find_entry(directory: Path) -> Path:
             ).format(path=directory),
             hint=_("Use a repository with .safetensors files: tanuki models"),
         )
-    raise EngineError(_("{path} holds no .safetensors file.").format(path=directory), hint=_verify_hint())
+    raise DamagedModelError(_("{path} holds no .safetensors file.").format(path=directory))
 
 
 def _shards(index: Path) -> list[str]:
@@ -92,8 +89,8 @@ def _shards(index: Path) -> list[str]:
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
             raise _broken(index, repr(name))
         if not (index.parent / name).is_file():
-            raise EngineError(
-                _("The weight file {path} is missing.").format(path=index.parent / name), hint=_verify_hint()
+            raise DamagedModelError(
+                _("The weight file {path} is missing.").format(path=brief(index.parent / name))
             )
     return sorted(names)
 
@@ -113,11 +110,10 @@ def _tensors(path: Path) -> Iterator[tuple[str, int]]:
     except (OSError, ValueError, struct.error, KeyError, AttributeError, TypeError) as exc:
         raise _broken(path, exc) from exc
     if size != expected:
-        raise EngineError(
+        raise DamagedModelError(
             _("{path} is not whole: it has {size} bytes, its header promises {expected}.").format(
                 path=path, size=size, expected=expected
-            ),
-            hint=_verify_hint(),
+            )
         )
     yield from ((dtype, end - start) for dtype, start, end in spans)
 
@@ -128,11 +124,5 @@ def _offsets(value: Sequence[object]) -> tuple[int, int]:
     return start, end
 
 
-def _broken(path: Path, reason: object) -> EngineError:
-    return EngineError(
-        _("{path} cannot be read: {reason}").format(path=path, reason=reason), hint=_verify_hint()
-    )
-
-
-def _verify_hint() -> str:
-    return _("Get it again: tanuki pull --verify")
+def _broken(path: Path, reason: object) -> DamagedModelError:
+    return DamagedModelError(_("{path} cannot be read: {reason}").format(path=path, reason=brief(reason)))

@@ -1,5 +1,8 @@
 """Files that cannot be run: a clear error before anything native can stop the process."""
 
+import os
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import gguf
@@ -9,16 +12,19 @@ from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
 from tanuki_cli.engines.llama_cpp import plan as llama_plan
+from tanuki_cli.engines.llama_cpp.admission import KINDS
 from tanuki_cli.engines.llama_cpp.facts import model_facts
 from tanuki_cli.engines.llama_cpp.gguf import read_gguf
 from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 from tanuki_cli.engines.llama_cpp.memory import all_layers, forecast, gpu_layers_that_fit
 from tanuki_cli.engines.llama_cpp.vocabulary import tokenizer_from_metadata
+from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.errors import EngineError, ExitCode
 from tanuki_cli.machine.hardware import Machine
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
-from tests.support.llama_models import TINY, load, rewrite, write_tiny
+from tests.fuzz import gguf as fuzzed
+from tests.support.llama_models import GREEDY, PROMPT, TINY, load, rewrite, split, write_tiny
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +33,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def refusal(path: Path) -> EngineError:
+    model = LocalModel(name="tiny", format="gguf", path=path)
     with pytest.raises(EngineError) as caught:
-        load(path)
+        open_engine(model, Settings(context_length=512, threads=1))
     assert caught.value.exit_code == ExitCode.ENGINE
     assert caught.value.hint
+    assert "--verify" not in caught.value.hint  # the file is the user's own
     return caught.value
 
 
@@ -110,13 +118,99 @@ def test_pieces_that_are_the_same_are_refused(tmp_path: Path, tiny: Path, other:
     assert "damaged" in refusal(path).message
 
 
-def test_part_of_a_split_model_is_refused(tmp_path: Path, tiny: Path) -> None:
+def test_a_part_with_another_name_than_parts_have_is_refused(tmp_path: Path, tiny: Path) -> None:
     path = rewrite(
         tiny, tmp_path / "part.gguf", {"split.count": lambda writer: writer.add_uint16("split.count", 3)}
     )
     hint = refusal(path).hint
     assert hint is not None
-    assert "llama-gguf-split" in hint
+    assert "-00001-of-00003.gguf" in hint
+
+
+@pytest.mark.parametrize(
+    ("key", "add"),
+    [
+        ("llama.expert_used_count", lambda writer, key: writer.add_uint32(key, 1)),
+        ("llama.nextn_predict_layers", lambda writer, key: writer.add_uint32(key, 99)),
+        ("llama.block_count", lambda writer, key: writer.add_uint32(key, 600)),
+        ("llama.context_length", lambda writer, key: writer.add_uint64(key, 2048)),
+        ("llama.attention.sliding_window", lambda writer, key: writer.add_uint32(key, 1)),
+        ("llama.rope.freq_base", lambda writer, key: writer.add_float32(key, float("nan"))),
+        ("llama.rope.scaling.type", lambda writer, key: writer.add_string(key, "longrope")),
+    ],
+)
+def test_settings_that_this_kind_does_not_have_are_refused(
+    tmp_path: Path, tiny: Path, key: str, add: Callable[[gguf.GGUFWriter, str], None]
+) -> None:
+    path = rewrite(tiny, tmp_path / "bad.gguf", {key: lambda writer: add(writer, key)})
+    assert key in refusal(path).message
+
+
+def test_notes_of_other_tools_are_let_through(tmp_path: Path, tiny: Path) -> None:
+    notes = {
+        "tool.made_by": lambda writer: writer.add_string("tool.made_by", "x" * 5000),
+        "general.license": lambda writer: writer.add_string("general.license", "apache-2.0"),
+        "llama.expert_count": lambda writer: writer.add_uint32("llama.expert_count", 0),
+    }
+    load(rewrite(tiny, tmp_path / "noted.gguf", notes)).close()
+
+
+@pytest.mark.parametrize("kind", [KIND for KIND in gguf.GGMLQuantizationType if KIND not in KINDS])
+def test_weights_in_a_type_that_is_not_computed_with_are_refused(
+    tmp_path: Path, kind: gguf.GGMLQuantizationType
+) -> None:
+    path = tmp_path / "kind.gguf"
+    whole = fuzzed.model(n_embd=256, n_ff=256, kinds=lambda name: kind if name == "token_embd" else 0)
+    path.write_bytes(whole.encoded())
+    message = refusal(path).message
+    assert "token_embd" in message or "too early" in message
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_weights_in_every_published_type_are_loaded(tmp_path: Path, kind: int) -> None:
+    path = tmp_path / "kind.gguf"
+    path.write_bytes(fuzzed.model(n_embd=256, n_ff=256, kinds=lambda _name: kind).encoded())
+    model = load(path, Settings(context_length=64, threads=1))
+    assert len(list(islice(model.generate([1, 300], GREEDY), 3))) == 3
+    model.close()
+
+
+def test_norms_in_anything_but_floats_are_refused(tmp_path: Path, tiny: Path) -> None:
+    content = tiny.read_bytes()
+    name = b"blk.1.ffn_norm.weight"
+    at = content.index(name) + len(name) + 4 + 8
+    assert content[at : at + 4] == bytes(4)
+    path = tmp_path / "norm.gguf"
+    path.write_bytes(content[:at] + b"\x01" + content[at + 1 :])
+    assert "ffn_norm" in refusal(path).message
+
+
+def test_a_name_of_megabytes_is_cut_in_messages(tmp_path: Path, tiny: Path) -> None:
+    content = tiny.read_bytes()
+    key = b"general.name"
+    at = content.index(key) + len(key) + 4
+    path = tmp_path / "name.gguf"
+    path.write_bytes(content[: at + 2] + b"\x0f" + content[at + 3 :])  # its length, now 983,044
+    assert len(refusal(path).message) < 500
+
+
+def test_a_pipe_in_place_of_a_model_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.gguf")
+    refusal(tmp_path / "pipe.gguf")
+
+
+def test_a_model_in_parts_is_one_model(tmp_path: Path, tiny: Path) -> None:
+    parts = split(tiny, tmp_path, 3)
+    whole, joined = load(tiny), load(parts[1])
+    assert list(islice(joined.generate(PROMPT, GREEDY), 8)) == list(islice(whole.generate(PROMPT, GREEDY), 8))
+    assert joined.facts.file_bytes == whole.facts.file_bytes
+    whole.close()
+    joined.close()
+    parts[2].rename(tmp_path / "kept")
+    assert parts[2].name in refusal(parts[0]).message
+    parts[1].rename(parts[2])
+    (tmp_path / "kept").rename(parts[1])
+    assert "another part" in refusal(parts[0]).message
 
 
 def test_weights_that_are_no_numbers_are_an_error(tmp_path: Path, tiny: Path) -> None:

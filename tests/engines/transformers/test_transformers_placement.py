@@ -28,6 +28,7 @@ FULL = CheckpointInfo(
     quantization=None,
     bos_id=1,
     eos_id=2,
+    other_eos_ids=(2,),
     vocab_size=65024,
     max_position_embeddings=8192,
     num_layers=32,
