@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
-from tanuki_cli.catalog import RemoteModel
+from tanuki_cli.catalog import LocalModel, RemoteModel
 from tanuki_cli.cli import mtbench_output as output
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.model import open_model
@@ -54,6 +54,8 @@ The questions are not part of this program; answer says where they are published
 What the figures mean: tanuki help evaluation"""
 )
 _AGAIN: Final = "-again"
+_LARGE_BYTES: Final = 1 << 30
+"""From here on a digest takes seconds."""
 
 mtbench_app = typer.Typer(add_completion=False, help=_HELP)
 
@@ -248,7 +250,19 @@ def _as_before(
 
 
 def _source(context: CommandContext, model: LoadedModel) -> ModelSource:
-    return source_of(model, DigestMemory(context.directories.cache / "digests.json"))
+    """Where answers or judgements come from; the digest of a large file is shown being made."""
+    read = 0
+    path = model.target.path if isinstance(model.target, LocalModel) else None
+    total = path.stat().st_size if path and path.is_file() else 0
+    with StepProgress(context.console) as progress:
+
+        def count(size: int) -> None:
+            nonlocal read
+            read += size
+            if total >= _LARGE_BYTES:
+                progress.update(read >> 20, total >> 20, _("MiB of the model's file for its digest"))
+
+        return source_of(model, DigestMemory(context.directories.cache / "digests.json"), progress=count)
 
 
 def _name_of(model: LoadedModel) -> str:

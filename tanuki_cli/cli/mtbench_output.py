@@ -17,7 +17,7 @@ from tanuki_cli.evaluation.mtbench.setup import Bench
 from tanuki_cli.evaluation.mtbench.wordings import QUESTION_COUNT
 from tanuki_cli.evaluation.provenance import Provenance
 from tanuki_cli.evaluation.svg import Series, radar
-from tanuki_cli.files import os_reason
+from tanuki_cli.files import os_reason, write_atomically
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.text.japanese import wrap_text
@@ -115,11 +115,25 @@ def print_reports(console: Console, results: Results) -> None:
         for remark in _remarks(report, results.sources.get(report.model)):
             lines += wrap_text(sanitize_line(remark), width) if width else [sanitize_line(remark)]
         console.write("\n".join(lines) + "\n\n")
+    if results.pairs:
+        console.write("\n".join(_pair_lines(results, width)) + "\n\n")
     comparison = _(
         "Scores compare only where judge, wording of the questions, judge prompts and prompt format are the "
         "same: published runs of one model differ by 0.5 and more."
     )
     console.write("\n".join(wrap_text(comparison, width) if width else [comparison]) + "\n")
+
+
+def _pair_lines(results: Results, width: int | None) -> list[str]:
+    rows = [[_("pairs, judged by"), _("model"), _("win"), _("loss"), _("tie"), _("win rate")]]
+    rows += [
+        [one.judge, one.model, str(one.win), str(one.loss), str(one.tie), f"{one.adjusted_win_rate:.3f}"]
+        for one in results.pairs
+    ]
+    remark = _("A tie counts as half a win; {count} pairs without a readable judgement are left out.").format(
+        count=results.unreadable_pairs
+    )
+    return [*_table(rows, width), *(wrap_text(remark, width) if width else [remark])]
 
 
 def _rows(report: ModelReport) -> list[list[str]]:
@@ -160,8 +174,8 @@ def _table(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
 def _remarks(report: ModelReport, source: Provenance | None) -> Iterator[str]:
     """What the figures rest on, and what keeps them from being compared with the card's."""
     total = report.total
-    yield _("{questions} questions, {judgements} judgements, {unreadable} of them without a score.").format(
-        questions=total.questions, judgements=total.judgements, unreadable=total.unreadable
+    yield _("{questions} questions, {judgements} judgements.").format(
+        questions=total.questions, judgements=total.judgements
     )
     if report.error is not None:
         yield _("Average ± {error:.2f} (95 %), by which questions were asked.").format(
@@ -173,9 +187,9 @@ def _remarks(report: ModelReport, source: Provenance | None) -> Iterator[str]:
         ).format(deviation=report.choices_deviation, count=report.choices)
     if total.unreadable:
         yield _(
-            "Judgements without a score left out, as FastChat does: {mean}; counted as -1, as Tanuki's team "
-            "did: {failures}."
-        ).format(mean=_score(total.mean), failures=_score(total.with_failures))
+            "{count} judgements have no score. Left out, as FastChat does: {mean}; counted as -1, as "
+            "Tanuki's team did: {failures}."
+        ).format(count=total.unreadable, mean=_score(total.mean), failures=_score(total.with_failures))
     yield from _oddities(report)
     yield from _limits(report)
     if source is not None and source.models:
@@ -198,13 +212,13 @@ def _oddities(report: ModelReport) -> Iterator[str]:
 
 
 def _limits(report: ModelReport) -> Iterator[str]:
-    card = _("The card's averages are of all 80 questions and both turns, judged by {judge}.")
-    missing = []
+    yield _("The card's averages are of all 80 questions and both turns, judged by {judge}.").format(
+        judge=CARD_JUDGE
+    )
     if report.total.questions < QUESTION_COUNT or report.categories.keys() != set(CATEGORIES):
-        missing.append(_("here are {count} questions").format(count=report.total.questions))
+        yield _("Here it is {count} questions.").format(count=report.total.questions)
     if not report.second_turn_judged:
-        missing.append(_("here only the first turn is judged"))
-    yield card.format(judge=CARD_JUDGE) + (f" ({', '.join(missing)})" if missing else "")
+        yield _("Here only the first turn is judged.")
 
 
 def _source(source: Provenance) -> str:
@@ -226,6 +240,8 @@ def as_json(results: Results) -> str:
     """One object with everything that was counted."""
     value = {
         "models": [_report_json(report, results) for report in results.reports],
+        "pairs": [{**asdict(one), "adjusted_win_rate": one.adjusted_win_rate} for one in results.pairs],
+        "unreadable_pairs": results.unreadable_pairs,
         "card": {"judge": CARD_JUDGE, "averages": dict(CARD_AVERAGES)},
         "left_out": [str(line) for line in results.left_out],
     }
@@ -256,7 +272,8 @@ def as_csv(results: Results) -> str:
         for category, scores in (*report.categories.items(), ("average", report.total)):
             values = [getattr(scores, name) for name in fields]
             spreads = (report.error, report.choices_deviation) if scores is report.total else (None, None)
-            cells = [report.judge, report.model, category, *values, *spreads]
+            names = map(sanitize_line, (report.judge, report.model, category))
+            cells = [*names, *values, *spreads]
             writer.writerow("" if cell is None else cell for cell in cells)
     return buffer.getvalue()
 
@@ -274,7 +291,7 @@ def write_radar(path: Path, reports: Sequence[ModelReport]) -> None:
         "Japanese MT-Bench", [_TITLES[category] for category in CATEGORIES], series, maximum=_HIGHEST
     )
     try:
-        path.write_text(picture, encoding="utf-8")
+        write_atomically(path, picture)
     except OSError as exc:
         raise InputError(
             _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),

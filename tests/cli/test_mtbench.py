@@ -128,7 +128,7 @@ def test_where_prompts_for_the_second_turn_are_missing_that_is_said(copied: Path
         assert str(MINI_FOLDER / "judge_prompts.jsonl") in done.stderr
         assert len(server.requests) == 24
         shown = run(tmp_path, "mtbench", "show", str(copied))
-        assert "here only the first turn is judged" in shown.stdout
+        assert "Here only the first turn is judged" in shown.stdout
         english = ("--multi-turn-prompts", str(MINI_FOLDER / "judge_prompts.jsonl"))
         assert run(tmp_path, "mtbench", "judge", *judge, *english).returncode == 0
         assert len(server.requests) == 48

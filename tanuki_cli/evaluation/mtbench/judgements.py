@@ -4,7 +4,6 @@ FastChat writes one record a judgement to ``<judge>_single.jsonl``; its forks wr
 turn below ``<judge>_single/``, and Swallow's one record with lists for all choices. All are read.
 """
 
-import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,8 @@ NO_JUDGEMENT: Final = "$ERROR$"
 _SCORE: Final = re.compile(r"\[\[(\d+\.?\d*)\]\]")
 _SCORE_FALLBACK: Final = re.compile(r"\[(\d+\.?\d*)\]")
 _MAX_DIGITS: Final = 20
+_MOST: Final = 1e6
+"""No score is as large; means of what is larger would overflow."""
 
 Score = int | float
 
@@ -74,6 +75,11 @@ def judgement_files(folder: Path) -> list[Path]:
     return sorted([*base.glob("*_single.jsonl"), *base.glob("*_single/*.jsonl")])
 
 
+def pair_files(folder: Path) -> list[Path]:
+    """The files of judgements of pairs below ``folder``; empty ones are in published copies."""
+    return [path for path in sorted((folder / JUDGEMENT_FOLDER).glob("*_pair.jsonl")) if path.stat().st_size]
+
+
 def read_judgements(paths: Iterable[Path]) -> tuple[list[Judgement], list[LeftOut]]:
     """Every judgement of ``paths`` in their order, and the lines that are none.
 
@@ -97,7 +103,13 @@ def _judgements(value: JsonObject) -> Iterator[Judgement]:
     """The judgements of one record: one, or in Swallow's form one for each choice."""
     id_, model, turn = question_id(value), value.get("model"), value.get("turn", 1)
     judge, prompt = _judge(value.get("judge"))
-    if id_ is None or not isinstance(model, str) or turn not in (1, 2) or judge is None:
+    if (
+        id_ is None
+        or not isinstance(model, str)
+        or isinstance(turn, bool)
+        or turn not in (1, 2)
+        or judge is None
+    ):
         return
     listed = value.get("score")
     scores = listed if isinstance(listed, list) else [listed]
@@ -128,7 +140,9 @@ def _judge(value: object) -> tuple[str | None, str]:
 
 
 def _is_score(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return -_MOST <= value <= _MOST  # which NaN is not
 
 
 def _index(value: object) -> int:

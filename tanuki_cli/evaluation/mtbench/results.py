@@ -7,7 +7,13 @@ from pathlib import Path
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.jsonl import LeftOut
 from tanuki_cli.evaluation.mtbench.answers import ANSWER_FOLDER, Answer, read_answers
-from tanuki_cli.evaluation.mtbench.judgements import JUDGEMENT_FOLDER, judgement_files, read_judgements
+from tanuki_cli.evaluation.mtbench.judgements import (
+    JUDGEMENT_FOLDER,
+    judgement_files,
+    pair_files,
+    read_judgements,
+)
+from tanuki_cli.evaluation.mtbench.pairs import PAIR_SUFFIX, PairReport, read_pairs, report_pairs
 from tanuki_cli.evaluation.mtbench.questions import find_bench, most_questions
 from tanuki_cli.evaluation.mtbench.report import ModelReport, report_models
 from tanuki_cli.evaluation.mtbench.setup import last_provenance
@@ -17,9 +23,14 @@ from tanuki_cli.i18n import _
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """``sources`` by model says what gave the answers, where their records tell."""
+    """``sources`` by model says what gave the answers, where their records tell.
+
+    ``pairs`` are judgements of pairs, which FastChat makes as well; ``unreadable_pairs`` do not count.
+    """
 
     reports: tuple[ModelReport, ...]
+    pairs: tuple[PairReport, ...]
+    unreadable_pairs: int
     sources: dict[str, Provenance]
     left_out: tuple[LeftOut, ...]
 
@@ -30,9 +41,11 @@ def read_results(paths: Sequence[Path], *, data: Path | None, models: Sequence[s
     ``data`` has the categories of questions that records do not tell. Raises InputError if there is no
     judgement, or none of a model that was named.
     """
-    files = [file for path in paths for file in _judgement_files(path)]
-    judgements, left_out = read_judgements(dict.fromkeys(files))
-    there = {one.model for one in judgements}
+    candidates = list(dict.fromkeys(file for path in paths for file in _judgement_files(path)))
+    files = [file for file in candidates if not file.stem.endswith(PAIR_SUFFIX)]
+    judgements, left_out = read_judgements(files)
+    pairs, unreadable, left_out_pairs = read_pairs(file for file in candidates if file not in files)
+    there = {*(one.model for one in judgements), *(name for pair in pairs for name in pair.models)}
     for name in models:
         if name not in there:
             raise InputError(
@@ -45,10 +58,13 @@ def read_results(paths: Sequence[Path], *, data: Path | None, models: Sequence[s
     answers, more = _read_answers(files, {one.model for one in wanted})
     categories = most_questions(find_bench(data).questions).categories() if data else {}
     sources = {model: found for model, those in answers.items() if (found := last_provenance({model: those}))}
+    kept = [pair for pair in pairs if not models or set(pair.models) <= set(models)]
     return Results(
         reports=tuple(report_models(wanted, answers, categories)),
+        pairs=tuple(report_pairs(kept)),
+        unreadable_pairs=unreadable,
         sources=sources,
-        left_out=(*left_out, *more),
+        left_out=(*left_out, *left_out_pairs, *more),
     )
 
 
@@ -57,7 +73,7 @@ def _judgement_files(path: Path) -> list[Path]:
         return [path]
     # A folder of FastChat's own has the name of the bench below it.
     for folder in (path, path / "japanese_mt_bench", path / "mt_bench"):
-        if files := judgement_files(folder):
+        if files := [*judgement_files(folder), *pair_files(folder)]:
             return files
     if files := sorted(path.glob("*.jsonl")) if path.parent.name == JUDGEMENT_FOLDER else []:
         return files

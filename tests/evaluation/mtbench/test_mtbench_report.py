@@ -193,3 +193,49 @@ def test_results_are_found_in_every_layout(tmp_path: Path) -> None:
         read_results([bench], data=None, models=["other"])
     with pytest.raises(InputError, match="no judgements"):
         read_results([tmp_path], data=None, models=[])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pairs_are_counted_as_fastchat_counts_them(tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    outcomes = ("model_1", "model_2", "tie", "error")
+    rows = [
+        {
+            "question_id": id_,
+            "model_1": first,
+            "model_2": second,
+            "judge": ["gpt-4", "pair-v2"],
+            "g1_winner": draw.choice(outcomes),
+            "g2_winner": draw.choice(outcomes),
+        }
+        for id_ in range(40)
+        for first, second in (("a", "b"), ("b", "c"), ("a", "c"))
+    ]
+    folder = tmp_path / "model_judgment"
+    folder.mkdir()
+    lines = [json.dumps(row) for row in rows]
+    (folder / "gpt-4_pair.jsonl").write_text("\n".join([*lines, '{"g1_winner": "a"}']))
+    (folder / "other_pair.jsonl").write_text("")
+    results = read_results([tmp_path], data=None, models=[])
+    expected = {model: [0, 0, 0] for model in "abc"}
+    for row in rows:
+        winners = [row["g1_winner"], row["g2_winner"]]
+        if "error" in winners:
+            continue
+        for name in ("model_1", "model_2"):
+            tie = winners[0] == "tie" or winners[0] != winners[1]
+            expected[row[name]][2 if tie else 0 if winners[0] == name else 1] += 1  # type: ignore[index]
+    assert {one.model: [one.win, one.loss, one.tie] for one in results.pairs} == expected
+    assert results.unreadable_pairs == sum("error" in (row["g1_winner"], row["g2_winner"]) for row in rows)
+    assert len(results.left_out) == 1
+    rates = [one.adjusted_win_rate for one in results.pairs]
+    assert rates == sorted(rates, reverse=True)
+    [pair] = {
+        tuple(
+            sorted(
+                (one.model, str(one.count))
+                for one in read_results([tmp_path], data=None, models=["a", "b"]).pairs
+            )
+        )
+    }
+    assert [model for model, _count in pair] == ["a", "b"]
