@@ -39,7 +39,7 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # Rooms within a room, likewise.
 INNER = {
-    "terminal": (("chat",), ("document",), ("answer", "asker"), ("markdown", "first_run")),
+    "terminal": (("chat", "arena"), ("document",), ("answer", "asker"), ("markdown", "first_run")),
     "engines": (("opening", "installed", "speed"), ("llama_cpp", "transformers", "remote")),
 }
 SCREENS = ("rich", "prompt_toolkit")

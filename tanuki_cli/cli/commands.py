@@ -34,6 +34,7 @@ COMMANDS: Final = (
     CommandRow("chat", "talk", N_("Talk with the model, with history.")),
     CommandRow("ask", "talk", N_("Ask one question and print the answer.")),
     CommandRow("history", "talk", N_("List, search, export and remove conversations.")),
+    CommandRow("arena", "know", N_("Compare the answers of models blindly, and rate the models.")),
     CommandRow("bench", "know", N_("Measure the speed of a model on this machine.")),
     CommandRow("mtbench", "know", N_("Run Japanese MT-Bench, which the model card reports.")),
     CommandRow("models", "models", N_("List the models, their sizes and what fits this machine.")),

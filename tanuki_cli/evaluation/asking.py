@@ -28,8 +28,9 @@ def complete(
     options: SamplingOptions,
     *,
     report: Callable[[int], None] = lambda count: None,
+    receive: Callable[[str], None] = lambda text: None,
 ) -> Completion:
-    """The answer to the last of ``messages``; ``report`` is told of tokens as they come.
+    """The answer to the last of ``messages``; ``report`` is told of tokens as they come, ``receive`` of text.
 
     Ctrl-C stops the model at once and raises InterruptedByUser; what had come is dropped. Raises what
     :meth:`Engine.stream` raises.
@@ -52,6 +53,8 @@ def complete(
                 break
             texts.append(chunk.text)
             report(chunk.token_count)
+            if chunk.text:
+                receive(chunk.text)
             if chunk.plan is not None:
                 dropped = chunk.plan.dropped
             finish_reason = chunk.finish_reason or finish_reason

@@ -86,24 +86,27 @@ class RecordFile:
     """A file that records are appended to, by one process at a time. Use as a context manager.
 
     Entering makes the file and its folders, and raises InputError if they cannot be written or another
-    process holds the file. ``lock`` False is for a file that lies under the lock of another.
+    process holds the file, for longer than ``wait_s`` seconds. ``lock`` False is for a file that lies under
+    the lock of another; a ``private`` one is made so that only its owner can read it.
     """
 
-    def __init__(self, path: Path, *, lock: bool = True) -> None:
+    def __init__(self, path: Path, *, lock: bool = True, wait_s: float = 0.0, private: bool = False) -> None:
         self.path = path
         self._lock = lock
+        self._wait_s = wait_s
+        self._private = private
         self._stack = ExitStack()
         self._descriptor = -1
 
     def __enter__(self) -> "RecordFile":
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700 if self._private else 0o777, parents=True, exist_ok=True)
             with ExitStack() as stack:
                 if self._lock:
                     name = f".{self.path.name}.lock"
-                    stack.enter_context(FileLock(self.path.with_name(name), timeout=0))
+                    stack.enter_context(FileLock(self.path.with_name(name), timeout=self._wait_s))
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
-                self._descriptor = os.open(self.path, flags, 0o666)
+                self._descriptor = os.open(self.path, flags, 0o600 if self._private else 0o666)
                 stack.callback(os.close, self._descriptor)
                 self._mend_end()
                 self._stack = stack.pop_all()
@@ -121,13 +124,13 @@ class RecordFile:
     ) -> None:
         self._stack.close()
 
-    def append(self, record: JsonObject) -> None:
-        """Write ``record`` and wait until the disk has it. Raises InputError if it cannot be written.
+    def append(self, *records: JsonObject) -> None:
+        """Write ``records`` and wait until the disk has them. Raises InputError if they cannot be written.
 
         Lone surrogates, which UTF-8 cannot hold, become U+FFFD.
         """
-        text = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", json.dumps(record, ensure_ascii=False))
-        data = f"{text}\n".encode()
+        text = "".join(f"{json.dumps(record, ensure_ascii=False)}\n" for record in records)
+        data = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text).encode()
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]

@@ -15,23 +15,22 @@ from typing import Any, Final
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.arena.labels import EXPORTED, meanings
 from tanuki_cli.evaluation.arena.votes import (
+    FORMAT_NAME,
     LONGEST_NAME,
     MOST_TURNS,
     Ballots,
-    Damage,
     Turn,
     Verdict,
     Vote,
-    parse_line,
+    VoteFile,
     read_text,
     read_time,
     unusable,
 )
-from tanuki_cli.files import os_reason
+from tanuki_cli.evaluation.jsonl import LeftOut, read_lines
 from tanuki_cli.i18n import _
 
 FIELDS: Final = ("question", "answer_1", "answer_2", "evaluation", "model_1", "model_2", "created_time")
-MOST_RECORDS: Final = 1_000_000
 
 
 def export_line(vote: Vote) -> str:
@@ -57,7 +56,6 @@ def export_line(vote: Vote) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
-    line: int
     label: str
     models: tuple[str, str]
     turns: tuple[Turn, ...]
@@ -70,18 +68,10 @@ def read_records(path: Path, given: Mapping[str, Verdict], *, source: str) -> Ba
 
     Raises InputError if it cannot be read, holds no record at all, or has labels that are not certain.
     """
-    try:
-        with path.open("rb") as file:
-            records, damaged = _read(file)
-    except OSError as exc:
-        raise InputError(
-            _("{path} cannot be read: {reason}").format(path=path, reason=os_reason(exc)),
-            hint=f"ls -l {path}",
-        ) from exc
+    records, left_out = _read(path)
     if not records:
-        reason = f" ({damaged[0].reason})" if damaged else ""
         raise InputError(
-            _("{path} holds no records of votes.").format(path=path) + reason,
+            str(left_out[0]) if left_out else _("{path} holds no records of votes.").format(path=path),
             hint=_("One JSON object a line with: {fields}").format(fields=", ".join(FIELDS)),
         )
     verdicts = meanings(Counter(record.label for record in records), given, name=str(path))
@@ -96,25 +86,24 @@ def read_records(path: Path, given: Mapping[str, Verdict], *, source: str) -> Ba
         )
         for record in records
     )
-    return Ballots(votes=votes, damaged=tuple(damaged))
+    return Ballots(votes=votes, left_out=tuple(left_out))
 
 
-def _read(lines: Iterable[bytes]) -> tuple[list[_Record], list[Damage]]:
+def _read(path: Path) -> tuple[list[_Record], list[LeftOut]]:
     records: list[_Record] = []
-    damaged: list[Damage] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
+    left_out: list[LeftOut] = []
+    for number, document in read_lines(path):
+        if isinstance(document, LeftOut):
+            left_out.append(document)
             continue
         try:
-            if len(records) >= MOST_RECORDS:
-                raise ValueError(_("there are too many lines"))
-            records.append(_record(number, parse_line(line)))
+            records.append(_record(document))
         except ValueError as exc:
-            damaged.append(Damage(line=number, reason=str(exc)))
-    return records, damaged
+            left_out.append(LeftOut(path=path, line=number, reason=str(exc)))
+    return records, left_out
 
 
-def _record(number: int, document: Mapping[str, Any]) -> _Record:
+def _record(document: Mapping[str, Any]) -> _Record:
     models = (
         read_text(document, "model_1", limit=LONGEST_NAME),
         read_text(document, "model_2", limit=LONGEST_NAME),
@@ -124,7 +113,6 @@ def _record(number: int, document: Mapping[str, Any]) -> _Record:
     if models[0] == models[1]:
         raise ValueError(_("a model is compared with itself"))
     return _Record(
-        line=number,
         label=_label(document),
         models=models,
         turns=_turns(document),
@@ -186,3 +174,14 @@ def not_yet_there(votes: Sequence[Vote], present: Iterable[Vote]) -> list[Vote]:
         else:
             missing.append(vote)
     return missing
+
+
+def read_any(path: Path, given: Mapping[str, Verdict], *, source: str) -> Ballots:
+    """The votes of a file of :class:`VoteFile`, else its records under the name ``source``.
+
+    Raises InputError as :func:`read_records` and :meth:`VoteFile.read`; for a file that is not there, too.
+    """
+    first = next((line for _number, line in read_lines(path) if not isinstance(line, LeftOut)), {})
+    if first.get("format") == FORMAT_NAME:
+        return VoteFile(path).read()
+    return read_records(path, given, source=source)

@@ -63,6 +63,11 @@ class Counts:
         """The share won, ties half and half."""
         return wilson(self.wins + (self.ties + self.both_bad) / 2, self.votes)
 
+    @property
+    def decided(self) -> Share:
+        """The share won of those that are no ties."""
+        return wilson(self.wins, self.wins + self.losses)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:

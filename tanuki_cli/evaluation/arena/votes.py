@@ -1,12 +1,10 @@
 """A vote, and the file that keeps votes: one JSON object a line, only ever appended to.
 
-A line is written and synced under a lock before :meth:`VoteFile.add` returns: a vote that was taken is
-there after a crash. A line that cannot be read is left out and told, and costs no other: a line break is
-put before the next one. An id that stands there twice counts once.
+A vote that was taken is on the disk when :meth:`VoteFile.add` returns. A line that cannot be read is left
+out and told, and costs no other. An id that stands there twice counts once.
 """
 
-import json
-import os
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +12,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-import filelock
-
 from tanuki_cli.errors import InputError
-from tanuki_cli.files import os_reason
+from tanuki_cli.evaluation.jsonl import LeftOut, RecordFile, read_lines
 from tanuki_cli.i18n import _
 
 Verdict = Literal["first", "second", "tie", "both-bad", "skip"]
@@ -28,11 +24,12 @@ OWN: Final = "own"
 
 FORMAT_NAME: Final = "tanuki-arena-vote"
 FORMAT_VERSION: Final = 1
+_WAIT_S: Final = 30.0
+"""For another process that is writing a vote."""
 MOST_TURNS: Final = 64
 LONGEST_TEXT: Final = 1_000_000
 LONGEST_NAME: Final = 500
-LONGEST_LINE: Final = 16 << 20
-"""Bytes; what :meth:`VoteFile.add` writes is held to the same limits as what is read."""
+_SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,121 +78,64 @@ class Vote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Damage:
-    """A line that was left out: its number from 1, and why."""
-
-    line: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Ballots:
     """The votes of a file in the order of their lines, and what was left out."""
 
     votes: tuple[Vote, ...]
-    damaged: tuple[Damage, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
     repeated: int = 0
 
 
 class VoteFile:
-    """The votes kept in ``path``; it need not exist yet. Errors are InputError that names it."""
+    """The votes kept in ``path``; it need not exist yet, and is readable by its owner only."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def add(self, votes: Iterable[Vote]) -> None:
-        """Append ``votes``; when this returns they are on the disk. Raises InputError."""
-        data = b"".join(_line(vote) for vote in votes)
-        if not data:
+        """Append ``votes``; when this returns they are on the disk.
+
+        Raises InputError if they cannot be written, ValueError for a vote that could not be read again.
+        """
+        documents = [to_json(vote) for vote in votes]
+        for document in documents:
+            from_json(document)
+        if not documents:
             return
         try:
-            append_lines(self.path, data)
-        except OSError as exc:
-            raise InputError(
-                _("The votes cannot be written to {path}: {reason}").format(
-                    path=self.path, reason=os_reason(exc)
-                ),
-                hint=f"ls -ld {self.path.parent}",
-            ) from exc
+            with RecordFile(self.path, wait_s=_WAIT_S, private=True) as file:
+                file.append(*documents)
+        except InputError as exc:
+            raise InputError(exc.message, hint=f"ls -ld {self.path.parent}") from exc
 
     def read(self) -> Ballots:
         """All votes; none where there is no file. Raises InputError, also for a newer version's file."""
-        try:
-            with self.path.open("rb") as file:
-                return self._read(file)
-        except FileNotFoundError:
+        if not self.path.exists():
             return Ballots(votes=())
-        except OSError as exc:
-            raise InputError(
-                _("{path} cannot be read: {reason}").format(path=self.path, reason=os_reason(exc)),
-                hint=f"ls -l {self.path}",
-            ) from exc
-
-    def _read(self, lines: Iterable[bytes]) -> Ballots:
         votes: dict[str, Vote] = {}
-        damaged = []
+        left_out = []
         repeated = 0
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
+        for number, document in read_lines(self.path):
+            if isinstance(document, LeftOut):
+                left_out.append(document)
                 continue
             try:
-                vote = from_json(parse_line(line))
+                vote = from_json(document)
             except NewerVersion as exc:
                 raise InputError(
                     _("{name} was written by a newer version of tanuki.").format(name=self.path),
                     hint="pip install --upgrade tanuki-cli",
                 ) from exc
             except ValueError as exc:
-                damaged.append(Damage(line=number, reason=str(exc)))
+                left_out.append(LeftOut(path=self.path, line=number, reason=str(exc)))
                 continue
             repeated += vote.id in votes
             votes.setdefault(vote.id, vote)
-        return Ballots(votes=tuple(votes.values()), damaged=tuple(damaged), repeated=repeated)
-
-
-def append_lines(path: Path, data: bytes) -> None:
-    """Append whole lines to ``path`` under a lock and sync them; nobody else may read the file.
-
-    A last line that was cut off is ended first. Raises OSError.
-    """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with filelock.FileLock(f"{path}.lock"):
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600)
-        with open(descriptor, "r+b", buffering=0) as file:  # noqa: PTH123
-            end = file.seek(0, os.SEEK_END)
-            if end:
-                file.seek(end - 1)
-                data = data if file.read(1) == b"\n" else b"\n" + data
-            view = memoryview(data)
-            while view:
-                view = view[file.write(view) or 0 :]
-            os.fsync(descriptor)
+        return Ballots(votes=tuple(votes.values()), left_out=tuple(left_out), repeated=repeated)
 
 
 class NewerVersion(ValueError):
     """A line that a later version wrote."""
-
-
-def parse_line(line: bytes) -> Mapping[str, Any]:
-    """The JSON object on ``line``. Raises ValueError that says what is wrong with it."""
-    if len(line) > LONGEST_LINE:
-        raise ValueError(_("the line is too long"))
-    try:
-        value = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as exc:
-        raise ValueError(_("it is not JSON")) from exc
-    if not isinstance(value, dict):
-        raise ValueError(_("it is not a JSON object"))
-    return value
-
-
-def _line(vote: Vote) -> bytes:
-    document = to_json(vote)
-    from_json(document)  # what could not be read again is not written
-    data = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
-    if len(data) > LONGEST_LINE:
-        raise ValueError(_("the line is too long"))
-    return data
 
 
 def to_json(vote: Vote) -> dict[str, Any]:
@@ -288,7 +228,7 @@ def read_pair(document: Mapping[str, Any], name: str, *, limit: int) -> tuple[st
 
 def _whole(text: str) -> str:
     """``text`` without halves of a character, which JSON can hold and a file cannot."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def read_time(document: Mapping[str, Any], name: str) -> datetime | None:

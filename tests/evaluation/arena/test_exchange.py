@@ -150,7 +150,7 @@ def test_records_that_cannot_be_used_are_told_and_the_others_kept(tmp_path: Path
     ]
     ballots = read_records(written(tmp_path / "votes.jsonl", *bad, RECORD), {}, source="x")
     assert len(ballots.votes) == 1
-    assert [damage.line for damage in ballots.damaged] == list(range(1, 9))
+    assert [line.line for line in ballots.left_out] == list(range(1, 9))
 
 
 @pytest.mark.parametrize("time", [None, "", "yesterday", "9" * 40, 1e300, True, {"a": 1}])
@@ -167,10 +167,19 @@ def test_times_in_the_usual_spellings(tmp_path: Path, time: object) -> None:
     assert read_records(path, {}, source="x").votes[0].time == datetime(2024, 8, 30, 12, tzinfo=timezone.utc)
 
 
-@pytest.mark.parametrize("content", ["", "\n", "[]\n", "{}\n", "not json\n"])
-def test_a_file_without_records_is_refused(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("", "no records"),
+        ("\n", "no records"),
+        ("[]\n", "line 1.*not a JSON object"),
+        ("{}\n", "line 1.*'model_1'"),
+        ("not json\n", "line 1.*not valid JSON"),
+    ],
+)
+def test_a_file_without_records_is_refused(tmp_path: Path, content: str, complaint: str) -> None:
     path = tmp_path / "votes.jsonl"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(InputError, match="no records") as error:
+    with pytest.raises(InputError, match=complaint) as error:
         read_records(path, {}, source="x")
     assert "created_time" in str(error.value.hint)

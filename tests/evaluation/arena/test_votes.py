@@ -61,13 +61,14 @@ def test_a_line_that_was_cut_off_costs_only_itself(file: VoteFile) -> None:
     votes = [vote(f"問{number}") for number in range(3)]
     file.add(votes[:2])
     data = file.path.read_bytes()
-    for cut in range(1, len(data.split(b"\n")[1])):
+    whole = len(data.split(b"\n")[1])
+    for cut in (1, 2, 3, whole // 2, whole - 1, whole):
         file.path.write_bytes(data[:-cut])
+        assert list(file.read().votes) == votes[: 2 if cut == 1 else 1]
+        assert [line.line for line in file.read().left_out] == ([] if cut == 1 else [2])
         file.add(votes[2:])
-        ballots = file.read()
         kept = [votes[0], *votes[1:2][: cut == 1], votes[2]]
-        assert list(ballots.votes) == kept, f"{cut} bytes are missing"
-        assert [damage.line for damage in ballots.damaged] == ([] if cut == 1 else [2])
+        assert list(file.read().votes) == kept, f"{cut} bytes are missing"
 
 
 def test_damaged_lines_are_left_out_and_told(file: VoteFile) -> None:
@@ -96,8 +97,8 @@ def test_damaged_lines_are_left_out_and_told(file: VoteFile) -> None:
     file.path.write_bytes(b"\n".join([json.dumps(good).encode(), b"", *lines, b""]))
     ballots = file.read()
     assert ballots.votes == (vote(id=good["id"]),)
-    assert [damage.line for damage in ballots.damaged] == list(range(3, 3 + len(lines)))
-    assert all(damage.reason for damage in ballots.damaged)
+    assert [line.line for line in ballots.left_out] == list(range(3, 3 + len(lines)))
+    assert all(line.reason for line in ballots.left_out)
 
 
 def test_a_vote_that_stands_there_twice_counts_once(file: VoteFile) -> None:
@@ -127,17 +128,18 @@ def test_what_could_not_be_read_again_is_not_written(file: VoteFile) -> None:
 def test_half_a_character_does_not_cost_the_vote(file: VoteFile) -> None:
     file.add([vote("前\ud800後")])
     (found,) = file.read().votes
-    assert found.turns[0].question == "前?後"
+    assert found.turns[0].question == "前\N{REPLACEMENT CHARACTER}後"
 
 
-@pytest.mark.parametrize("place", ["folder", "file"])
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
-    path = tmp_path / "votes.jsonl" if place == "folder" else tmp_path / "plain" / "votes.jsonl"
-    path.mkdir() if place == "folder" else path.parent.write_text("", encoding="utf-8")
+def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    folder, below_a_file = tmp_path / "votes.jsonl", tmp_path / "plain" / "votes.jsonl"
+    folder.mkdir()
+    below_a_file.parent.write_text("", encoding="utf-8")
+    for path in (folder, below_a_file):
+        with pytest.raises(InputError, match=r"votes\.jsonl"):
+            VoteFile(path).add([vote()])
     with pytest.raises(InputError, match=r"votes\.jsonl"):
-        VoteFile(path).add([vote()])
-    with pytest.raises(InputError, match=r"votes\.jsonl"):
-        VoteFile(path).read()
+        VoteFile(folder).read()
 
 
 WRITER = """

@@ -1,0 +1,1 @@
+"""The arena on a screen: two answers, a vote, and in the end the standings."""
