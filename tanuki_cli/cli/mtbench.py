@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import typer
 
 from tanuki_cli.catalog import LocalModel, RemoteModel
+from tanuki_cli.cli import mtbench_export as export
 from tanuki_cli.cli import mtbench_output as output
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.model import open_model
@@ -215,12 +216,12 @@ def show_command(
     for line in results.left_out:
         context.console.warn(str(line))
     if svg is not None:
-        output.write_radar(svg, results.reports)
+        export.write_radar(svg, results.reports)
         context.console.note(_("The picture is in {path}.").format(path=svg), style="success")
     if as_json:
-        context.console.write(output.as_json(results))
+        context.console.write(export.as_json(results))
     elif as_csv:
-        context.console.write(output.as_csv(results))
+        context.console.write(export.as_csv(results))
     else:
         output.print_reports(context.console, results)
 

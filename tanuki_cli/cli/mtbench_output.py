@@ -1,14 +1,10 @@
-"""What ``tanuki mtbench`` prints: notes on stderr, tables, JSON, CSV and a picture."""
+"""What ``tanuki mtbench`` prints for people: notes on stderr, tables on stdout."""
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from tanuki_cli.errors import InputError
+from tanuki_cli.evaluation.jsonl import JsonObject
 from tanuki_cli.evaluation.mtbench.judging import JudgeProgress, JudgeRun, Match
 from tanuki_cli.evaluation.mtbench.questions import CATEGORIES
 from tanuki_cli.evaluation.mtbench.report import CARD_AVERAGES, CARD_JUDGE, NORMAL_95, ModelReport, Scores
@@ -16,15 +12,13 @@ from tanuki_cli.evaluation.mtbench.results import Results
 from tanuki_cli.evaluation.mtbench.setup import Bench
 from tanuki_cli.evaluation.mtbench.wordings import QUESTION_COUNT
 from tanuki_cli.evaluation.provenance import Provenance
-from tanuki_cli.evaluation.svg import Series, radar
-from tanuki_cli.files import os_reason, write_atomically
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.sanitize import sanitize_line
 from tanuki_cli.text.width import cell_width, pad_cells
 
-_TITLES: Final = {
+TITLES: Final = {
     "writing": "Writing",
     "roleplay": "Roleplay",
     "reasoning": "Reasoning",
@@ -36,7 +30,6 @@ _TITLES: Final = {
 }
 _OUTPUT_TOKENS: Final = 310
 """What a judgement took on average in published runs: 50,000 tokens for 160."""
-_HIGHEST: Final = 10.0
 
 
 def note_judge(console: Console, run: JudgeRun, bench: Bench, *, local: bool) -> None:
@@ -89,12 +82,11 @@ def note_cost(console: Console, matches: Sequence[Match], *, already: int) -> No
 
 def note_taken(console: Console, taken: JudgeProgress, path: Path) -> None:
     """What was judged, and how many tokens the judge says it took."""
-    console.note(
-        _("{count} judgements were made; they took {read} tokens read and {written} written.").format(
-            count=taken.done, read=f"{taken.prompt_tokens:,}", written=f"{taken.completion_tokens:,}"
-        ),
-        style="success",
-    )
+    counts = _("{count} judgements were made; they took {read} tokens read and {written} written.")
+    if not taken.prompt_tokens:
+        counts = _("{count} judgements were made; the server did not tell what they took.")
+    read, written = f"{taken.prompt_tokens:,}", f"{taken.completion_tokens:,}"
+    console.note(counts.format(count=taken.done, read=read, written=written), style="success")
     if taken.unreadable:
         console.warn(_("No score could be read in {count} of them.").format(count=taken.unreadable))
     console.note(_("They are in {path}. The result: tanuki mtbench show").format(path=path))
@@ -140,7 +132,7 @@ def _rows(report: ModelReport) -> list[list[str]]:
     head = [_("category"), _("score"), *CARD_AVERAGES, _("turn 1"), _("turn 2"), _("Japanese")]
     rows = [head]
     for category, scores in report.categories.items():
-        title = _TITLES.get(category, category or _("(other)"))
+        title = TITLES.get(category, category or _("(other)"))
         rows.append([title, _score(scores.mean), *("" for _name in CARD_AVERAGES), *_details(scores)])
     card = (f"{value:.2f}" for value in CARD_AVERAGES.values())
     rows.append([_("average"), _score(report.total.mean), *card, *_details(report.total)])
@@ -194,6 +186,8 @@ def _remarks(report: ModelReport, source: Provenance | None) -> Iterator[str]:
     yield from _limits(report)
     if source is not None and source.models:
         yield _source(source)
+    if report.judged_with is not None:
+        yield from _judged_with(report.judged_with)
 
 
 def _oddities(report: ModelReport) -> Iterator[str]:
@@ -236,69 +230,14 @@ def _source(source: Provenance) -> str:
     return _("Answers: {parts}").format(parts=" · ".join(parts))
 
 
-def as_json(results: Results) -> str:
-    """One object with everything that was counted."""
-    value = {
-        "models": [_report_json(report, results) for report in results.reports],
-        "pairs": [{**asdict(one), "adjusted_win_rate": one.adjusted_win_rate} for one in results.pairs],
-        "unreadable_pairs": results.unreadable_pairs,
-        "card": {"judge": CARD_JUDGE, "averages": dict(CARD_AVERAGES)},
-        "left_out": [str(line) for line in results.left_out],
-    }
-    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
-
-
-def _report_json(report: ModelReport, results: Results) -> dict[str, Any]:
-    source = results.sources.get(report.model)
-    return {**asdict(report), "provenance": source.to_json() if source else None}
-
-
-def as_csv(results: Results) -> str:
-    """A row for every model and category, and one for the average."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    fields = (
-        "mean",
-        "with_failures",
-        "first_turn",
-        "second_turn",
-        "questions",
-        "judgements",
-        "unreadable",
-        "japanese_share",
-    )
-    writer.writerow(("judge", "model", "category", *fields, "error", "choices_deviation"))
-    for report in results.reports:
-        for category, scores in (*report.categories.items(), ("average", report.total)):
-            values = [getattr(scores, name) for name in fields]
-            spreads = (report.error, report.choices_deviation) if scores is report.total else (None, None)
-            names = map(sanitize_line, (report.judge, report.model, category))
-            cells = [*names, *values, *spreads]
-            writer.writerow("" if cell is None else cell for cell in cells)
-    return buffer.getvalue()
-
-
-def write_radar(path: Path, reports: Sequence[ModelReport]) -> None:
-    """Draw the category means. Raises InputError if ``path`` cannot be written."""
-    series = [
-        Series(
-            label=f"{report.model} ({report.judge})",
-            values=tuple(_mean(report, category) for category in CATEGORIES),
-        )
-        for report in reports
-    ]
-    picture = radar(
-        "Japanese MT-Bench", [_TITLES[category] for category in CATEGORIES], series, maximum=_HIGHEST
-    )
-    try:
-        write_atomically(path, picture)
-    except OSError as exc:
-        raise InputError(
-            _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
-            hint=f"ls -ld {path.parent}",
-        ) from exc
-
-
-def _mean(report: ModelReport, category: str) -> float:
-    scores = report.categories.get(category)
-    return scores.mean if scores is not None and scores.mean is not None else 0.0
+def _judged_with(record: JsonObject) -> Iterator[str]:
+    options = record.get("options")
+    if isinstance(options, Mapping):
+        files = [options.get("prompts_file"), options.get("multi_turn_file"), options.get("references_file")]
+        names = [Path(file).name for file in files if isinstance(file, str)]
+        parts = [
+            *(names or [str(options.get("data"))]),
+            str(options.get("prompts")),
+            str(record.get("date"))[:10],
+        ]
+        yield _("Judged with: {parts}").format(parts=" · ".join(parts))

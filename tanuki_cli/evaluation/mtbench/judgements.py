@@ -4,9 +4,10 @@ FastChat writes one record a judgement to ``<judge>_single.jsonl``; its forks wr
 turn below ``<judge>_single/``, and Swallow's one record with lists for all choices. All are read.
 """
 
+import hashlib
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -32,7 +33,8 @@ Score = int | float
 class Judgement:
     """One score of one turn of one choice; ``score`` is :data:`NO_SCORE` where none could be read.
 
-    ``answer_id`` is that of the answer that was judged, where the record tells it.
+    ``asked`` is :func:`digest_of_prompt` of what the judge was asked, where the record tells it, and
+    ``provenance`` where a judgement of this program comes from.
     """
 
     question_id: int
@@ -43,7 +45,8 @@ class Judgement:
     choice: int
     score: Score
     category: str | None = None
-    answer_id: str | None = None
+    asked: str | None = None
+    provenance: JsonObject | None = field(default=None, repr=False, compare=False)
 
     @property
     def key(self) -> tuple[int, str, str, int, int]:
@@ -54,6 +57,16 @@ class Judgement:
     def readable(self) -> bool:
         """Whether a score was found."""
         return self.score != NO_SCORE
+
+
+def digest_of_prompt(user_prompt: str, prompt_digest: object) -> str:
+    """Tells whether two judgements are of the same text by the same prompt.
+
+    ``prompt_digest`` is that of the :class:`JudgePrompt`, whose system text is not part of
+    ``user_prompt``; None for records that do not tell it.
+    """
+    text = f"{prompt_digest if isinstance(prompt_digest, str) else ''}\n{user_prompt}"
+    return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()[:16]
 
 
 def read_score(text: str) -> Score:
@@ -115,8 +128,10 @@ def _judgements(value: JsonObject) -> Iterator[Judgement]:
     scores = listed if isinstance(listed, list) else [listed]
     if not all(_is_score(score) for score in scores):
         return
-    category, answer_id = value.get("category"), value.get("answer_id")
-    for index, score in enumerate(scores, start=_index(value.get("choice"))):
+    category, provenance = value.get("category"), value.get("provenance")
+    asked = _asked(value, len(scores))
+    start = _index(value.get("choice"))
+    for index, score in enumerate(scores, start=start):
         yield Judgement(
             question_id=id_,
             model=model,
@@ -126,7 +141,8 @@ def _judgements(value: JsonObject) -> Iterator[Judgement]:
             choice=index,
             score=score,
             category=category.lower() if isinstance(category, str) else category_of(id_),
-            answer_id=answer_id if isinstance(answer_id, str) else None,
+            asked=asked[index - start],
+            provenance=provenance if isinstance(provenance, Mapping) else None,
         )
 
 
@@ -137,6 +153,15 @@ def _judge(value: object) -> tuple[str | None, str]:
     if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
         return value[0], value[1] if len(value) > 1 else ""
     return None, ""
+
+
+def _asked(value: JsonObject, count: int) -> list[str | None]:
+    prompts = value.get("user_prompt")
+    listed = prompts if isinstance(prompts, list) else [prompts]
+    if len(listed) != count:
+        return [None] * count
+    digest = value.get("prompt_digest")
+    return [digest_of_prompt(one, digest) if isinstance(one, str) else None for one in listed]
 
 
 def _is_score(value: object) -> bool:

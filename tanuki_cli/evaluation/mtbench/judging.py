@@ -20,6 +20,7 @@ from tanuki_cli.evaluation.mtbench.judgements import (
     NO_JUDGEMENT,
     NO_SCORE,
     Judgement,
+    digest_of_prompt,
     judgement_files,
     judgement_path,
     read_judgements,
@@ -60,6 +61,12 @@ class Match:
     turn: int
     prompt: JudgePrompt
     user_prompt: str
+
+    @property
+    def digests(self) -> tuple[str, str]:
+        """What a record of this program, and of another, has of what is asked."""
+        known = digest_of_prompt(self.user_prompt, self.prompt.digest)
+        return known, digest_of_prompt(self.user_prompt, None)
 
     @property
     def estimated_tokens(self) -> int:
@@ -156,19 +163,23 @@ class Judging:
         self._file.__exit__(kind, error, trace)
 
     def open_matches(self, matches: Sequence[Match]) -> list[Match]:
-        """Those that are not judged yet. Raises InputError if an answer has changed since it was judged."""
+        """Those that are not judged yet.
+
+        Raises InputError if answers, prompts or references have changed since some were.
+        """
         still_open = []
         for match in matches:
             key = (match.question.id, match.model, self._run.judge, match.turn, match.choice)
             judged = self._judged.get(key)
             if judged is None:
                 still_open.append(match)
-            elif judged.answer_id is not None and judged.answer_id != match.answer_id:
+            elif judged.asked not in (None, *match.digests):
                 raise InputError(
-                    _("{path} judges other answers of {model} than those that are there now.").format(
-                        path=self.path, model=match.model
-                    ),
-                    hint=_("Move it away: mv {path} {path}.old").format(path=self.path),
+                    _(
+                        "{path} judges other answers of {model}, or by other prompts or references than "
+                        "those that are there now."
+                    ).format(path=self.path, model=match.model),
+                    hint=_("Give the judge another name: --judge-name NAME"),
                 )
         return still_open
 
@@ -244,6 +255,7 @@ def _record(match: Match, run: JudgeRun, text: str, score: float) -> dict[str, A
         "choice": match.choice,
         "category": match.question.category,
         "answer_id": match.answer_id,
+        "prompt_digest": match.prompt.digest,
         "reference": run.references.name if run.references else None,
         "provenance": run.provenance.to_json(),
     }

@@ -37,6 +37,12 @@ class JudgePrompt:
         return "".join(text + ("" if name is None else values[name]) for text, name in self.parts)
 
     @property
+    def digest(self) -> str:
+        """The first 16 hex digits of the SHA-256 of name, system text and template."""
+        text = repr((self.name, self.system, self.parts))
+        return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()[:16]
+
+    @property
     def placeholders(self) -> frozenset[str]:
         """The names that :meth:`fill` needs."""
         return frozenset(name for _text, name in self.parts if name is not None)
@@ -51,9 +57,9 @@ class JudgePrompts:
 
     @property
     def digest(self) -> str:
-        """The first 16 hex digits of the SHA-256 of names, system texts and templates."""
-        rows = [(prompt.name, prompt.system, prompt.parts) for prompt in self.by_name.values()]
-        return hashlib.sha256(repr(sorted(rows)).encode("utf-8", errors="replace")).hexdigest()[:16]
+        """The first 16 hex digits of the SHA-256 of those of its prompts."""
+        digests = "".join(sorted(prompt.digest for prompt in self.by_name.values()))
+        return hashlib.sha256(digests.encode()).hexdigest()[:16]
 
     @property
     def turns(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tanuki_cli.evaluation.jsonl import JsonObject
 from tanuki_cli.evaluation.mtbench.answers import Answer
 from tanuki_cli.evaluation.mtbench.japanese import japanese_count
 from tanuki_cli.evaluation.mtbench.judgements import Judgement
@@ -57,6 +58,7 @@ class ModelReport:
     that comes from which questions were asked; ``choices_deviation`` the standard deviation of the average
     from choice to choice, None for a single one. ``outside`` counts scores below 1 or above 10,
     ``repeated`` judgements of what was judged before: all count, as in FastChat.
+    ``judged_with`` is where the newest judgement comes from, if its record tells.
     """
 
     model: str
@@ -71,6 +73,7 @@ class ModelReport:
     choices_deviation: float | None
     outside: int
     repeated: int
+    judged_with: JsonObject | None
 
     @property
     def second_turn_judged(self) -> bool:
@@ -132,6 +135,7 @@ def _report(
         choices_deviation=statistics.stdev(known_averages) if len(known_averages) > 1 else None,
         outside=sum(one.readable and not _LOWEST <= one.score <= _HIGHEST for one in judgements),
         repeated=len(judgements) - len({one.key for one in judgements}),
+        judged_with=next((one.provenance for one in reversed(judgements) if one.provenance), None),
     )
 
 

@@ -21,6 +21,7 @@ from tanuki_cli.evaluation.mtbench.judgements import (
     read_score,
 )
 from tanuki_cli.evaluation.mtbench.judging import JUDGE_OPTIONS, JudgeProgress, JudgeRun, Judging, matches_of
+from tanuki_cli.evaluation.mtbench.questions import MINI_FOLDER
 from tanuki_cli.evaluation.mtbench.setup import JudgeFiles, judge_run, open_bench
 from tanuki_cli.evaluation.provenance import ModelSource
 from tests.support.chat_server import Cut, Script, Status, chat, chat_answer
@@ -30,14 +31,17 @@ from tests.support.scripted import ScriptedEngine
 SOURCE = ModelSource(reference="judge", name="judge", engine="script", device="none", context_length=4096)
 BENCH = open_bench(None, mini=True)
 QUESTIONS = BENCH.questions.questions
+PROMPTS = MINI_FOLDER / "judge_prompts.jsonl"
 
 
 def answers(*, choices: int = 1, mark: str = "") -> dict[int, Answer]:
     return {
         one.id: Answer(
             question_id=one.id,
-            answer_id=f"id{one.id}{mark}",
-            choices=tuple((f"答{one.id}-{choice}-1", f"答{one.id}-{choice}-2") for choice in range(choices)),
+            answer_id=f"id{one.id}",
+            choices=tuple(
+                (f"答{mark}{one.id}-{choice}-1", f"答{one.id}-{choice}-2") for choice in range(choices)
+            ),
         )
         for one in QUESTIONS
     }
@@ -202,12 +206,32 @@ def test_other_answers_are_not_taken_for_judged(tmp_path: Path) -> None:
     judge(tmp_path, ScriptedEngine(["[[6]]"]), answers(), limit=1)
     with pytest.raises(InputError, match="other answers") as caught:
         judge(tmp_path, ScriptedEngine(), answers(mark="new"))
-    assert str(caught.value.hint).startswith("Move it away: mv ")
+    assert "--judge-name" in str(caught.value.hint)
+
+
+def test_other_prompts_are_not_taken_for_the_same(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in PROMPTS.read_text(encoding="utf-8").splitlines()]
+    for changed in ("system_prompt", "prompt_template"):
+        others = tmp_path / f"{changed}.jsonl"
+        others.write_text("".join(json.dumps({**row, changed: row[changed] + "!"}) + "\n" for row in rows))
+        folder = tmp_path / changed
+        judge(folder, ScriptedEngine(["[[6]]"]), answers(), limit=1)
+        run = judge_run(BENCH, SOURCE, JudgeFiles(prompts=others), judge="judge")
+        with Judging(folder, run, note=print) as judging, pytest.raises(InputError, match="other prompts"):
+            judging.open_matches(list(matches_of(QUESTIONS, "model", answers(), run)))
 
 
 def test_judgements_of_fastchat_count_as_judged(tmp_path: Path) -> None:
     """Also in the other layout, a file for each model and turn."""
-    record = {"question_id": "1001", "model": "model", "judge": ["judge", "single-v1"], "score": 3, "turn": 1}
+    asked = next(iter(matches_of(QUESTIONS, "model", answers(), run_of()))).user_prompt
+    record = {
+        "question_id": "1001",
+        "model": "model",
+        "judge": ["judge", "single-v1"],
+        "user_prompt": asked,
+        "score": 3,
+        "turn": 1,
+    }
     folder = judgement_path(tmp_path, "judge").with_suffix("")
     folder.mkdir(parents=True)
     (folder / "model__1turn.jsonl").write_text(json.dumps(record))
@@ -224,7 +248,7 @@ def test_every_published_form_of_record_is_read(tmp_path: Path) -> None:
     rows = [
         {**base, "score": 7},
         {**base, "score": [8, -1, 6.5], "judgment": ["a", "b", "c"]},
-        {**base, "score": 5, "choice": 4, "category": "Writing", "answer_id": "x"},
+        {**base, "score": 5, "choice": 4, "category": "Writing"},
         {**base, "judge": "gpt-4", "score": -1},
         {**base, "score": None},
         {**base, "score": True},
@@ -253,7 +277,6 @@ def test_every_published_form_of_record_is_read(tmp_path: Path) -> None:
         choice=4,
         score=5,
         category="writing",
-        answer_id="x",
     )
     assert [line.line for line in left_out] == [5, 6, 7, 8, 9, 10]
 

@@ -1,0 +1,89 @@
+"""What ``tanuki mtbench show`` gives other programs: JSON, CSV and a picture."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from tanuki_cli.cli.mtbench_output import TITLES
+from tanuki_cli.errors import InputError
+from tanuki_cli.evaluation.mtbench.questions import CATEGORIES
+from tanuki_cli.evaluation.mtbench.report import CARD_AVERAGES, CARD_JUDGE, ModelReport
+from tanuki_cli.evaluation.mtbench.results import Results
+from tanuki_cli.evaluation.svg import Series, radar
+from tanuki_cli.files import os_reason, write_atomically
+from tanuki_cli.i18n import _
+from tanuki_cli.text.sanitize import sanitize_line
+
+_HIGHEST: Final = 10.0
+
+
+def as_json(results: Results) -> str:
+    """One object with everything that was counted."""
+    value = {
+        "models": [_report_json(report, results) for report in results.reports],
+        "pairs": [{**asdict(one), "adjusted_win_rate": one.adjusted_win_rate} for one in results.pairs],
+        "unreadable_pairs": results.unreadable_pairs,
+        "card": {"judge": CARD_JUDGE, "averages": dict(CARD_AVERAGES)},
+        "left_out": [str(line) for line in results.left_out],
+    }
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+
+
+def _report_json(report: ModelReport, results: Results) -> dict[str, Any]:
+    source = results.sources.get(report.model)
+    return {**asdict(report), "provenance": source.to_json() if source else None}
+
+
+def as_csv(results: Results) -> str:
+    """A row for every model and category, and one for the average."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    fields = (
+        "mean",
+        "with_failures",
+        "first_turn",
+        "second_turn",
+        "questions",
+        "judgements",
+        "unreadable",
+        "japanese_share",
+    )
+    writer.writerow(("judge", "model", "category", *fields, "error", "choices_deviation"))
+    for report in results.reports:
+        for category, scores in (*report.categories.items(), ("average", report.total)):
+            values = [getattr(scores, name) for name in fields]
+            spreads = (report.error, report.choices_deviation) if scores is report.total else (None, None)
+            names = map(sanitize_line, (report.judge, report.model, category))
+            cells = [*names, *values, *spreads]
+            writer.writerow("" if cell is None else cell for cell in cells)
+    return buffer.getvalue()
+
+
+def write_radar(path: Path, reports: Sequence[ModelReport]) -> None:
+    """Draw the category means. Raises InputError if ``path`` cannot be written."""
+    series = [
+        Series(
+            label=f"{report.model} ({report.judge})",
+            values=tuple(_mean(report, category) for category in CATEGORIES),
+        )
+        for report in reports
+    ]
+    picture = radar(
+        "Japanese MT-Bench", [TITLES[category] for category in CATEGORIES], series, maximum=_HIGHEST
+    )
+    try:
+        write_atomically(path, picture)
+    except OSError as exc:
+        raise InputError(
+            _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
+            hint=f"ls -ld {path.parent}",
+        ) from exc
+
+
+def _mean(report: ModelReport, category: str) -> float:
+    scores = report.categories.get(category)
+    return scores.mean if scores is not None and scores.mean is not None else 0.0
