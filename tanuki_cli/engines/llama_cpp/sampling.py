@@ -6,16 +6,12 @@ penalty looks at the last 64 tokens, those of the prompt included, as llama.cpp'
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Final
 
 from tanuki_cli.engines.base import PENALTY_WINDOW
 from tanuki_cli.engines.llama_cpp.bindings import native
 from tanuki_cli.engines.llama_cpp.llama_h import set_fields
 from tanuki_cli.engines.llama_cpp.native import Context
 from tanuki_cli.sampling import SamplingOptions
-
-_GREEDY_BELOW: Final = 1e-6
-"""A temperature under which the scaled logits would overflow; nothing but the best is left there."""
 
 
 class Sampler:
@@ -27,7 +23,7 @@ class Sampler:
     """
 
     def __init__(self, options: SamplingOptions, *, n_vocab: int, prompt_ids: Sequence[int]) -> None:
-        self.greedy = options.temperature < _GREEDY_BELOW
+        self.greedy = options.greedy
         self.repeat_penalty = options.repeat_penalty
         chain_params = native.llama_sampler_chain_default_params()
         set_fields(chain_params, {"no_perf": True})

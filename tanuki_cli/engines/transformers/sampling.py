@@ -6,7 +6,6 @@ repeat penalty looks at the last 64 tokens, those of the prompt included.
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 import torch
 from transformers import (
@@ -22,9 +21,6 @@ from tanuki_cli.engines.base import PENALTY_WINDOW, Token
 from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.engines.probabilities import Probabilities
 from tanuki_cli.sampling import SamplingOptions
-
-_GREEDY_BELOW: Final = 1e-6
-"""A temperature under which the scaled logits would overflow; nothing but the best is left there."""
 
 
 class TokenSampler:
@@ -46,7 +42,7 @@ class TokenSampler:
         self.has_forced = False
         self._recent = deque(prompt_ids[-PENALTY_WINDOW:], maxlen=PENALTY_WINDOW)
         self._penalized = options.repeat_penalty != 1.0
-        self._greedy = options.temperature < _GREEDY_BELOW
+        self._greedy = options.greedy
         self._processors = _processors(options, greedy=self._greedy)
         self._generator = torch.Generator(device).manual_seed(options.seed or 0)
         self._mask = mask
