@@ -19,6 +19,12 @@ class MemoryPlan:
     kv_type: KvType = "f16"
     gpu_layers: int | None = None
 
+    def allows_gpu_only(self, variant: Variant) -> bool:
+        """Whether ``variant`` may be on the GPU as a whole; llama.cpp counts the output as a layer more."""
+        if self.gpu_layers is None or variant.format != "gguf":
+            return self.gpu_layers != 0
+        return self.gpu_layers > variant.family.shape.n_layers
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryNeeds:

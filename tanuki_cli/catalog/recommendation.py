@@ -65,7 +65,8 @@ def fit(
         place: Place | None = "gpu" if needs.on_gpu <= vram else None
         return Fit(engine=name, place=place, need_bytes=needs.on_gpu, free_bytes=vram)
     # An engine that is still to be installed is counted as one that is built for the GPU.
-    gpu_usable = bool(machine.gpus) and (engine.can_use_gpu or name is None) and plan.gpu_layers != 0
+    built_for_gpu = engine.can_use_gpu or name is None
+    gpu_usable = bool(machine.gpus) and built_for_gpu and plan.allows_gpu_only(variant)
     if gpu_usable and needs.on_gpu <= machine.free_vram_bytes:
         return Fit(engine=name, place="gpu", need_bytes=needs.on_gpu, free_bytes=machine.free_vram_bytes)
     return Fit(
@@ -100,9 +101,11 @@ def recommend(
         variant, place = fits[tag]
         if place.runs and place.place == "cpu":
             reason = _cpu_reason(place, best=tag == _CPU_ORDER[0])
-            if machine.gpus and engine_for(variant, engines).can_use_gpu:
+            if not machine.gpus or plan.gpu_layers is not None:
+                pass  # there is nothing to use, or it is settled how much of it
+            elif engine_for(variant, engines).can_use_gpu:
                 reason += _(" As many of its layers as fit run on the GPU.")
-            elif machine.gpus:
+            else:
                 reason += _(" Nothing that is installed can use the GPU for it; see: tanuki doctor")
             return Recommendation(variant=variant, fit=place, reason=reason)
     if family.cuda_only:

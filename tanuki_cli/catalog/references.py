@@ -19,6 +19,7 @@ from tanuki_cli.catalog.types import (
 from tanuki_cli.catalog.variants import FAMILY_BY_NAME, PRACTICE_NAME, VARIANT_BY_NAME
 from tanuki_cli.errors import InputError, ModelError
 from tanuki_cli.i18n import _
+from tanuki_cli.options import fold
 
 # The hub's own rule for names, which also keeps a name from leaving the cache directory.
 _NAME_PART: Final = r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
@@ -31,10 +32,11 @@ _BARE_HOST: Final = re.compile(r"(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[[0-9a-f:]+\]):
 def parse_reference(text: str, remotes: Iterable[tuple[str, str]] = ()) -> Reference:
     """Read what a user wrote after ``-m``. ``remotes`` are the (name, URL) pairs of the settings.
 
-    Touches no file: whether something exists is asked later. Case does not matter in the names of the
-    catalog. Raises ModelError with the nearest known name.
+    Touches no file: whether something exists is asked later. Case and full-width letters do not matter in
+    the names of the catalog; a path stays as it is written. Raises ModelError with the nearest known name.
     """
-    text = text.strip()
+    path = text.strip()
+    text = fold(text)
     name = text.lower()
     servers = {server.lower(): url for server, url in remotes}
     if name in ("auto", ""):
@@ -55,8 +57,8 @@ def parse_reference(text: str, remotes: Iterable[tuple[str, str]] = ()) -> Refer
         return FamilyReference(FAMILY_BY_NAME[name])
     if name in VARIANT_BY_NAME:
         return VARIANT_BY_NAME[name]
-    if name.endswith(".gguf") or text.startswith((".", "~")) or "/" in text or "\\" in text:
-        return PathReference(Path(text))
+    if name.endswith(".gguf") or path.startswith((".", "~")) or "/" in path or "\\" in path:
+        return PathReference(Path(path))
     known = [known.lower() for known in reference_names(servers.items())]
     near = _nearest(name, known)
     raise ModelError(

@@ -68,6 +68,14 @@ def machine(*, ram_gb: float, vram_gb: float = 0) -> Machine:
             "https://h/v1/#served",
             RemoteModel(name="https://h/v1/#served", base_url="https://h/v1", served_name="served"),
         ),
+        ("ｍａｍｅ", PracticeReference()),
+        ("　ＴＡＮＵＫＩ－８ｂ：ｑ４＿ｋ＿ｍ　", VARIANT_BY_NAME["tanuki-8b:q4_k_m"]),
+        (
+            "ｈｔｔｐ：／／ｈ：８０００／ｖ１",
+            RemoteModel(name="http://h:8000/v1", base_url="http://h:8000/v1"),
+        ),
+        ("ｈｆ：owner／repo", HubReference("owner/repo")),
+        ("./全角（１）.gguf", PathReference(Path("./全角（１）.gguf"))),
         ("Lab", RemoteModel(name="Lab", base_url="http://lab:1/v1", served_name="big")),
     ],
 )
@@ -245,6 +253,23 @@ def test_layers_on_a_small_gpu_are_in_the_reason() -> None:
     assert "run on the GPU" in recommend(small, ALL, PLAN).reason
     assert "tanuki doctor" in recommend(small, PLAIN, PLAN).reason
     assert "GPU" not in recommend(machine(ram_gb=16), PLAIN, PLAN).reason
+
+
+def test_settings_of_memory_change_the_choice_and_its_reason() -> None:
+    """--kv-type and --gpu-layers count as they do when the model is loaded."""
+    middle = machine(ram_gb=32, vram_gb=12)
+    variant = VARIANT_BY_NAME["tanuki-8b:q4_k_m"]
+    whole = variant.family.shape.n_layers + 1
+    offloads = [replace(PLAN, gpu_layers=count) for count in (whole, whole - 1, 0)]
+    assert [fit(variant, middle, ALL, plan).place for plan in offloads] == ["gpu", "cpu", "cpu"]
+    on_cpu = recommend(middle, ALL, replace(PLAN, gpu_layers=0))
+    assert on_cpu.variant is variant
+    assert "GPU" not in on_cpu.reason
+    assert "GPU" not in recommend(machine(ram_gb=16, vram_gb=4), ALL, replace(PLAN, gpu_layers=8)).reason
+    plans = [MemoryPlan(context_length=8192, kv_type="q8_0"), MemoryPlan(context_length=8192)]
+    small, large = (fit(variant, machine(ram_gb=64), ALL, plan).need_bytes for plan in plans)
+    tight = machine(ram_gb=(small + large) / 2 / GB)
+    assert [fit(variant, tight, ALL, plan).place for plan in plans] == ["cpu", None]
 
 
 def test_what_the_missing_engine_would_run_better_is_in_the_reason() -> None:
