@@ -1,6 +1,5 @@
 """``tanuki ask``: one question, one answer on stdout."""
 
-import json
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -141,7 +140,7 @@ def _answer(
                 writer.feed(chunk.text)
                 begun = begun or bool(chunk.text)
                 if options.as_jsonl and chunk.text:
-                    _write_json(context, {"delta": chunk.text})
+                    context.console.write_json({"delta": chunk.text})
         except TanukiError:
             if begun:  # an answer that never began is no empty line either
                 writer.interrupt()
@@ -149,7 +148,7 @@ def _answer(
         writer.finish()
         _announce(context, session)
         if options.machine_readable:
-            _write_json(context, _result(session, model))
+            context.console.write_json(_result(session, model))
     if session.last_turn is not None and session.last_turn.finish_reason == "interrupted":
         raise InterruptedByUser(_("Interrupted."))
 
@@ -164,10 +163,6 @@ def _announce(context: CommandContext, session: ChatSession) -> None:
         context.console.note(
             _("The answer reached its limit; --max-new-tokens allows longer ones, --continue goes on.")
         )
-
-
-def _write_json(context: CommandContext, value: dict[str, Any]) -> None:
-    context.console.write(json.dumps(value, ensure_ascii=False) + "\n")
 
 
 def _result(session: ChatSession, model: LoadedModel) -> dict[str, Any]:

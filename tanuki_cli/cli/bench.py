@@ -1,6 +1,5 @@
 """``tanuki bench``: how fast a model is on this machine, and what the figures mean."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -61,7 +60,7 @@ def bench(
         with _progress(context) as progress:
             speed = measure_speed(engine.token_model, load_s=opened.load_s, progress=progress)
     if as_json:
-        context.console.write(json.dumps(asdict(speed), ensure_ascii=False) + "\n")
+        context.console.write_json(asdict(speed))
     else:
         _show(context, speed)
 

@@ -1,6 +1,5 @@
 """``tanuki doctor``: what is there, what is wrong, and the command that mends it."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, ClassVar, Final
@@ -67,7 +66,7 @@ def doctor(
         if not as_json:
             _print(context.console, check)
     if as_json:
-        context.console.write(_as_json(checks) + "\n")
+        context.console.write_json(_as_json(checks), indent=2)
     else:
         _conclude(context, checks)
 
@@ -92,10 +91,9 @@ def _conclude(context: CommandContext, checks: list[Check]) -> None:
         context.console.note(_("Everything is in order."), style="success")
 
 
-def _as_json(checks: list[Check]) -> str:
+def _as_json(checks: list[Check]) -> dict[str, object]:
     worst: Status = "ok"
     for status in ("warn", "fail"):
         if any(check.status == status for check in checks):
             worst = status
-    document = {"version": __version__, "status": worst, "checks": [asdict(check) for check in checks]}
-    return json.dumps(document, ensure_ascii=False, indent=2)
+    return {"version": __version__, "status": worst, "checks": [asdict(check) for check in checks]}

@@ -1,6 +1,5 @@
 """``tanuki history``: list, show, search, export, title, rm, import, recover."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -72,7 +71,7 @@ def list_command(
     with open_history(context) as store:
         found, digits = store.list(limit=count + 1), store.id_digits()
     if as_json:
-        _print_json(context, output.list_as_json(found[:count]))
+        context.console.write_json(output.list_as_json(found[:count]), indent=2)
         return
     if not found:
         context.console.note(_("There are no conversations yet."))
@@ -97,7 +96,7 @@ def show_command(
         (conversation,) = _chosen(store, [id] if id else [])
         digits = store.id_digits()
     if as_json:
-        _print_json(context, output.conversation_as_json(conversation))
+        context.console.write_json(output.conversation_as_json(conversation), indent=2)
     else:
         output.print_conversation(context.console, conversation, digits=digits)
 
@@ -119,7 +118,7 @@ def search_command(
     with open_history(context) as store:
         hits, digits = store.search(words, limit=count + 1), store.id_digits()
     if as_json:
-        _print_json(context, output.hits_as_json(hits[:count]))
+        context.console.write_json(output.hits_as_json(hits[:count]), indent=2)
         return
     if not hits:
         context.console.note(_("Nothing was found for {text!r}.").format(text=words))
@@ -155,8 +154,10 @@ def export_command(
         wanted = [one.id for one in reversed(store.list())] if everything else (ids or [])
         conversations = [] if everything and not wanted else _chosen(store, wanted)
     text = export_text(conversations, format=chosen)
-    if to_stdout:
+    if to_stdout and chosen == "markdown":
         _write(context, text)
+    elif to_stdout:
+        context.console.write_json_text(text)
     elif file is not None:
         write_export(file, text)
         context.console.note(
@@ -291,10 +292,6 @@ def _read(context: CommandContext, file: Path) -> str:
         raise InputError(
             _("{path} cannot be read: {reason}").format(path=file, reason=reason), hint=f"ls -l {file}"
         ) from exc
-
-
-def _print_json(context: CommandContext, document: dict[str, object]) -> None:
-    _write(context, json.dumps(document, ensure_ascii=False, indent=2) + "\n")
 
 
 def _write(context: CommandContext, text: str) -> None:

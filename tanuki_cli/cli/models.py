@@ -1,6 +1,5 @@
 """``tanuki pull``, ``tanuki models`` and ``tanuki rm``."""
 
-import json
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -183,7 +182,7 @@ def models(
         remote_sizes=sizes,
     )
     if as_json:
-        context.console.write(json.dumps(models_as_json(listing), ensure_ascii=False, indent=2) + "\n")
+        context.console.write_json(models_as_json(listing), indent=2)
     else:
         print_models(context.console, listing)
 

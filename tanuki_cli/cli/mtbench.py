@@ -219,7 +219,7 @@ def show_command(
         export.write_radar(svg, results.reports)
         context.console.note(_("The picture is in {path}.").format(path=svg), style="success")
     if as_json:
-        context.console.write(export.as_json(results))
+        context.console.write_json(export.as_json(results), indent=2)
     elif as_csv:
         context.console.write(export.as_csv(results))
     else:

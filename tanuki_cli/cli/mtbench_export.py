@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,16 +20,15 @@ from tanuki_cli.text.sanitize import sanitize_line
 _HIGHEST: Final = 10.0
 
 
-def as_json(results: Results) -> str:
+def as_json(results: Results) -> dict[str, Any]:
     """One object with everything that was counted."""
-    value = {
+    return {
         "models": [_report_json(report, results) for report in results.reports],
         "pairs": [{**asdict(one), "adjusted_win_rate": one.adjusted_win_rate} for one in results.pairs],
         "unreadable_pairs": results.unreadable_pairs,
         "card": {"judge": CARD_JUDGE, "averages": dict(CARD_AVERAGES)},
         "left_out": [str(line) for line in results.left_out],
     }
-    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"
 
 
 def _report_json(report: ModelReport, results: Results) -> dict[str, Any]:

@@ -5,13 +5,16 @@ movement. Text from outside passes :func:`~tanuki_cli.text.sanitize.sanitize` wh
 a pipe may end in a terminal too; only JSON carries it unchanged.
 """
 
+import codecs
+import json
 import os
 import sys
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 import rich.console
 import rich.theme
@@ -24,6 +27,8 @@ from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.sanitize import sanitize
 from tanuki_cli.text.width import default_ambiguous_width
 
+_ACTING: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Categories of the characters that a terminal may act on, or hide."""
 _THEME = rich.theme.Theme(
     {
         "note": "dim",
@@ -74,6 +79,11 @@ def wants_color(stream: TextIO, environ: Mapping[str, str], *, no_color: bool) -
     }:
         return True
     return stream.isatty() and environ.get("TERM") != "dumb" and environ.get("CLICOLOR") != "0"
+
+
+def _json_escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 class Console:
@@ -151,6 +161,25 @@ class Console:
             self.streams.stdout.flush()
         except BrokenPipeError as exc:
             raise ClosedPipeError(_("The reader of the output went away.")) from exc
+
+    def write_json(self, document: object, *, indent: int | None = None) -> None:
+        """Write ``document`` as JSON and a line break, as :meth:`write_json_text` does."""
+        self.write_json_text(json.dumps(document, ensure_ascii=False, indent=indent) + "\n")
+
+    def write_json_text(self, text: str) -> None:
+        """Write JSON to stdout without losing a character, whatever the encoding.
+
+        Anything but ASCII is a ``\\u`` escape where stdout is not UTF-8; lone surrogates always are, and on a
+        terminal what could act on it.
+        """
+        encoding = codecs.lookup(self.streams.stdout.encoding or "ascii").name
+        escaped = {
+            ord(char): _json_escape(char)
+            for char in set(text)
+            if (not char.isascii() and encoding != "utf-8")
+            or (unicodedata.category(char) in (_ACTING if self.out_is_terminal else ("Cs",)) and char != "\n")
+        }
+        self.write(text.translate(escaped) if escaped else text)
 
     def note(self, text: str, *, style: str = "note") -> None:
         """Tell the user something on stderr, unless ``--quiet``."""

@@ -1,6 +1,5 @@
 """A pull as JSON, one event a line: for scripts, and for a chat that watches its own download."""
 
-import json
 import os
 import select
 import time
@@ -63,7 +62,7 @@ class DownloadEvents:
         )
 
     def _write(self, event: str, fields: dict[str, object]) -> None:
-        self._console.write(json.dumps({"event": event, **fields}, ensure_ascii=False) + "\n")
+        self._console.write_json({"event": event, **fields})
 
     def _has_room(self) -> bool:
         if os.name != "posix":  # select knows sockets only
