@@ -26,8 +26,14 @@ _MAX_QUOTED: Final = 160
 
 
 def brief(value: object, limit: int = _MAX_QUOTED) -> str:
-    """The text of ``value``, at most ``limit`` characters of it: a name or a reason may be megabytes long."""
-    text = str(value)
+    """The text of ``value`` on one line, at most ``limit`` characters of it.
+
+    A name or a reason may be megabytes long.
+    """
+    return _cut(" ".join(_cut(str(value), 4 * limit).split()), limit)
+
+
+def _cut(text: str, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -53,10 +59,10 @@ class TanukiError(Exception):
     exit_code: ClassVar[ExitCode] = ExitCode.UNEXPECTED
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        message = brief(message, _MAX_MESSAGE)
+        message = _cut(message, _MAX_MESSAGE)
         super().__init__(message)
         self.message = message
-        self.hint = hint if hint is None else brief(hint, _MAX_MESSAGE)
+        self.hint = hint if hint is None else _cut(hint, _MAX_MESSAGE)
 
 
 class InputError(TanukiError):

@@ -48,7 +48,7 @@ class ChatTokenizer:
     answer too: all of them, and the tokenizer's own ``</s>``, are ``end_ids``. ``vocab_size`` is the number
     of rows of its embedding, at least the number of pieces; ``pieces`` gives the id of each.
     ``switched_off`` names the sections of the file that are not followed, since they would change prompts.
-    Run :func:`verify_tokenizer` before use.
+    ``can_be_guarded``: no text can be mistaken for a control piece. Run :func:`verify_tokenizer` before use.
     """
 
     def __init__(
@@ -73,11 +73,15 @@ class ChatTokenizer:
         added = {token.content: id_ for id_, token in tokenizer.get_added_tokens_decoder().items()}
         bytes_ = {piece: self.pieces[piece] for piece in _BYTE_PIECES if piece in self.pieces}
         self._byte_ids = frozenset(bytes_.values())
-        spellings = {piece for piece in added if piece != _NEWLINE}
+        # What is added and but one character is text, unless the file calls it special.
+        special = {token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special}
+        spellings = {piece for piece in added if piece != _NEWLINE and (len(piece) > 1 or piece in special)}
         self.control_ids = frozenset(added[piece] for piece in spellings)
         own_eos = [added[_EOS]] if _EOS in added else []
         self.end_ids = frozenset((eos_id, *other_eos_ids, *own_eos))
         spellings |= bytes_.keys()
+        spellings |= set(map(self._normalize, spellings)) - {""}
+        self.can_be_guarded = all(len(spelling) > 1 for spelling in spellings)
         # Longest first, so that one spelling inside another cannot hide the longer one.
         longest_first = sorted(spellings, key=len, reverse=True)
         self._spelling = re.compile("|".join(map(re.escape, longest_first)) if spellings else r"(?!)")
@@ -247,6 +251,7 @@ def verify_tokenizer(tokenizer: ChatTokenizer) -> None:
             _("it cuts Japanese into too many tokens"),
         ),
         (tokenizer.decode(tokenizer.encode(_SAMPLE)) != _SAMPLE, _("Japanese does not survive a round trip")),
+        (not tokenizer.can_be_guarded, _("one of its control pieces is a single character")),
         (not tokenizer.settle_encoding(_SAMPLE_CHAT), _("it does not keep the turns of a chat apart")),
     )
     for failed, reason in problems:

@@ -96,17 +96,13 @@ def read_tokenizer_file(path: Path) -> TokenizerFile:
         ) from exc
     except (TokenizerFault, _NotAllowed) as exc:
         raise DamagedModelError(
-            _("{path} is not a tokenizer file: {reason}").format(path=path, reason=_one_line(exc))
+            _("{path} is not a tokenizer file: {reason}").format(path=path, reason=brief(exc))
         ) from exc
 
 
 def made_here(tokenizer: Tokenizer) -> TokenizerFile:
     """As a file's, for a tokenizer that this program put together."""
     return TokenizerFile(tokenizer=tokenizer, switched_off=(), splittable=True, plain=True)
-
-
-def _one_line(reason: object) -> str:
-    return brief(" ".join(brief(reason, 1000).split()))
 
 
 def _read_bounded(path: Path) -> bytes:

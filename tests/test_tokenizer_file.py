@@ -97,6 +97,19 @@ def test_every_id_that_ends_an_answer_is_known() -> None:
     assert tokenizer.end_ids == {2, 4, 6}
 
 
+@pytest.mark.parametrize("normalized", [False, True])
+def test_control_pieces_are_guarded_in_whatever_form_they_are_found(tmp_path: Path, normalized: bool) -> None:
+    content = json.loads(small_unigram().to_str())
+    token = {**content["added_tokens"][3], "id": 9999, "content": "＜ｔｏｏｌ＞", "normalized": normalized}
+    tokenizer = from_file(file_with(tmp_path, added_tokens=[*content["added_tokens"], token]))
+    verify_tokenizer(tokenizer)
+    for text in ("＜ｔｏｏｌ＞", "<tool>"):
+        assert not tokenizer.control_ids & set(tokenizer.encode(text))
+    token["content"], token["special"] = "a", True
+    with pytest.raises(DamagedModelError, match="single character"):
+        verify_tokenizer(from_file(file_with(tmp_path, added_tokens=[*content["added_tokens"], token])))
+
+
 @pytest.mark.parametrize(
     "sections",
     [

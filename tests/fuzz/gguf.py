@@ -397,7 +397,7 @@ def attempt(path: Path) -> str:
     from tanuki_cli.engines.llama_cpp.facts import model_facts, without_vocabulary
     from tanuki_cli.engines.llama_cpp.gguf import read_gguf
     from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
-    from tanuki_cli.engines.llama_cpp.native import Model
+    from tanuki_cli.engines.llama_cpp.native import Model, start
     from tanuki_cli.engines.llama_cpp.vocabulary import tokenizer_from_metadata
     from tanuki_cli.errors import DamagedModelError
     from tanuki_cli.sampling import SamplingOptions
@@ -409,6 +409,7 @@ def attempt(path: Path) -> str:
         facts = model_facts(header)
         tokenizer_from_metadata(header.metadata)
         settings = Settings(context_length=min(64, facts.n_ctx_train), threads=1)
+        start(debug=False)
         if path.stat().st_size % 3 == 0:  # as it is loaded where repacked weights run faster
             Model(path, gpu_layers=0, repack=True, metadata=without_vocabulary(facts)).close()
         loaded = load_llama_cpp(target, settings, debug=False, facts=facts)
