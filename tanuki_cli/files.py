@@ -5,8 +5,10 @@ import errno
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
@@ -46,6 +48,15 @@ def os_reason(exc: OSError) -> str:
     if code in _REASONS:
         return _(_REASONS[code])
     return exc.strerror or str(exc)
+
+
+def open_regular(path: Path) -> BufferedReader:
+    """Open a file for reading; only a file: opening a pipe could wait for ever. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
+    return open(descriptor, "rb")  # noqa: PTH123 - of a descriptor
 
 
 def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:

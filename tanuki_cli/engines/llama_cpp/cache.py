@@ -8,9 +8,11 @@ nothing is known to the engine alone.
 
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
 from tanuki_cli.engines.base import GenerationCancelled, shared_prefix
+from tanuki_cli.engines.llama_cpp.kv_layout import StateLayout
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.native import Context, DecodeAborted, NativeError
 from tanuki_cli.errors import DamagedModelError, EngineError, brief
@@ -41,6 +43,7 @@ class SequenceCache:
         self._steps_are_slow = False
         self._store: KvStore | None = None
         self._key = ""
+        self._layout: StateLayout | None = None
         self._stored_ids: list[int] = []
 
     @property
@@ -103,12 +106,14 @@ class SequenceCache:
     def require_numbers(self, output: int, count: int) -> None:
         """Raise EngineError, and forget everything, unless the ``count`` logits of ``output`` are numbers."""
         if not self.context.has_finite_logits(output, count):
-            self.forget_from(0)
+            self.context.forget(self._sequence)  # or it would spread from the places that are free then
+            self.ids, self._loose_steps = [], []
             raise DamagedModelError(_("The model computes no numbers: its file is damaged."))
 
-    def use_store(self, store: KvStore, key: str) -> None:
-        """Take caches from ``store``, under ``key``, and keep them there with :meth:`save`."""
-        self._store, self._key = store, key
+    def use_store(self, store: KvStore, key: str, layout: StateLayout) -> None:
+        """Take caches from ``store``, under ``key``, and keep them there with :meth:`save`; ``layout`` is
+        that of this context's states."""
+        self._store, self._key, self._layout = store, key, layout
 
     def move_to(self, context: Context) -> None:
         """Go on in another, empty context."""
@@ -120,7 +125,9 @@ class SequenceCache:
         kept = shared_prefix(self.ids, ids)
         if self._store is not None:
             limit = self.context.length
-            path = self._store.find(self._key, ids, more_than=kept + _MIN_GAIN, max_ids=limit)
+            path = self._store.find(
+                self._key, ids, more_than=kept + _MIN_GAIN, fits=self._fits, max_ids=limit
+            )
             if path is not None:
                 self._loose_steps = []
                 self.ids = self.context.load_state(path, max_ids=limit, sequence=self._sequence)
@@ -155,8 +162,12 @@ class SequenceCache:
             ids,
             lambda path: self.context.save_state(path, ids, sequence=self._sequence),
             nbytes=self.context.state_bytes(ids, sequence=self._sequence),
+            fits=self._fits,
             head=head,
         )
+
+    def _fits(self, path: Path) -> bool:
+        return self._layout is not None and self._layout.fits(path, max_ids=self.context.length)
 
     def _record(self, ids: Sequence[int], *, loose: bool) -> None:
         self.ids.extend(ids)

@@ -8,8 +8,9 @@ from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, Token, shar
 from tanuki_cli.engines.llama_cpp.cache import SequenceCache
 from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, Guess
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
+from tanuki_cli.engines.llama_cpp.kv_layout import StateLayout
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
-from tanuki_cli.engines.llama_cpp.native import Context, ContextParams, Model, NativeError
+from tanuki_cli.engines.llama_cpp.native import KV_KINDS, Context, ContextParams, Model, NativeError
 from tanuki_cli.engines.llama_cpp.picking import Picker
 from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.errors import EngineError
@@ -108,7 +109,14 @@ class LlamaCppModel:
 
         ``head_ids`` is what every new conversation begins with; its cache is kept as well.
         """
-        self._cache.use_store(store, key)
+        params = self._longest_params
+        layout = StateLayout(
+            n_layer=self.facts.n_layer,
+            width=self.facts.n_kv_head * self.facts.head_dim,
+            kind=KV_KINDS[params.kv_type],
+            transposed=not params.flash_attention,
+        )
+        self._cache.use_store(store, key, layout)
         self._head_ids = list(head_ids)
 
     def save_state(self) -> bool:

@@ -18,6 +18,7 @@ from tanuki_cli.machine.gpus import Gpu
 from tanuki_cli.machine.memory import KvType
 
 __all__ = [
+    "KV_KINDS",
     "VERSION",
     "Context",
     "ContextParams",
@@ -28,7 +29,8 @@ __all__ = [
     "start",
 ]
 
-_GGML_TYPES: Final[dict[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
+KV_KINDS: Final[Mapping[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
+"""What ggml numbers the types of a KV cache."""
 _FLASH_ATTENTION_ON: Final = 1
 _ABORTED: Final = 2
 _EXPONENT_BYTE: Final = 3 if sys.byteorder == "little" else 0
@@ -150,8 +152,8 @@ class Context:
                 "kv_unified": params.n_sequences > 1,
                 "n_threads": params.n_threads,
                 "n_threads_batch": params.n_threads_batch,
-                "type_k": _GGML_TYPES[params.kv_type],
-                "type_v": _GGML_TYPES[params.kv_type],
+                "type_k": KV_KINDS[params.kv_type],
+                "type_v": KV_KINDS[params.kv_type],
                 "flash_attn_type": _FLASH_ATTENTION_ON if params.flash_attention else 0,
                 "no_perf": True,
             },
@@ -247,7 +249,7 @@ class Context:
         """Forget every position of ``sequence`` from ``length`` on. False if all of it had to go."""
         if native.llama_memory_seq_rm(self._memory, sequence, length, -1):
             return True
-        self._forget(sequence)
+        self.forget(sequence)
         return False
 
     def state_bytes(self, ids: Sequence[int], *, sequence: int = 0) -> int:
@@ -272,11 +274,11 @@ class Context:
         )
         length = native.llama_memory_seq_pos_max(self._memory, sequence) + 1
         if not loaded or length != count.value:
-            self._forget(sequence)
+            self.forget(sequence)
             return []
         return list(tokens[: count.value])
 
-    def _forget(self, sequence: int) -> None:
+    def forget(self, sequence: int) -> None:
         """Forget all of ``sequence``. Alone in the cache it is overwritten too: a place that is free may
         not hold NaN, which would spread from there."""
         if self._n_sequences == 1 or not native.llama_memory_seq_rm(self._memory, sequence, -1, -1):

@@ -107,7 +107,7 @@ def test_broken_states_are_recomputed_without_a_word(
     model = open_with(tiny, store)
     answer(model, PROMPT)
     model.close()
-    for path in store.folder.iterdir():
+    for path in store.folder.glob("*-*.kv"):
         content = path.read_bytes()
         path.write_bytes(
             content[: len(content) // 2] + damage + content[len(content) // 2 :][64:] * bool(damage)
@@ -133,7 +133,7 @@ def test_a_state_that_was_cut_while_it_was_written_is_not_kept(
 
     monkeypatch.setattr(model._context, "save_state", cut)
     model.close()
-    assert list(store.folder.iterdir()) == []
+    assert list(store.folder.glob("*-*.kv")) == []
 
 
 def test_a_state_longer_than_the_context_is_recomputed(tiny: Path, store: KvStore) -> None:
@@ -160,12 +160,12 @@ def test_nothing_is_written_without_a_store_or_news(tiny: Path, store: KvStore) 
     assert model.save_state()
     assert not model.save_state()
     model.close()
-    before = sorted(store.folder.iterdir())
+    before = sorted(store.folder.glob("*-*.kv"))
     assert len(before) == 2  # the conversation, and what every one begins with
     model = open_with(tiny, store)
     answer(model, PROMPT)
     model.close()
-    assert sorted(store.folder.iterdir()) == before
+    assert sorted(store.folder.glob("*-*.kv")) == before
     plain = load(tiny)
     answer(plain, PROMPT)
     assert not plain.save_state()
