@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tanuki_cli.conversation import Conversation, FinishReason, Generation, Message, Node, Usage
-from tanuki_cli.engines.base import Chunk, Engine, PromptPlan
+from tanuki_cli.engines.base import PLAIN, AnswerForm, Chunk, Engine, PromptPlan, Token
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _
@@ -26,12 +26,14 @@ _SAVE_EVERY_S: Final = 0.5
 class TurnStatistics:
     """What came of one turn: the answer, and what it took in seconds and tokens.
 
-    ``node_id`` is the message that holds ``text``, None where none was begun. ``ttft_s`` is the time to
+    ``node_id`` is the message that holds ``text``, None where none was begun. ``tokens`` are empty where
+    the engine does not know their ids. ``ttft_s`` is the time to
     the first text.
     """
 
     node_id: str | None
     text: str
+    tokens: tuple[Token, ...]
     finish_reason: FinishReason
     usage: Usage
     seed: int | None
@@ -47,7 +49,8 @@ class TurnStatistics:
 
 
 class ChatSession:
-    """A conversation with an engine behind it; ``reference`` is what the user calls the model.
+    """A conversation with an engine behind it; ``reference`` is what the user calls the model, ``form``
+    what is asked of every answer.
 
     ``store`` None keeps nothing on disk. If the history fails, the chat goes on and ``on_history_error``
     is told, once in a row: every turn tries again, and what was missed is saved then.
@@ -59,6 +62,7 @@ class ChatSession:
         conversation: Conversation,
         options: SamplingOptions,
         *,
+        form: AnswerForm = PLAIN,
         reference: str = "auto",
         store: HistoryStore | None = None,
         on_history_error: Callable[[HistoryError], None] = lambda error: None,
@@ -67,6 +71,7 @@ class ChatSession:
         self.engine = engine
         self.conversation = conversation
         self.options = options
+        self.form = form
         self.reference = reference
         self.last_turn: TurnStatistics | None = None
         self.last_plan: PromptPlan | None = None
@@ -153,7 +158,7 @@ class ChatSession:
         turn = _Turn(self, self._clock)
         try:
             # A retry must not repeat itself: only a seed that was asked for is used again.
-            stream = self.engine.stream(self.prompt_messages(), self.options)
+            stream = self.engine.stream(self.prompt_messages(), self.options, self.form)
             with closing(stream):
                 for chunk in stream:
                     turn.take(chunk)
@@ -215,6 +220,7 @@ class _Turn:
         self._started = self._saved_at = clock()
         self._first_text_at: float | None = None
         self._text: list[str] = []
+        self._tokens: list[Token] = []
         self._generation = Generation(model=session.engine.info.model, finish_reason=None)
         self._usage = Usage(prompt_tokens=0, completion_tokens=0)
         self._finish_reason: FinishReason = "interrupted"  # unless the stream says otherwise
@@ -225,6 +231,7 @@ class _Turn:
             self._session.last_plan = chunk.plan
             self._usage = Usage(prompt_tokens=chunk.plan.prompt_tokens or 0, completion_tokens=0)
         self._text.append(chunk.text)
+        self._tokens.extend(chunk.tokens)
         if chunk.finish_reason is not None:
             self._finish_reason = chunk.finish_reason
             self._usage = chunk.usage or self._usage
@@ -249,6 +256,7 @@ class _Turn:
         statistics = TurnStatistics(
             node_id=None if self.node is None else self.node.id,
             text="".join(self._text),
+            tokens=tuple(self._tokens),
             finish_reason=self._finish_reason,
             usage=self._usage,
             seed=self._generation.seed,

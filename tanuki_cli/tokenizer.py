@@ -135,6 +135,19 @@ class ChatTokenizer:
             other_eos_ids=other_eos_ids,
         )
 
+    def is_byte(self, id_: int) -> bool:
+        """Whether ``id_`` stands for a single byte."""
+        return id_ in self._byte_ids
+
+    def piece_bytes(self, id_: int) -> bytes:
+        """What ``id_`` adds to a text; nothing for control pieces and ids without a piece."""
+        piece = self._tokenizer.id_to_token(id_)
+        if piece is None or id_ in self.control_ids:
+            return b""
+        if id_ in self._byte_ids:
+            return bytes([int(piece[3:5], 16)])
+        return str(piece).replace("▁", " ").encode()
+
     def encode(self, text: str) -> list[int]:
         """Ids of plain text: never a control id, nor a byte id for a literal ``<0x..>`` spelling.
 

@@ -47,6 +47,7 @@ HEAVY = (
     "torch",
     "transformers",
     "llama_cpp",
+    "llguidance",
     "huggingface_hub",
     "prompt_toolkit",
     "rich.markdown",

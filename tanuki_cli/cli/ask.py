@@ -17,7 +17,9 @@ from tanuki_cli.cli.conversations import (
 from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.options import OUTPUT, ChatOptions, takes
 from tanuki_cli.cli.question import Question, read_question, truncate_question
+from tanuki_cli.cli.shapes import ShapeOptions, check_shape, explained, read_shape
 from tanuki_cli.conversation import Message
+from tanuki_cli.engines.base import AnswerForm
 from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
@@ -34,13 +36,14 @@ Examples:
   git diff | tanuki ask この変更を一行で説明して
   tanuki ask -f 議事録.txt 要点を三つにまとめて
   tanuki ask --json こんにちは | jq -r .answer
+  tanuki ask --choices はい,いいえ たぬきは犬の仲間ですか
 
 Text piped in follows the question after a blank line; without a question it is the question."""
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskOptions(ChatOptions):
+class AskOptions(ShapeOptions, ChatOptions):
     """What only ``tanuki ask`` takes."""
 
     file: Annotated[
@@ -87,6 +90,7 @@ def ask(
     context = prepare(ctx, options)
     if options.as_json and options.as_jsonl:
         raise InputError(_("--json and --jsonl cannot be used together."), hint="tanuki ask --jsonl …")
+    shape = read_shape(options, stdin=context.environment.streams.stdin)
     question = read_question(
         words or [],
         options.file or [],
@@ -94,6 +98,8 @@ def ask(
         encoding=options.encoding,
         note=context.console.note,
     )
+    if shape is not None and options.explain_schema:
+        question = explained(question, shape)
     store = open_history(context)
     conversation = starting_conversation(context, options, store)
     context = replace(context, settings=resumed_settings(context, options, conversation))
@@ -104,6 +110,7 @@ def ask(
             model.engine,
             conversation,
             context.settings.sampling,
+            form=AnswerForm(shape=shape),
             reference=model.reference,
             store=store if context.settings.save else None,
             on_history_error=unsaved.append,
@@ -130,8 +137,14 @@ def _fitted(question: Question, session: ChatSession, context: CommandContext) -
 def _answer(
     context: CommandContext, options: AskOptions, session: ChatSession, model: LoadedModel, text: str
 ) -> None:
-    """Stream the answer out. Raises InterruptedByUser after a Ctrl-C, when all is printed and saved."""
-    writer = NoStream() if options.machine_readable else open_answer(context.console, context.settings)
+    """Stream the answer out.
+
+    When all is printed and saved, raises InterruptedByUser after a Ctrl-C, and EngineError or RemoteError
+    for an answer that has not the shape that was asked for.
+    """
+    # What a program is to read stays as it was written: Markdown would hide parts of it.
+    settings = context.settings if session.form.shape is None else replace(context.settings, plain=True)
+    writer = NoStream() if options.machine_readable else open_answer(context.console, settings)
     begun = False
     # Until all is printed, Ctrl-C must tear nothing.
     with session.interruptible(), closing(session.send(text)) as chunks:
@@ -151,6 +164,8 @@ def _answer(
             context.console.write_json(_result(session, model))
     if session.last_turn is not None and session.last_turn.finish_reason == "interrupted":
         raise InterruptedByUser(_("Interrupted."))
+    if session.form.shape is not None and session.last_turn is not None:
+        check_shape(session.form.shape, session.last_turn, remote=model.remote)
 
 
 def _announce(context: CommandContext, session: ChatSession) -> None:
@@ -159,7 +174,7 @@ def _announce(context: CommandContext, session: ChatSession) -> None:
         context.console.note(
             _("The context is full: the oldest {count} messages are not sent.").format(count=plan.dropped)
         )
-    if turn is not None and turn.finish_reason == "length":
+    if turn is not None and turn.finish_reason == "length" and session.form.shape is None:
         context.console.note(
             _("The answer reached its limit; --max-new-tokens allows longer ones, --continue goes on.")
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.engines.consent import Consent, never
 from tanuki_cli.engines.masks import LogitsMask
+from tanuki_cli.engines.shapes import Shape
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # its import takes longer than most chats ever need it
 
 __all__ = [
     "PENALTY_WINDOW",
+    "PLAIN",
+    "AnswerForm",
     "Chunk",
     "Engine",
     "EngineInfo",
@@ -91,6 +94,22 @@ class PromptPlan:
     limit: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerForm:
+    """What is asked of one answer, beside how it is sampled.
+
+    ``shape`` is what it must look like. ``logprobs`` above 0 gives every token its log probability, and
+    so many alternatives.
+    """
+
+    shape: Shape | None = None
+    logprobs: int = 0
+
+
+PLAIN: Final = AnswerForm()
+"""Text, and nothing more."""
+
+
 class Token(NamedTuple):
     """One token of an answer.
 
@@ -148,8 +167,12 @@ class Engine(Protocol):
         Raises :class:`~tanuki_cli.errors.PromptTooLongError` if the newest message alone does not fit.
         """
 
-    def stream(self, messages: Sequence[Message], options: SamplingOptions) -> Generator[Chunk, None, None]:
-        """Answer the last message.
+    def stream(
+        self, messages: Sequence[Message], options: SamplingOptions, form: AnswerForm = PLAIN
+    ) -> Generator[Chunk, None, None]:
+        """Answer the last message, in the ``form`` that is asked for.
+
+        An answer that was cut does not fit its shape: the caller looks at its text.
 
         Raises PromptTooLongError, EngineError or RemoteError; chunks already given stay valid.
         Closing the generator stops the model.

@@ -3,15 +3,30 @@
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
-from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, PromptPlan, Token, TokenModel
+from tanuki_cli.engines.base import (
+    PLAIN,
+    AnswerForm,
+    Chunk,
+    EngineInfo,
+    GenerationCancelled,
+    PromptPlan,
+    Token,
+    TokenModel,
+)
+from tanuki_cli.engines.masks import LogitsMask
+from tanuki_cli.engines.shapes import Shape
 from tanuki_cli.engines.stops import OWN_STOP, StopMatcher
 from tanuki_cli.errors import DamagedModelError, EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import fit_context
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
+
+if TYPE_CHECKING:
+    from tanuki_cli.engines.shapes.guidance import Guide
 
 
 def prompt_limit(context_length: int, max_new_tokens: int) -> int:
@@ -28,6 +43,7 @@ class LocalEngine:
         self._get_again = get_again
         self._tokenizer = tokenizer
         self._cancelled = False
+        self._guide: Guide | None = None
 
     @property
     def info(self) -> EngineInfo:
@@ -67,14 +83,18 @@ class LocalEngine:
         )
         return plan, ids
 
-    def stream(self, messages: Sequence[Message], options: SamplingOptions) -> Generator[Chunk, None, None]:
+    def stream(
+        self, messages: Sequence[Message], options: SamplingOptions, form: AnswerForm = PLAIN
+    ) -> Generator[Chunk, None, None]:
         """Answer the last message; see :meth:`Engine.stream <tanuki_cli.engines.base.Engine.stream>`."""
         self._cancelled = False
         options = options.with_seed()
         plan, prompt_ids = self._plan(messages, options)
         yield Chunk(plan=plan)
         answer = _Answer(self._model, self._tokenizer, prompt_ids, options)
-        with closing(self._model.generate(prompt_ids, options)) as tokens:
+        mask = self._mask(form.shape) if form.shape is not None else None
+        generated = self._model.generate(prompt_ids, options, mask=mask, logprobs=form.logprobs)
+        with closing(generated) as tokens:
             if self._cancelled:  # before the model ran: generate() has just forgotten it
                 self._model.cancel()
             try:
@@ -89,6 +109,14 @@ class LocalEngine:
                 cached_tokens=self._model.cached_tokens,
             )
         )
+
+    def _mask(self, shape: Shape) -> LogitsMask:
+        if self._guide is None:
+            # Its import, and a look at every piece, are for those who ask for a shape.
+            from tanuki_cli.engines.shapes.guidance import Guide
+
+            self._guide = Guide(self._tokenizer)
+        return self._guide.mask(shape)
 
     def cancel(self) -> None:
         """Ask the running stream to stop; safe in a signal handler."""

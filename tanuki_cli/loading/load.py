@@ -30,6 +30,7 @@ class LoadedModel:
     target: Target
     load_s: float
     practice: bool = False
+    remote: bool = False
 
     @property
     def tokenizer(self) -> ChatTokenizer | None:
@@ -93,6 +94,7 @@ def load_model(
         target=target,
         load_s=time.monotonic() - started,
         practice=isinstance(target, LocalModel) and target.practice,
+        remote=isinstance(target, RemoteModel),
     )
 
 

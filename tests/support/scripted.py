@@ -6,7 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
-from tanuki_cli.engines.base import Chunk, EngineInfo, GenerationCancelled, PromptPlan, Token
+from tanuki_cli.engines.base import (
+    PLAIN,
+    AnswerForm,
+    Chunk,
+    EngineInfo,
+    GenerationCancelled,
+    PromptPlan,
+    Token,
+)
 from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.errors import TanukiError
 from tanuki_cli.sampling import SamplingOptions
@@ -97,7 +105,9 @@ class ScriptedEngine:
             messages=tuple(messages), dropped=0, prompt_tokens=len(messages), limit=self.context_length
         )
 
-    def stream(self, messages: Sequence[Message], options: SamplingOptions) -> Generator[Chunk, None, None]:
+    def stream(
+        self, messages: Sequence[Message], options: SamplingOptions, form: AnswerForm = PLAIN
+    ) -> Generator[Chunk, None, None]:
         self.seen.append(list(messages))
         self._cancelled = False
         yield Chunk(plan=self.plan(messages, options))

@@ -10,7 +10,7 @@ from typing import Final
 
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import Chunk, EngineInfo, PromptPlan
+from tanuki_cli.engines.base import PLAIN, AnswerForm, Chunk, EngineInfo, PromptPlan
 from tanuki_cli.engines.local import prompt_limit
 from tanuki_cli.engines.remote.answer import RemoteAnswer
 from tanuki_cli.engines.remote.credentials import ApiKey
@@ -27,7 +27,7 @@ from tanuki_cli.engines.remote.protocol import (
     dispensable,
 )
 from tanuki_cli.engines.remote.sockets import CancelFlag
-from tanuki_cli.errors import InputError, TanukiError
+from tanuki_cli.errors import InputError, RemoteError, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import fit_context, prompt_too_long
 from tanuki_cli.sampling import SamplingOptions
@@ -133,12 +133,19 @@ class RemoteEngine:
         """
         return self._plan_of(next(self._prompts(messages, options)), messages, options)
 
-    def stream(self, messages: Sequence[Message], options: SamplingOptions) -> Generator[Chunk, None, None]:
+    def stream(
+        self, messages: Sequence[Message], options: SamplingOptions, form: AnswerForm = PLAIN
+    ) -> Generator[Chunk, None, None]:
         """Answer the last message; see :meth:`Engine.stream <tanuki_cli.engines.base.Engine.stream>`.
 
         A failure before the first token is tried again a few times where that may help.
         """
         self._flag.clear()
+        if form != PLAIN:
+            raise RemoteError(
+                _("Shapes and log probabilities are not asked of servers yet."),
+                hint=_("Use a model on this machine: tanuki models"),
+            )
         options = options.with_seed()
         overflow: RequestFailed | None = None
         for prompt in self._prompts(messages, options):
