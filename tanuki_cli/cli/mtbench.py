@@ -121,7 +121,7 @@ def _answer(
         )
     path = answer_path(folder, run.model_id)
     console.note(
-        _("{count} questions are answered in {path}.").format(count=answered, path=path), style="success"
+        _("Questions answered: {count}, in {path}.").format(count=answered, path=path), style="success"
     )
 
 

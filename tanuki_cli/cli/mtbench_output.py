@@ -64,13 +64,13 @@ def _english_prompts(bench: Bench) -> str:
 def note_cost(console: Console, matches: Sequence[Match], *, already: int) -> None:
     """How much there is to judge, and about how many tokens that takes."""
     if already:
-        console.note(_("{count} judgements are there already.").format(count=already))
+        console.note(_("Judged already: {count}.").format(count=already))
     if not matches:
         console.note(_("Nothing is left to judge."), style="success")
         return
     console.note(
         _(
-            "{count} judgements to make: the judge reads about {read} tokens and writes about {written} "
+            "Judgements to make: {count}. The judge reads about {read} tokens and writes about {written} "
             "(a rule of thumb)."
         ).format(
             count=len(matches),
@@ -82,9 +82,9 @@ def note_cost(console: Console, matches: Sequence[Match], *, already: int) -> No
 
 def note_taken(console: Console, taken: JudgeProgress, path: Path) -> None:
     """What was judged, and how many tokens the judge says it took."""
-    counts = _("{count} judgements were made; they took {read} tokens read and {written} written.")
+    counts = _("Judgements made: {count}. Tokens read: {read}, written: {written}.")
     if not taken.prompt_tokens:
-        counts = _("{count} judgements were made; the server did not tell what they took.")
+        counts = _("Judgements made: {count}. The server did not tell how many tokens they took.")
     read, written = f"{taken.prompt_tokens:,}", f"{taken.completion_tokens:,}"
     console.note(counts.format(count=taken.done, read=read, written=written), style="success")
     if taken.unreadable:
@@ -110,8 +110,8 @@ def print_reports(console: Console, results: Results) -> None:
     if results.pairs:
         console.write("\n".join(_pair_lines(results, width)) + "\n\n")
     comparison = _(
-        "Scores compare only where judge, wording of the questions, judge prompts and prompt format are the "
-        "same: published runs of one model differ by 0.5 and more."
+        "Scores compare only where judge, wording of the questions, judge prompts and prompt format are "
+        "the same: published runs of one model differ by 0.5 and more."
     )
     console.write("\n".join(wrap_text(comparison, width) if width else [comparison]) + "\n")
 
@@ -122,7 +122,7 @@ def _pair_lines(results: Results, width: int | None) -> list[str]:
         [one.judge, one.model, str(one.win), str(one.loss), str(one.tie), f"{one.adjusted_win_rate:.3f}"]
         for one in results.pairs
     ]
-    remark = _("A tie counts as half a win; {count} pairs without a readable judgement are left out.").format(
+    remark = _("A tie counts as half a win. Pairs left out, without a readable judgement: {count}.").format(
         count=results.unreadable_pairs
     )
     return [*_table(rows, width), *(wrap_text(remark, width) if width else [remark])]
@@ -166,7 +166,7 @@ def _table(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
 def _remarks(report: ModelReport, source: Provenance | None) -> Iterator[str]:
     """What the figures rest on, and what keeps them from being compared with the card's."""
     total = report.total
-    yield _("{questions} questions, {judgements} judgements.").format(
+    yield _("Questions: {questions}, judgements: {judgements}.").format(
         questions=total.questions, judgements=total.judgements
     )
     if report.error is not None:
@@ -179,7 +179,7 @@ def _remarks(report: ModelReport, source: Provenance | None) -> Iterator[str]:
         ).format(deviation=report.choices_deviation, count=report.choices)
     if total.unreadable:
         yield _(
-            "{count} judgements have no score. Left out, as FastChat does: {mean}; counted as -1, as "
+            "Judgements without a score: {count}. Left out, as FastChat does: {mean}; counted as -1, as "
             "Tanuki's team did: {failures}."
         ).format(count=total.unreadable, mean=_score(total.mean), failures=_score(total.with_failures))
     yield from _oddities(report)
@@ -196,13 +196,15 @@ def _oddities(report: ModelReport) -> Iterator[str]:
     if list(map(_score, shown)) != list(map(_score, theirs)):
         first, second, average = map(_score, theirs)
         yield _(
-            "FastChat's show_result, which weighs every judgement alike: turn 1 {first}, turn 2 {second}, "
-            "average {average}."
+            "FastChat's show_result, which weighs every judgement alike: turn 1 {first}, turn 2 "
+            "{second}, average {average}."
         ).format(first=first, second=second, average=average)
     if report.outside:
-        yield _("{count} scores are outside 1 to 10; they count as they are.").format(count=report.outside)
+        yield _("Scores outside 1 to 10, which count as they are: {count}.").format(count=report.outside)
     if report.repeated:
-        yield _("{count} judgements are repeated; all count, as in FastChat.").format(count=report.repeated)
+        yield _("Repeated judgements, which all count, as in FastChat: {count}.").format(
+            count=report.repeated
+        )
 
 
 def _limits(report: ModelReport) -> Iterator[str]:
@@ -210,7 +212,7 @@ def _limits(report: ModelReport) -> Iterator[str]:
         judge=CARD_JUDGE
     )
     if report.total.questions < QUESTION_COUNT or report.categories.keys() != set(CATEGORIES):
-        yield _("Here it is {count} questions.").format(count=report.total.questions)
+        yield _("Questions here: {count}.").format(count=report.total.questions)
     if not report.second_turn_judged:
         yield _("Here only the first turn is judged.")
 

@@ -73,14 +73,14 @@ def test_judging_and_showing(copied: Path, tmp_path: Path) -> None:
     with judge_server() as server:
         judge = (*out, "--judge", server.url)
         dry = run(tmp_path, "mtbench", "judge", *judge, "--dry-run")
-        assert "48 judgements to make" in dry.stderr
+        assert "Judgements to make: 48." in dry.stderr
         assert server.requests == []
         assert run(tmp_path, "mtbench", "judge", *judge, "--limit", "5").returncode == 0
         assert len(server.requests) == 5
         done = run(tmp_path, "mtbench", "judge", *judge)
         assert done.returncode == 0, done.stderr
-        assert "5 judgements are there already." in done.stderr
-        assert "43 judgements were made" in done.stderr
+        assert "Judged already: 5." in done.stderr
+        assert "Judgements made: 43." in done.stderr
         assert len(server.requests) == 48
         assert "Nothing is left to judge." in run(tmp_path, "mtbench", "judge", *judge).stderr
         again = run(
@@ -236,3 +236,21 @@ def test_ctrl_c_says_130_and_the_next_run_goes_on(tmp_path: Path) -> None:
         assert shown[0] > 0
         os.kill(terminal.process.pid, signal.SIGINT)
         assert terminal.wait_for_exit() == 130
+
+
+def test_a_server_answers_and_judges_as_well(answered: Path, llama_server: str, tmp_path: Path) -> None:
+    """It is sent the ids of the local engine: greedy answers are the same, but for near ties."""
+    out = str(tmp_path / "out")
+    done = run(tmp_path, "mtbench", "answer", "-m", llama_server, "--mini", "-o", out, "--model-id", "served")
+    assert done.returncode == 0, done.stderr
+    served, local = (
+        {one["category"]: one["choices"][0]["turns"] for one in records(folder / "model_answer" / name)}
+        for folder, name in ((tmp_path / "out", "served.jsonl"), (answered, "mame.jsonl"))
+    )
+    greedy = ("reasoning", "math", "coding", "extraction")
+    same = [served[name][turn] == local[name][turn] for name in greedy for turn in (0, 1)]
+    assert sum(same) >= 6
+    judged = run(tmp_path, "mtbench", "judge", "-o", out, "--judge", llama_server, "-n", "3")
+    assert judged.returncode == 0, judged.stderr
+    assert "Judgements made: 3." in judged.stderr
+    assert "local model" not in judged.stderr
