@@ -35,6 +35,7 @@ COMMANDS: Final = (
     CommandRow("ask", "talk", N_("Ask one question and print the answer.")),
     CommandRow("history", "talk", N_("List, search, export and remove conversations.")),
     CommandRow("arena", "know", N_("Compare the answers of models blindly, and rate the models.")),
+    CommandRow("compare", "know", N_("See what a quantisation costs: models beside a reference.")),
     CommandRow("bench", "know", N_("Measure the speed of a model on this machine.")),
     CommandRow("mtbench", "know", N_("Run Japanese MT-Bench, which the model card reports.")),
     CommandRow("models", "models", N_("List the models, their sizes and what fits this machine.")),

@@ -5,6 +5,7 @@ cells, and no font is named beyond the generic one. A figure that is not finite 
 """
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ _CELL: Final = 6.6
 """Estimated width of one terminal cell of text at the font size used."""
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 """Told apart by colour-blind people, too (Okabe and Ito)."""
+_HEIGHT: Final = re.compile(r'height="(\d+)"')
 _INK: Final = "#222222"
 _PALE: Final = "#d8d8d8"
 
@@ -159,6 +161,16 @@ def radar(title: str, axes: Sequence[str], series: Sequence[Series], *, maximum:
         canvas.rectangle(_MARGIN, y - 9, 12, 12, colour)
         canvas.text(_MARGIN + 20, y + 1, one.label)
     return canvas.finished()
+
+
+def stacked(pictures: Sequence[str]) -> str:
+    """Pictures of this module below each other, as one."""
+    placed, y = [], 0.0
+    for picture in pictures:
+        placed.append(picture.replace("<svg ", f'<svg y="{y:.0f}" ', 1))
+        y += float(_HEIGHT.search(picture)[1])  # type: ignore[index]  # all of ours have one
+    size = f'width="{_WIDTH:.0f}" height="{y:.0f}" viewBox="0 0 {_WIDTH:.0f} {y:.0f}"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n{"".join(placed)}</svg>\n'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

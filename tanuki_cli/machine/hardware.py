@@ -65,7 +65,12 @@ def peak_memory_bytes() -> int:
     """The most memory this process has taken so far; what it takes now where the system keeps no peak."""
     status = read_text(Path("/proc/self/status")) or ""
     peak = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")), None)
-    return int(peak) * 1024 if peak else int(psutil.Process().memory_info().rss)
+    return int(peak) * 1024 if peak else used_memory_bytes()
+
+
+def used_memory_bytes() -> int:
+    """The memory this process takes now, mapped files that were read included."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def format_bytes(count: float) -> str:
