@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Literal
 
 from tanuki_cli.sampling import SamplingOptions
@@ -98,6 +99,8 @@ class Conversation:
     nodes: dict[str, Node] = field(default_factory=dict)
     tip: str | None = None
     clock: Callable[[], datetime] = field(default=utc_now, repr=False, compare=False)
+    _children: dict[str | None, list[str]] = field(default_factory=dict, repr=False, compare=False)
+    _counted: int = field(default=0, repr=False, compare=False)
 
     def append(self, message: Message, *, generation: Generation | None = None) -> Node:
         """Add ``message`` below the tip, and make it the tip."""
@@ -147,7 +150,11 @@ class Conversation:
 
     def children(self, node_id: str | None) -> list[Node]:
         """The messages directly below ``node_id`` (None: the first messages), oldest first."""
-        return [node for node in self.nodes.values() if node.parent_id == node_id]
+        if self._counted < len(self.nodes):  # nodes are only ever added
+            for node in islice(self.nodes.values(), self._counted, None):
+                self._children.setdefault(node.parent_id, []).append(node.id)
+            self._counted = len(self.nodes)
+        return [self.nodes[child] for child in self._children.get(node_id, ())]
 
     def siblings(self, node_id: str) -> list[Node]:
         """All alternatives to ``node_id``, itself included, oldest first."""
@@ -170,3 +177,4 @@ class Conversation:
         if tip is not None and tip not in restored:
             raise ValueError(f"tip {tip} is not in the conversation")
         self.nodes, self.tip = restored, tip
+        self._children, self._counted = {}, 0

@@ -1,5 +1,5 @@
-"""Files replaced in one step; and why the system refused, in the user's language (``strerror`` speaks
-English only)."""
+"""Files read within bounds and replaced in one step; and why the system refused, in the user's language
+(``strerror`` speaks English only)."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from tanuki_cli.i18n import N_, _
 
@@ -44,10 +44,22 @@ def os_reason(exc: OSError) -> str:
     """What ``exc`` says as part of a sentence; in the system's own words where they are rare."""
     if isinstance(exc, socket.gaierror):
         return _("no machine has this name")
+    if isinstance(exc, TooLargeError):
+        return _("it is too large")
+    if isinstance(exc, NotAFileError):
+        return _("it is not a regular file")
     code = errno.ETIMEDOUT if isinstance(exc, TimeoutError) else exc.errno or 0
     if code in _REASONS:
         return _(_REASONS[code])
     return exc.strerror or str(exc)
+
+
+class TooLargeError(OSError):
+    """A file or a stream holds more than its reader takes."""
+
+
+class NotAFileError(OSError):
+    """A pipe, a device or the like stands where a file should."""
 
 
 def open_regular(path: Path) -> BufferedReader:
@@ -55,8 +67,26 @@ def open_regular(path: Path) -> BufferedReader:
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
+        raise NotAFileError
     return open(descriptor, "rb")  # noqa: PTH123 - of a descriptor
+
+
+def read_bounded(path: Path, *, limit: int) -> bytes:
+    """The content of a file of ours, at most ``limit`` bytes. Never waits for a pipe. Raises OSError."""
+    with open_regular(path) as file:
+        return read_stream(file, limit=limit)
+
+
+def read_stream(stream: BinaryIO, *, limit: int) -> bytes:
+    """What is left of ``stream``. Raises TooLargeError as soon as that is more than ``limit`` bytes."""
+    parts: list[bytes] = []
+    left = limit
+    while part := stream.read(min(left + 1, 1 << 20)):
+        parts.append(part)
+        left -= len(part)
+        if left < 0:
+            raise TooLargeError
+    return b"".join(parts)
 
 
 def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:

@@ -223,6 +223,16 @@ def _in_range(spec: OptionSpec, value: object) -> bool:
     return math.isfinite(value) and spec.minimum <= value <= spec.maximum
 
 
+def within_range(spec: OptionSpec, value: Value) -> Value:
+    """``value``, or the end of its range that is nearest to it; for values that nobody is asked about."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return value
+    if spec.minimum is None or spec.maximum is None or _in_range(spec, value):
+        return value
+    nearest = spec.minimum if value < spec.minimum else spec.maximum
+    return int(nearest) if spec.kind == "integer" else float(nearest)
+
+
 def range_sentence(spec: OptionSpec, value: object, *, name: str | None = None) -> str:
     """That ``value`` is not allowed, and what is; ``name`` is how the user wrote the key."""
     key = name or spec.key

@@ -136,3 +136,21 @@ def test_ids_are_sixteen_hexadecimal_digits() -> None:
     ids = {new_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert all(len(id_) == 16 and int(id_, 16) >= 0 for id_ in ids)
+
+
+def test_children_are_found_in_one_pass_however_the_tree_grew() -> None:
+    conversation = Conversation()
+    first = conversation.append(Message("user", "一"))
+    answers = []
+    for text in "あいう":
+        conversation.branch(first.id)
+        answers.append(conversation.append(Message("assistant", text)))
+        assert conversation.children(first.id) == answers
+    assert conversation.siblings(answers[1].id) == answers
+    copy = Conversation()
+    copy.append(Message("user", "別"))
+    assert len(copy.children(None)) == 1
+    copy.restore(conversation.nodes.values(), tip=None)
+    assert copy.children(None) == [first]
+    assert copy.children(first.id) == answers
+    assert copy.children(answers[0].id) == []

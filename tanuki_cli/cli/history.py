@@ -1,5 +1,6 @@
 """``tanuki history``: list, show, search, export, title, rm, import, recover."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -11,7 +12,7 @@ from tanuki_cli.cli.conversations import open_history
 from tanuki_cli.cli.options import OutputOptions, read_count, takes
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import HistoryError, InputError
-from tanuki_cli.files import os_reason
+from tanuki_cli.files import os_reason, read_stream
 from tanuki_cli.history import (
     ExportFormat,
     HistoryStore,
@@ -23,7 +24,7 @@ from tanuki_cli.history import (
 from tanuki_cli.history.recovery import recover as recover_history
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.options import OptionSpec
-from tanuki_cli.text.sanitize import sanitize
+from tanuki_cli.text.sanitize import sanitize, sanitize_line
 
 _HELP = N_(
     """List, search, export and remove conversations.
@@ -35,6 +36,7 @@ Examples:
   tanuki chat --resume 3fa85f
   tanuki history export --all -o history.json"""
 )
+_MAX_IMPORT_BYTES: Final = 1 << 30
 _FORMATS: Final[dict[str, ExportFormat]] = {
     "md": "markdown",
     "markdown": "markdown",
@@ -175,7 +177,7 @@ def import_command(
     """Add the conversations of a JSON export; what is there stays."""
     context = prepare(ctx, options)
     name = _("The standard input") if str(file) == "-" else str(file)
-    conversations = from_json(_read(context, file), name=name)
+    conversations = from_json(_read(context, file), name=name, report=context.console.warn)
     with open_history(context) as store:
         context.console.note(output.import_sentence(store.add(conversations)))
 
@@ -216,6 +218,26 @@ def rm_command(
                 context.console.note(_("Removed: {title}").format(title=_name(conversation)))
             else:
                 context.console.note(_("Nothing was removed."))
+
+
+@history_app.command("verify", help=N_("Check the history, and name what cannot be read."))
+@takes(OutputOptions)
+def verify_command(ctx: typer.Context, options: OutputOptions) -> None:
+    """Check the history, and name what cannot be read."""
+    context = prepare(ctx, options)
+    with open_history(context) as store:
+        problems = store.verify()
+        count = len(store.list())
+    for problem in problems:
+        _write(context, sanitize_line(problem) + "\n")
+    if problems:
+        raise HistoryError(
+            _("The history is damaged in {count} places.").format(count=len(problems)),
+            hint=f"tanuki history recover {shlex.quote(str(store.path))}",
+        )
+    context.console.note(
+        _("The history is in order: {count} conversations.").format(count=count), style="success"
+    )
 
 
 @history_app.command("recover", help=N_("Save what can be read of a damaged history; the file is kept."))
@@ -285,7 +307,11 @@ def _format(name: str) -> ExportFormat:
 def _read(context: CommandContext, file: Path) -> str:
     """The text of an export. Raises InputError that names the file."""
     try:
-        data = context.environment.streams.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        if str(file) == "-":
+            data = read_stream(context.environment.streams.stdin.buffer, limit=_MAX_IMPORT_BYTES)
+        else:
+            with file.open("rb") as source:
+                data = read_stream(source, limit=_MAX_IMPORT_BYTES)
         return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as exc:
         reason = os_reason(exc) if isinstance(exc, OSError) else _("it is not UTF-8")

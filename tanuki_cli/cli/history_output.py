@@ -1,6 +1,7 @@
 """How ``tanuki history`` prints: lists in cells, messages with their branches, highlights."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
@@ -19,8 +20,10 @@ _HIGHLIGHT: Final = "found"
 
 
 def local_time(time: datetime) -> str:
-    """``time`` as the clock on the wall shows it."""
-    return f"{time.astimezone():%Y-%m-%d %H:%M}"
+    """``time`` as the clock on the wall shows it; in its own zone at the ends of the calendar."""
+    with suppress(OverflowError, ValueError, OSError):  # year 1 or 9999
+        time = time.astimezone()
+    return f"{time.isoformat(' ', 'minutes'):.16}"
 
 
 def print_list(console: Console, summaries: Sequence[ConversationSummary], *, digits: int) -> None:

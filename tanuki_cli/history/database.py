@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -27,6 +28,16 @@ _SQLITE_REASONS: Final = {
     "readonly": N_("it can be read, but not written"),
     "unable to open": N_("it cannot be opened"),
 }
+_HEADER_BYTES: Final[dict[int, tuple[int, ...]]] = {
+    18: (1, 2),  # write version: rollback journal or WAL
+    19: (1, 2),  # read version
+    20: (0,),  # bytes reserved at the end of a page
+    21: (64,),
+    22: (32,),
+    23: (32,),
+}
+_MERE_VALUES: Final = ("CHECK constraint failed", "NULL value in")
+_SCHEMA_FORMATS: Final = range(5)
 _SIDE_FILES: Final = ("-wal", "-shm")
 
 
@@ -114,11 +125,9 @@ class Database:
         self._connection = connection
         return connection
 
-    def _set_aside(self) -> None:
-        """Rename the damaged file, with its side files, so that a new one can take its place."""
+    def set_aside(self) -> Path:
+        """Rename the file, with its side files, so that a new one can take its place; its new name."""
         self.close()
-        if _identity(self.path) != self._identity:
-            return  # another process was faster
         stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
         target = self.path.with_name(f"{self.path.name}.corrupt-{stamp}")
         count = 1
@@ -138,6 +147,14 @@ class Database:
                 ),
                 hint=_("Check the permissions of {path}.").format(path=self.path.parent),
             ) from exc
+        return target
+
+    def _set_aside(self) -> None:
+        """Set the damaged file aside, and say so."""
+        self.close()
+        if _identity(self.path) != self._identity:
+            return  # another process was faster
+        target = self.set_aside()
         self._notify(
             _(
                 "The history was damaged. It was kept as {path} and a new one was started; "
@@ -195,17 +212,22 @@ def _connect(path: Path) -> sqlite3.Connection:
         f"{path.absolute().as_uri()}?{options}", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None
     )
     connection.row_factory = sqlite3.Row
+    # One bad byte in one answer must not keep anybody from the others.
+    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
     return connection
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Check the file, set up the connection, and bring the file up to this version."""
+    _check_header(path)
     version = schema_version(connection)
     refuse_newer(version, path)
     if path.stat().st_size <= _QUICK_CHECK_MAX_BYTES:
-        problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if problem != "ok":
-            raise DamagedError(str(problem))
+        problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(100)")]
+        # A value that no writer of ours would store is its reader's business: the others are whole.
+        structural = [problem for problem in problems if not problem.startswith(_MERE_VALUES)]
+        if structural and structural != ["ok"]:
+            raise DamagedError(structural[0])
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA secure_delete = ON")
     connection.execute("PRAGMA synchronous = FULL")
@@ -214,6 +236,22 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
         with _transaction(connection, _WRITE):
             migrate(connection)
+
+
+def _check_header(path: Path) -> None:
+    """Raise DamagedError where the first bytes are none that SQLite writes for us.
+
+    With some of them it would only read, with others refuse a file in which every text is whole.
+    """
+    with path.open("rb") as file:
+        header = file.read(100)
+    if not header:
+        return  # new
+    wrong = len(header) < 100 or any(
+        header[offset] not in allowed for offset, allowed in _HEADER_BYTES.items()
+    )
+    if wrong or int.from_bytes(header[44:48], "big") not in _SCHEMA_FORMATS:
+        raise DamagedError("the header is not one of SQLite's")
 
 
 @contextmanager
@@ -241,7 +279,9 @@ def _translated(path: Path) -> Iterator[None]:
                 _("The history is held by another process: {path}").format(path=path),
                 hint=_("Close the other tanuki, then try again."),
             ) from exc
-        if "malformed" in text or "not a database" in text or "corrupt" in text:
+        if any(
+            sign in text for sign in ("malformed", "not a database", "corrupt", "unsupported file format")
+        ):
             raise DamagedError(
                 _("The history {path} is damaged: {reason}").format(path=path, reason=text),
                 hint="tanuki history recover",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from tanuki_cli.history.rows import read_text, read_time
 from tanuki_cli.history.search import search, search_terms
 from tanuki_cli.text.folding import fold
 
@@ -38,11 +39,11 @@ def summaries(connection: sqlite3.Connection, *, limit: int | None = None) -> li
     return [
         ConversationSummary(
             id=row["id"],
-            title=row["title"],
-            created_at=datetime.fromisoformat(row["created_at"]),
-            updated_at=datetime.fromisoformat(row["updated_at"]),
+            title=read_text(row["title"]),
+            created_at=read_time(row["created_at"]),
+            updated_at=read_time(row["updated_at"]),
             messages=row["messages"],
-            model=row["model"],
+            model=None if row["model"] is None else read_text(row["model"]),
         )
         for row in found
     ]

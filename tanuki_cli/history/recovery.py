@@ -14,8 +14,7 @@ from tanuki_cli.history import rows
 from tanuki_cli.history.database import set_aside_files
 from tanuki_cli.history.json_place import Place
 from tanuki_cli.history.merging import ImportReport
-from tanuki_cli.history.salvage import Pages, Row, salvage
-from tanuki_cli.history.schema import refuse_newer
+from tanuki_cli.history.salvage import Row, salvage
 from tanuki_cli.history.store import HistoryStore
 from tanuki_cli.history.titles import automatic_title
 from tanuki_cli.history.transfer import read_conversation, read_node
@@ -56,10 +55,14 @@ class RecoveryReport:
 def recover(store: HistoryStore, damaged: Path | None = None) -> RecoveryReport:
     """Add to ``store`` what can be read of a damaged file (default: the one set aside last); the file stays.
 
+    The store's own file is set aside first, since what is wrong with it may not be mended in place.
+
     Raises HistoryError where there is no such file, or nothing in it can be read.
     """
     store.close()
     recovered = read_damaged(damaged or newest_set_aside(store.path))
+    if damaged is not None and store.path.exists() and damaged.samefile(store.path):
+        recovered = replace(recovered, path=store.set_aside())
     return RecoveryReport(recovered=recovered, imported=store.add(recovered.conversations))
 
 
@@ -80,14 +83,12 @@ def read_damaged(path: Path) -> Recovered:
     Raises HistoryError if the file cannot be opened, is of a later version, or holds nothing.
     """
     try:
-        pages = Pages(path)
+        found = salvage(path, widths=(len(_CONVERSATION), len(_NODE)))
     except OSError as exc:
         raise HistoryError(
             _("{path} cannot be read: {reason}").format(path=path, reason=os_reason(exc)),
             hint=f"ls -l {path}",
         ) from exc
-    refuse_newer(pages.user_version, path)
-    found = salvage(pages, widths=(len(_CONVERSATION), len(_NODE)))
     heads = _heads(found.rows)
     trees = _trees(found.rows)
     conversations = [_assemble(heads.get(id_) or Conversation(id=id_), tree) for id_, tree in trees.items()]

@@ -1,24 +1,27 @@
 """Conversations and nodes as rows, and back."""
 
 import json
+import math
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from tanuki_cli.conversation import (
     Conversation,
     ConversationSettings,
+    FinishReason,
     Generation,
     Message,
     Node,
+    Role,
     Usage,
 )
-from tanuki_cli.history.json_place import Place
+from tanuki_cli.history.json_place import MAX_INTEGER, Place
 from tanuki_cli.history.writer import is_alive, this_writer
-from tanuki_cli.options import Kind, Value
+from tanuki_cli.options import Kind, Value, within_range
 from tanuki_cli.sampling import SAMPLING_SPECS, SamplingOptions
 
 NODE_COLUMNS: Final = (
@@ -38,6 +41,7 @@ INSERT_OR_UPDATE_CONVERSATION: Final = """
         updated_at = max(updated_at, excluded.updated_at), tip = excluded.tip
 """
 
+_NO_TIME: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 Column = str | int | float | None
@@ -49,8 +53,16 @@ def storable(text: str) -> str:
 
 
 def timestamp(time: datetime) -> str:
-    """UTC with microseconds, so that the order of the texts is the order of the times."""
-    return time.astimezone(timezone.utc).isoformat(timespec="microseconds")
+    """UTC with microseconds, so that the order of the texts is the order of the times.
+
+    A time within a day of the calendar's ends, which has no UTC, becomes that end.
+    """
+    try:
+        utc = time.astimezone(timezone.utc)
+    except OverflowError:
+        end = datetime.min if time.year == 1 else datetime.max
+        utc = end.replace(tzinfo=timezone.utc)
+    return utc.isoformat(timespec="microseconds")
 
 
 def last_change(nodes: Iterable[Node], *, created_at: datetime) -> str:
@@ -96,76 +108,145 @@ def update_values(conversation_id: str, node: Node) -> tuple[Column, ...]:
 
 
 def _generation_values(generation: Generation | None) -> tuple[Column, ...]:
+    """What a server or a file says of an answer, within what can be read back."""
     if generation is None:
         return (None,) * 8
-    usage = generation.usage
+    usage, speed = generation.usage, generation.tokens_per_s
     return (
-        generation.model,
+        storable(generation.model),
         generation.finish_reason,
-        usage.prompt_tokens if usage else None,
-        usage.completion_tokens if usage else None,
-        usage.cached_tokens if usage else None,
-        generation.seed,
-        generation.tokens_per_s,
+        _storable_count(usage.prompt_tokens) if usage else None,
+        _storable_count(usage.completion_tokens) if usage else None,
+        _storable_count(usage.cached_tokens) if usage else None,
+        generation.seed if generation.seed is None or 0 <= generation.seed <= MAX_INTEGER else None,
+        speed if speed is None or 0 <= speed < math.inf else None,
         this_writer() if generation.finish_reason is None else None,
     )
 
 
-def conversation_from_row(row: sqlite3.Row, nodes: Iterable[sqlite3.Row]) -> Conversation:
+def _storable_count(count: int) -> int:
+    return min(max(count, 0), MAX_INTEGER)
+
+
+def conversation_from_row(
+    row: sqlite3.Row, nodes: Iterable[sqlite3.Row], *, report: Callable[[str], None] = lambda problem: None
+) -> Conversation:
     """The conversation of a row and its nodes' rows, in their order.
 
-    Raises ValueError for values that this program does not write.
+    A file may have been damaged where SQLite does not notice. Everything that can be read is given;
+    ``report`` is told, in English, what cannot: a message whose row makes no sense is left out, and those
+    below it become first messages.
     """
     conversation = Conversation(
         id=row["id"],
-        title=row["title"],
-        system=row["system"],
-        settings=settings_from_place(Place(json.loads(row["settings"]))),
-        created_at=datetime.fromisoformat(row["created_at"]),
+        title=read_text(row["title"]),
+        system=None if row["system"] is None else read_text(row["system"]),
+        settings=_settings(row["settings"], report),
+        created_at=read_time(row["created_at"]),
     )
-    conversation.restore(map(node_from_row, nodes), tip=row["tip"])
+    restored: dict[str, Node] = {}
+    for node_row in nodes:
+        try:
+            node = node_from_row(node_row)
+        except ValueError as exc:
+            report(f"message {node_row['number']}: {exc}")
+            continue
+        if node.parent_id is not None and node.parent_id not in restored:
+            report(f"message {node.id}: the one before it cannot be read")
+            node = replace(node, parent_id=None)
+        restored[node.id] = node
+    tip = row["tip"]
+    if tip is not None and tip not in restored:
+        report("the message it stood at cannot be read")
+        tip = next(reversed(restored), None)
+    conversation.restore(restored.values(), tip=tip)
     return conversation
 
 
 def node_from_row(row: sqlite3.Row) -> Node:
-    """A node; an answer that nobody is writing any more comes back as interrupted."""
+    """A node; an answer that nobody is writing any more comes back as interrupted.
+
+    Raises ValueError for one that cannot stand in a conversation; what else is wrong is replaced.
+    """
+    role, id_, content = row["role"], row["id"], row["content"]
+    if role not in get_args(Role):
+        raise ValueError(f"the role {role!r} is unknown")
+    if not isinstance(id_, str) or not isinstance(content, str):
+        raise ValueError("id or text is none")
     generation = None
     if row["model"] is not None:
-        usage = None
-        if row["prompt_tokens"] is not None:
-            usage = Usage(
-                prompt_tokens=row["prompt_tokens"],
-                completion_tokens=row["completion_tokens"],
-                cached_tokens=row["cached_tokens"],
-            )
+        reason: FinishReason | None = row["finish_reason"]
+        if reason not in get_args(FinishReason) and not (
+            row["writer"] and is_alive(read_text(row["writer"]))
+        ):
+            reason = "interrupted"
         generation = Generation(
-            model=row["model"],
-            finish_reason=row["finish_reason"],
-            usage=usage,
-            seed=row["seed"],
-            tokens_per_s=row["tokens_per_s"],
+            model=read_text(row["model"]),
+            finish_reason=reason,
+            usage=_usage(row),
+            seed=_count(row["seed"]),
+            tokens_per_s=_speed(row["tokens_per_s"]),
         )
-        if generation.finish_reason is None and not (row["writer"] and is_alive(row["writer"])):
-            generation = replace(generation, finish_reason="interrupted")
+    parent = row["parent_id"]
     return Node(
-        id=row["id"],
-        parent_id=row["parent_id"],
-        message=Message(row["role"], row["content"]),
-        created_at=datetime.fromisoformat(row["created_at"]),
+        id=id_,
+        parent_id=None if parent is None else read_text(parent),
+        message=Message(role, content),
+        created_at=read_time(row["created_at"]),
         generation=generation,
     )
 
 
+def read_time(value: object) -> datetime:
+    """A time as :func:`timestamp` writes it; the beginning of 1970 for anything else."""
+    try:
+        time = datetime.fromisoformat(read_text(value))
+    except ValueError:
+        return _NO_TIME
+    return time if time.tzinfo is not None else _NO_TIME
+
+
+def read_text(value: object) -> str:
+    """A text column; empty for anything else."""
+    return value if isinstance(value, str) else ""
+
+
+def _usage(row: sqlite3.Row) -> Usage | None:
+    prompt, completion, cached = (
+        _count(row[f"{kind}_tokens"]) for kind in ("prompt", "completion", "cached")
+    )
+    if prompt is None or completion is None:
+        return None
+    return Usage(prompt_tokens=prompt, completion_tokens=completion, cached_tokens=cached or 0)
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and value >= 0 else None
+
+
+def _speed(value: object) -> float | None:
+    return value if isinstance(value, float) and 0 <= value < math.inf else None
+
+
+def _settings(text: object, report: Callable[[str], None]) -> ConversationSettings:
+    try:
+        return settings_from_place(Place(json.loads(read_text(text))))
+    except (ValueError, RecursionError) as exc:
+        report(f"its settings cannot be read: {exc}")
+        return ConversationSettings()
+
+
 def settings_to_json(settings: ConversationSettings) -> str:
     """The settings with every field named."""
-    return json.dumps(asdict(settings), ensure_ascii=False, sort_keys=True)
+    return storable(json.dumps(asdict(settings), ensure_ascii=False, sort_keys=True, allow_nan=False))
 
 
 def settings_from_place(place: Place) -> ConversationSettings:
     """The settings of :func:`settings_to_json`, read and checked. Raises ValueError with the place.
 
     What is missing, because the text is older than the option, has its default; what is unknown, because it
-    is newer, is left out.
+    is newer, is left out. A number out of its option's range becomes the nearest that is allowed, so that
+    every conversation can be gone on with.
     """
     model, sampling = place.find("model"), place.find("sampling")
     return ConversationSettings(
@@ -181,7 +262,7 @@ def _sampling_from_place(place: Place) -> SamplingOptions:
     for spec in SAMPLING_SPECS:
         found = place.find(spec.key)
         if found is not None and not (found.value is None and spec.default is None):
-            values[spec.key] = _READERS[spec.kind](found)
+            values[spec.key] = within_range(spec, _READERS[spec.kind](found))
     return SamplingOptions(**values)
 
 

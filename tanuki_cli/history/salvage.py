@@ -45,16 +45,17 @@ class _Unreadable(Exception):
 
 
 class Pages:
-    """The pages of a file as the last complete transaction left them."""
+    """The pages of a file as the last complete transaction left them, in pages of ``size`` bytes.
 
-    def __init__(self, path: Path) -> None:
-        self._data = path.read_bytes()
-        wal = path.with_name(path.name + "-wal")
-        log = wal.read_bytes() if wal.exists() else b""
-        self.size = _page_size(self._data, log)
-        self.usable = self.size - (self._data[20] if self._data.startswith(_MAGIC) else 0)
-        self._newer: dict[int, bytes] = _committed_frames(log, self.size)
-        self.count = max(len(self._data) // self.size, max(self._newer, default=0))
+    ``reserved`` bytes at the end of each are not used.
+    """
+
+    def __init__(self, data: bytes, log: bytes, *, size: int, reserved: int = 0) -> None:
+        self._data = data
+        self.size = size
+        self.usable = size - reserved
+        self._newer: dict[int, bytes] = _committed_frames(log, size)
+        self.count = max(len(data) // size, max(self._newer, default=0))
 
     def page(self, number: int) -> bytes:
         """The page ``number``, counted from 1. Raises _Unreadable if the file ends before it."""
@@ -63,21 +64,33 @@ class Pages:
             raise _Unreadable
         return page
 
-    @property
-    def user_version(self) -> int:
-        """The schema's version; 0 where the first page is lost."""
-        try:
-            first = self.page(1)
-        except _Unreadable:
-            return 0
-        return int(struct.unpack_from(">I", first, 60)[0]) if first.startswith(_MAGIC) else 0
 
+def salvage(path: Path, *, widths: Collection[int]) -> Salvage:
+    """Read the rows of the file ``path`` that have a number of columns in ``widths``.
 
-def salvage(pages: Pages, *, widths: Collection[int]) -> Salvage:
-    """Read the rows on every table leaf page, in the order of the pages.
-
-    Only those with a number of columns in ``widths`` are kept.
+    Its header may be wrong: where pages of the size that it names do not all make sense, every other size
+    is tried, and what gives most rows is kept. Raises OSError.
     """
+    data = path.read_bytes()
+    wal = path.with_name(path.name + "-wal")
+    log = wal.read_bytes() if wal.exists() else b""
+    best: Salvage | None = None
+    likely = _page_size(data, log)
+    for size in (likely, *(size for size in reversed(_PAGE_SIZES) if size != likely)):
+        for reserved in sorted({0, data[20] if data.startswith(_MAGIC) else 0}):
+            if reserved > size // 2:
+                continue
+            found = _salvage(Pages(data, log, size=size, reserved=reserved), widths=widths)
+            if best is None or len(found.rows) > len(best.rows):
+                best = found
+        if best is not None and best.rows and not best.unreadable and _is_consistent(data, size):
+            break
+    assert best is not None
+    return best
+
+
+def _salvage(pages: Pages, *, widths: Collection[int]) -> Salvage:
+    """The rows on every table leaf page, in the order of the pages."""
     rows: list[Row] = []
     unreadable = 0
     for number in range(1, pages.count + 1):
@@ -106,6 +119,11 @@ def _page_size(data: bytes, log: bytes) -> int:
     if len(log) >= _WAL_HEADER:
         sizes.append(struct.unpack_from(">I", log, 8)[0])
     return next((size for size in sizes if size in _PAGE_SIZES), _DEFAULT_PAGE_SIZE)
+
+
+def _is_consistent(data: bytes, size: int) -> bool:
+    """Whether the header counts as many pages of ``size`` as there are."""
+    return data.startswith(_MAGIC) and struct.unpack_from(">I", data, 28)[0] * size == len(data)
 
 
 def _committed_frames(log: bytes, size: int) -> dict[int, bytes]:
@@ -205,10 +223,7 @@ def _value(payload: bytes, position: int, serial_type: int) -> tuple[Cell, int]:
         return float(struct.unpack(">d", raw)[0]), position
     if serial_type % 2 == 0:
         return raw, position
-    try:
-        return raw.decode("utf-8"), position
-    except UnicodeDecodeError as exc:
-        raise _Unreadable from exc
+    return raw.decode("utf-8", "replace"), position
 
 
 def _varint(data: bytes, offset: int) -> tuple[int, int]:

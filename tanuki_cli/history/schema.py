@@ -5,6 +5,7 @@ released is never edited: its result is on users' disks. Nothing here needs more
 which brought the trigram tokenizer.
 """
 
+import shlex
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -83,7 +84,9 @@ def refuse_newer(version: int, path: Path) -> None:
     if version > SCHEMA_VERSION:
         raise HistoryError(
             _("{path} was written by a newer version of tanuki and was left as it is.").format(path=path),
-            hint="pip install --upgrade tanuki-cli",
+            hint=_("pip install --upgrade tanuki-cli, or, if it is only damaged: {command}").format(
+                command=f"tanuki history recover {shlex.quote(str(path))}"
+            ),
         )
 
 

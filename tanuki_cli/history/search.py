@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from tanuki_cli.conversation import Role
+from tanuki_cli.history.rows import read_text, read_time
 from tanuki_cli.text.folding import FoldedText, fold
 
 CREATE_INDEX: Final = (
@@ -123,12 +124,12 @@ def search(connection: sqlite3.Connection, text: str, *, limit: int) -> list[Sea
         hits.append(
             SearchHit(
                 conversation_id=id_,
-                conversation_title=row["title"],
+                conversation_title=read_text(row["title"]),
                 node_id=row["id"],
                 role=row["role"],
-                created_at=datetime.fromisoformat(row["created_at"]),
-                content=row["content"],
-                highlights=highlights(row["content"], terms),
+                created_at=read_time(row["created_at"]),
+                content=read_text(row["content"]),
+                highlights=highlights(read_text(row["content"]), terms),
                 on_path=row["id"] in paths[id_],
             )
         )

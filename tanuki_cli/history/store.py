@@ -47,6 +47,7 @@ class HistoryStore:
 
     def __init__(self, path: Path, *, notify: Callable[[str], None] = _ignore) -> None:
         self._database = Database(path, notify=notify)
+        self._notify = notify
 
     @property
     def path(self) -> Path:
@@ -56,6 +57,10 @@ class HistoryStore:
     def close(self) -> None:
         """Close the file; a later call opens it again."""
         self._database.close()
+
+    def set_aside(self) -> Path:
+        """Give the file another name, under which it stays; the next save makes a new one."""
+        return self._database.set_aside()
 
     def __enter__(self) -> "HistoryStore":
         return self
@@ -131,13 +136,22 @@ class HistoryStore:
 
         Raises UnknownConversationError if there is none, AmbiguousIdError if there are several.
         """
+        problems: list[str] = []
+        folded = fold(id_prefix)
         conversation = self._database.read(
-            lambda connection: _load(connection, fold(id_prefix)), missing=None
+            lambda connection: _load(connection, folded, problems.append) if folded else None, missing=None
         )
         if conversation is None:
             raise UnknownConversationError(
                 _("There is no conversation {id!r} in the history.").format(id=id_prefix),
                 hint="tanuki history list",
+            )
+        if problems:
+            self._notify(
+                _(
+                    "The conversation {id} is damaged: {count} of its parts cannot be read and are left out; "
+                    "see: tanuki history verify"
+                ).format(id=conversation.id[:MIN_ID_DIGITS], count=len(problems))
             )
         return conversation
 
@@ -212,7 +226,9 @@ def _save(connection: sqlite3.Connection, conversation: Conversation) -> None:
         index_node(connection, conversation.id, node.id)
 
 
-def _load(connection: sqlite3.Connection, id_prefix: str) -> Conversation | None:
+def _load(
+    connection: sqlite3.Connection, id_prefix: str, report: Callable[[str], None]
+) -> Conversation | None:
     matches = connection.execute(
         "SELECT * FROM conversations WHERE substr(id, 1, length(?1)) = ?1", (id_prefix,)
     ).fetchall()
@@ -223,15 +239,7 @@ def _load(connection: sqlite3.Connection, id_prefix: str) -> Conversation | None
     nodes = connection.execute(
         "SELECT * FROM nodes WHERE conversation_id = ? ORDER BY number", (matches[0]["id"],)
     )
-    try:
-        return rows.conversation_from_row(matches[0], nodes)
-    except ValueError as exc:
-        raise HistoryError(
-            _("The conversation {id!r} holds what tanuki did not write: {reason}").format(
-                id=matches[0]["id"], reason=exc
-            ),
-            hint="tanuki history list",
-        ) from exc
+    return rows.conversation_from_row(matches[0], nodes, report=report)
 
 
 def _ambiguous(text: str, candidates: list[ConversationSummary]) -> AmbiguousIdError:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -119,11 +119,16 @@ def _node_to_json(node: Node) -> dict[str, object]:
     }
 
 
-def from_json(text: str, *, name: str) -> list[Conversation]:
+def from_json(
+    text: str, *, name: str, report: Callable[[str], None] = lambda problem: None
+) -> list[Conversation]:
     """Read what :func:`to_json` wrote. ``name`` is the file's, for messages.
 
-    Raises InputError that names the place in the file, HistoryError for a later version's file.
+    A conversation that cannot be read is left out, and ``report`` is given a sentence about it; one also
+    where an option of a conversation was out of its range and is not any more. Raises InputError that names
+    the place in the file if none can be read, HistoryError for a later version's file.
     """
+    hint = "tanuki history export --all --format json -o history.json"
     try:
         document = Place(json.loads(text))
         if document.get("format").text() != FORMAT_NAME:
@@ -133,12 +138,43 @@ def from_json(text: str, *, name: str) -> list[Conversation]:
                 _("{name} was written by a newer version of tanuki.").format(name=name),
                 hint="pip install --upgrade tanuki-cli",
             )
-        return [read_conversation(place) for place in document.get("conversations").items()]
+        places = document.get("conversations").items()
     except (ValueError, RecursionError) as exc:
         raise InputError(
-            _("{name} cannot be imported: {reason}").format(name=name, reason=exc),
-            hint="tanuki history export --all --format json -o history.json",
+            _("{name} cannot be imported: {reason}").format(name=name, reason=exc), hint=hint
         ) from exc
+    conversations: list[Conversation] = []
+    problems: list[str] = []
+    for place in places:
+        try:
+            conversations.append(read_conversation(place))
+        except (ValueError, RecursionError) as exc:
+            problems.append(str(exc))
+            continue
+        if _out_of_range(place, conversations[-1]):
+            report(
+                _("{place}: an option out of its range was brought into it.").format(
+                    place=f"{place.path}.settings"
+                )
+            )
+    if problems and not conversations:
+        raise InputError(
+            _("{name} cannot be imported: {reason}").format(name=name, reason=problems[0]), hint=hint
+        )
+    for problem in problems:
+        report(_("A conversation was left out: {reason}").format(reason=problem))
+    return conversations
+
+
+def _out_of_range(place: Place, conversation: Conversation) -> bool:
+    """Whether an option was not taken as it stands in the file."""
+    settings = place.find("settings")
+    sampling = None if settings is None else settings.find("sampling")
+    found = sampling.value if sampling is not None and isinstance(sampling.value, dict) else {}
+    taken = asdict(conversation.settings.sampling)
+    return any(
+        found[key] != value for key, value in taken.items() if isinstance(found.get(key), (int, float))
+    )
 
 
 def read_conversation(place: Place) -> Conversation:
@@ -153,7 +189,11 @@ def read_conversation(place: Place) -> Conversation:
     nodes = [read_node(node) for node in place.get("nodes").items()]
     if len({node.id for node in nodes}) < len(nodes):
         raise ValueError(f"{place.path}.nodes: " + _("an id stands there twice"))
-    conversation.restore(nodes, tip=place.get("tip").optional(Place.id))
+    tip = place.get("tip").optional(Place.id)
+    try:
+        conversation.restore(nodes, tip=tip)
+    except ValueError as exc:
+        raise ValueError(f"{place.path}: {exc}") from exc
     return conversation
 
 

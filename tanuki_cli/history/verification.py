@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from tanuki_cli.history import rows
 from tanuki_cli.history.search import bigram_text
 
 _CHECKS: Final = {
@@ -31,7 +32,8 @@ def verify(connection: sqlite3.Connection) -> list[str]:
 
     Reads every page and every indexed token: seconds for a large history.
     """
-    problems = [row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
+    problems = list(_unreadable(connection))
+    problems += [row[0] for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok"]
     for row in connection.execute("PRAGMA foreign_key_check"):
         problems.append(f"{row[0]} row {row[1]} refers to a {row[2]} row that is not there")
     for problem, query in _CHECKS.items():
@@ -43,6 +45,29 @@ def verify(connection: sqlite3.Connection) -> list[str]:
     for index, tokens_of in tokens.items():
         problems += _compare_index(connection, index, tokens_of)
     return problems
+
+
+def _unreadable(connection: sqlite3.Connection) -> Iterator[str]:
+    """What of the conversations cannot be read as it was written, by their ids."""
+    for conversation in connection.execute("SELECT * FROM conversations").fetchall():
+        problems: list[str] = []
+        nodes = connection.execute(
+            "SELECT *, CAST(content AS BLOB) AS stored FROM nodes WHERE conversation_id = ? ORDER BY number",
+            (conversation["id"],),
+        ).fetchall()
+        rows.conversation_from_row(conversation, nodes, report=problems.append)
+        problems += [
+            f"message {row['id']}: its text is not UTF-8" for row in nodes if not _is_text(row["stored"])
+        ]
+        yield from (f"conversation {conversation['id']}: {problem}" for problem in problems)
+
+
+def _is_text(stored: bytes) -> bool:
+    try:
+        stored.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _compare_index(

@@ -188,12 +188,16 @@ def test_a_later_file_is_refused_and_not_touched(tmp_path: Path, version: int) -
         ):
             with pytest.raises(HistoryError, match="newer version") as caught:
                 attempt()
-            assert caught.value.hint == "pip install --upgrade tanuki-cli"
+            assert caught.value.hint is not None
+            assert "pip install --upgrade tanuki-cli" in caught.value.hint
+            assert f"tanuki history recover {path}" in caught.value.hint
         other = tmp_path / "other.sqlite3"
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["history.sqlite3"]
-    with HistoryStore(other) as store, pytest.raises(HistoryError, match="newer version"):
-        recover(store, path)
+    # The number may be all that is damaged: what is asked for by name is read as far as it can be.
+    with HistoryStore(other) as store:
+        assert recover(store, path).recovered.messages == len(expected().nodes)
+    assert path.read_bytes() == before
 
 
 def test_an_empty_file_is_a_new_history(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tanuki_cli.conversation import (
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import HistoryStore, ImportReport, export_text, format_of, from_json, write_export
 from tanuki_cli.history.recovery import read_damaged
-from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.sampling import MAX_SEED, SamplingOptions
 from tanuki_cli.settings.specs import SAMPLING_KEYS
 
 COUNT = st.integers(0, 2**63 - 1)
@@ -48,10 +48,10 @@ SETTINGS = st.builds(
     model=st.text(),
     sampling=st.builds(
         SamplingOptions,
-        temperature=POSITIVE,
-        top_k=COUNT,
+        temperature=st.floats(0, 2),
+        top_k=st.integers(0, 100_000),
         stop=st.lists(st.text(), max_size=2).map(tuple),
-        seed=st.none() | COUNT,
+        seed=st.none() | st.integers(0, MAX_SEED),
     ),
     context_length=st.none() | COUNT,
     persona=st.none() | st.text(),

@@ -104,22 +104,22 @@ def tree(chat: Chat, _argument: str) -> None:
 def _show_nodes(chat: Chat, nodes: list[Node]) -> None:
     numbers = {node_id: number for number, node_id in enumerate(chat.conversation.nodes, 1)}
     path = {node.id for node in chat.conversation.path_nodes()}
+    depths = _fork_depths(chat.conversation)
     for node in nodes:
         mark = "*" if node.id in path else " "
         speaker = _("you") if node.message.role == "user" else _("model")
-        label = f"{mark} {numbers[node.id]:>3} {'  ' * _fork_depth(chat.conversation, node)}{speaker}: "
+        label = f"{mark} {numbers[node.id]:>3} {'  ' * depths[node.id]}{speaker}: "
         room = max(chat.console.err.width - cell_width(label) - 1, 8)
         show(chat, label + truncate_cells(sanitize(" ".join(node.message.content.split())), room))
 
 
-def _fork_depth(conversation: Conversation, node: Node) -> int:
-    """How many of the node and its ancestors are not the first among their siblings."""
-    depth = 0
-    current: Node | None = node
-    while current is not None:
-        depth += conversation.siblings(current.id)[0].id != current.id
-        current = conversation.nodes[current.parent_id] if current.parent_id else None
-    return depth
+def _fork_depths(conversation: Conversation) -> dict[str, int]:
+    """By node: how many of it and its ancestors are not the first among their siblings."""
+    depths: dict[str | None, int] = {None: 0}
+    for node in conversation.nodes.values():  # parents come before children
+        is_first = conversation.children(node.parent_id)[0].id == node.id
+        depths[node.id] = depths[node.parent_id] + (not is_first)
+    return {node_id: depth for node_id, depth in depths.items() if node_id is not None}
 
 
 def search(chat: Chat, argument: str) -> None:
