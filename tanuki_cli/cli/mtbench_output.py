@@ -16,7 +16,7 @@ from tanuki_cli.i18n import _
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.sanitize import sanitize_line
-from tanuki_cli.text.width import cell_width, pad_cells
+from tanuki_cli.text.width import cell_width, pad_cells, truncate_cells
 
 TITLES: Final = {
     "writing": "Writing",
@@ -28,6 +28,7 @@ TITLES: Final = {
     "stem": "STEM",
     "humanities": "Humanities",
 }
+_WIDEST_NAME: Final = 60
 _OUTPUT_TOKENS: Final = 310
 """What a judgement took on average in published runs: 50,000 tokens for 160."""
 
@@ -102,8 +103,9 @@ def print_reports(console: Console, results: Results) -> None:
     """A table for every judge and model, and what has to be said of it."""
     width = console.out.width if console.out_is_terminal else None
     for report in results.reports:
-        title = _("{model}, judged by {judge}").format(model=report.model, judge=report.judge)
-        lines = [sanitize_line(title), *_table(_rows(report), width)]
+        title = _("{model}, judged by {judge}")
+        title = title.format(model=shown_name(report.model), judge=shown_name(report.judge))
+        lines = [title, *_table(_rows(report), width)]
         for remark in _remarks(report, results.sources.get(report.model)):
             lines += wrap_text(sanitize_line(remark), width) if width else [sanitize_line(remark)]
         console.write("\n".join(lines) + "\n\n")
@@ -119,7 +121,14 @@ def print_reports(console: Console, results: Results) -> None:
 def _pair_lines(results: Results, width: int | None) -> list[str]:
     rows = [[_("pairs, judged by"), _("model"), _("win"), _("loss"), _("tie"), _("win rate")]]
     rows += [
-        [one.judge, one.model, str(one.win), str(one.loss), str(one.tie), f"{one.adjusted_win_rate:.3f}"]
+        [
+            shown_name(one.judge),
+            shown_name(one.model),
+            str(one.win),
+            str(one.loss),
+            str(one.tie),
+            f"{one.adjusted_win_rate:.3f}",
+        ]
         for one in results.pairs
     ]
     remark = _("A tie counts as half a win. Pairs left out, without a readable judgement: {count}.").format(
@@ -132,7 +141,7 @@ def _rows(report: ModelReport) -> list[list[str]]:
     head = [_("category"), _("score"), *CARD_AVERAGES, _("turn 1"), _("turn 2"), _("Japanese")]
     rows = [head]
     for category, scores in report.categories.items():
-        title = TITLES.get(category, category or _("(other)"))
+        title = TITLES.get(category, shown_name(category) or _("(other)"))
         rows.append([title, _score(scores.mean), *("" for _name in CARD_AVERAGES), *_details(scores)])
     card = (f"{value:.2f}" for value in CARD_AVERAGES.values())
     rows.append([_("average"), _score(report.total.mean), *card, *_details(report.total)])
@@ -142,6 +151,11 @@ def _rows(report: ModelReport) -> list[list[str]]:
 def _details(scores: Scores) -> list[str]:
     share = "-" if scores.japanese_share is None else f"{scores.japanese_share:.0%}"
     return [_score(scores.first_turn), _score(scores.second_turn), share]
+
+
+def shown_name(name: str) -> str:
+    """A name from a file of records, safe and of a length that a table can bear."""
+    return truncate_cells(sanitize_line(name), _WIDEST_NAME)
 
 
 def _score(value: float | None) -> str:

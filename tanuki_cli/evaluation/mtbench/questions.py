@@ -147,11 +147,11 @@ def find_bench(folder: Path) -> BenchFolder:
 
     Raises InputError that says where the questions are published if there are none.
     """
-    if folder.is_file():
+    if _is_file(folder):
         return _parts(folder.parent, (folder,))
     for inside in _INSIDE:
         base = folder / inside
-        if found := [path for name in _QUESTION_FILES if (path := base / name).is_file()]:
+        if found := [path for name in _QUESTION_FILES if _is_file(path := base / name)]:
             return _parts(base, tuple(found))
     raise missing_data(folder)
 
@@ -160,9 +160,17 @@ def _parts(base: Path, questions: tuple[Path, ...]) -> BenchFolder:
     prompts = [place / name for name in _PROMPT_FILES for place in (base, base.parent)]
     return BenchFolder(
         questions=questions,
-        prompts=tuple(path for path in prompts if path.is_file()),
+        prompts=tuple(path for path in prompts if _is_file(path)),
         references=tuple(sorted((base / _REFERENCE_FOLDER).glob("*.jsonl"))),
     )
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; none is where the system refuses the name, which a record may hold."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def most_questions(paths: Sequence[Path]) -> QuestionSet:

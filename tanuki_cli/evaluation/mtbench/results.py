@@ -20,6 +20,8 @@ from tanuki_cli.evaluation.mtbench.setup import last_provenance
 from tanuki_cli.evaluation.provenance import Provenance
 from tanuki_cli.i18n import _
 
+_MOST_NAMES = 8
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
@@ -50,7 +52,7 @@ def read_results(paths: Sequence[Path], *, data: Path | None, models: Sequence[s
         if name not in there:
             raise InputError(
                 _("No answer of {name} is judged there; of these are: {names}").format(
-                    name=name, names=", ".join(sorted(there))
+                    name=name, names=", ".join(sorted(there)[:_MOST_NAMES])
                 ),
                 hint="tanuki mtbench judge --judge https://…/v1#MODEL",
             )
@@ -90,11 +92,10 @@ def _read_answers(
     answers: dict[str, dict[int, Answer]] = {}
     left_out = []
     for folder in {_bench_folder(path) for path in judgements}:
-        for model in sorted(models):
-            file = folder / ANSWER_FOLDER / f"{model}.jsonl"
-            if file.is_file():
+        for file in sorted((folder / ANSWER_FOLDER).glob("*.jsonl")):
+            if file.stem in models:
                 found, lines = read_answers(file)
-                answers[model] = {**answers.get(model, {}), **found}
+                answers[file.stem] = {**answers.get(file.stem, {}), **found}
                 left_out += lines
     return answers, left_out
 
