@@ -15,29 +15,28 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from scripts.practice import formats
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import TokenModel, token_ids
-from tanuki_cli.engines.llama_cpp.facts import model_facts
-from tanuki_cli.engines.llama_cpp.gguf import read_gguf
-from tanuki_cli.engines.llama_cpp.opening import gguf_tokenizer
-from tanuki_cli.engines.transformers.checkpoint import read_checkpoint
-from tanuki_cli.engines.transformers.loader import load_transformers
+from tanuki_cli.engines.base import token_ids
+from tanuki_cli.engines.local import LocalEngine
+from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.errors import EngineError
+from tanuki_cli.evaluation.compare.divergence import Places, reference_rows, score_candidate, summarize
+from tanuki_cli.evaluation.compare.passages import Passage
+from tanuki_cli.evaluation.compare.scoring import logit_blocks
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
-from tanuki_cli.tokenizer import ChatTokenizer
 
 MAME = Path(__file__).resolve().parent.parent / "tanuki_cli" / "mame"
 REFERENCE = "safetensors-f32"
@@ -53,16 +52,15 @@ UNTAUGHT = (
     "Write a haiku about the sea in Japanese and in English.",
 )
 GREEDY = SamplingOptions(temperature=0.0, seed=0)
-Logits = Callable[[Sequence[int]], torch.Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A prompt, the greedy answer, and log-probabilities (answer, vocabulary) of every step of it."""
+    """A prompt, the greedy answer, and the logits (answer, vocabulary) of every step of it."""
 
     prompt_ids: list[int]
     ids: list[int]
-    log_probabilities: torch.Tensor
+    logits: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,27 +132,18 @@ def _write_bf16(source: Path, target: Path) -> None:
     save_file(rounded, target / "model.safetensors", metadata={"format": "pt"})
 
 
-def open_form(path: Path, settings: Settings) -> tuple[TokenModel, ChatTokenizer, Logits]:
+def open_form(path: Path, settings: Settings) -> LocalEngine:
     """Load one form on its engine as the program does. Raises EngineError."""
-    if path.is_dir():
-        info = read_checkpoint(path)
-        local = LocalModel(name=path.name, format="safetensors", path=path)
-        model = load_transformers(local, settings, debug=False, checkpoint=info)
-        tokenizer = ChatTokenizer.from_file(
-            path / "tokenizer.json", bos_id=info.bos_id, eos_id=info.eos_id, vocab_size=info.vocab_size
-        )
-        return model, tokenizer, logits_of(model)
-    from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
-
-    gguf = read_gguf(path)
-    local = LocalModel(name=path.name, format="gguf", path=path)
-    native = load_llama_cpp(local, settings, debug=False, facts=model_facts(gguf))
-    return native, gguf_tokenizer(local, gguf, native.facts), logits_of(native)
-
-
-def logits_of(model: TokenModel) -> Logits:
-    """The logits after every id, of shape (ids, vocabulary)."""
-    return lambda ids: torch.from_numpy(np.concatenate(list(model.logits(ids))))
+    folder = path.is_dir()
+    local = LocalModel(
+        name=path.name,
+        format="safetensors" if folder else "gguf",
+        path=path,
+        tokenizer=path / "tokenizer.json" if folder else None,
+    )
+    engine = open_engine(local, settings)
+    assert isinstance(engine, LocalEngine)
+    return engine
 
 
 def answers(
@@ -165,10 +154,10 @@ def answers(
     tokens: int,
     along: Sequence[Answer] | None = None,
 ) -> list[Answer]:
-    """Answer every chat; probabilities are along ``along``, or else along the answers themselves."""
+    """Answer every chat; logits are along ``along``, or else along the answers themselves."""
     found: list[Answer] = []
-    model, tokenizer, logits = open_form(path, settings)
-    with closing(model):
+    with closing(open_form(path, settings)) as engine:
+        model, tokenizer = engine.token_model, engine.tokenizer
         for index, chat in enumerate(chats):
             prompt_ids = tokenizer.encode_chat(chat)
             ids: list[int] = []
@@ -176,26 +165,30 @@ def answers(
                 ids.append(id_)
                 if id_ == tokenizer.eos_id:
                     break
-            path_taken = along[index] if along else None
-            start, rest = (path_taken.prompt_ids, path_taken.ids) if path_taken else (prompt_ids, ids)
-            steps = logits([*start, *rest])[len(start) - 1 : -1].cpu()
-            found.append(Answer(prompt_ids=prompt_ids, ids=ids, log_probabilities=steps.log_softmax(-1)))
+            start, rest = (along[index].prompt_ids, along[index].ids) if along else (prompt_ids, ids)
+            targets = tuple(range(len(start), len(start) + len(rest)))
+            passage = Passage("answers", str(index), (*start, *rest), targets)
+            logits = np.concatenate(list(logit_blocks(model, passage)))
+            found.append(Answer(prompt_ids=prompt_ids, ids=ids, logits=logits))
     return found
 
 
 def compare(reference: Sequence[Answer], candidate: Sequence[Answer]) -> Agreement:
-    """Both over the same questions."""
+    """Both over the same questions, by what ``tanuki compare`` counts with."""
     pairs = list(zip(reference, candidate, strict=True))
-    exact = torch.cat([answer.log_probabilities for answer in reference])
-    other = torch.cat([answer.log_probabilities for answer in candidate])
-    divergence = (exact.double().exp() * (exact - other).double()).sum(-1).clamp(min=0)
+    targets = np.concatenate([np.asarray(answer.ids, dtype=np.int32) for answer in reference])
+    exact = reference_rows(np.concatenate([answer.logits for answer in reference]), targets)
+    scores = score_candidate(exact, np.concatenate([answer.logits for answer in candidate]), targets)
+    found = summarize(
+        Places(kl=scores.kl, nll=scores.nll, reference_nll=exact.nll, same_top=exact.top == scores.top)
+    )
     return Agreement(
         same_prompts=sum(one.prompt_ids == two.prompt_ids for one, two in pairs),
         same_answers=sum(one.ids == two.ids for one, two in pairs),
         questions=len(pairs),
-        mean_kl=float(divergence.mean()),
-        p99_kl=float(divergence.quantile(0.99)),
-        top1=float((exact.argmax(-1) == other.argmax(-1)).double().mean()),
+        mean_kl=found.kl.value,
+        p99_kl=found.kl_at(0.99),
+        top1=found.same_top.value,
     )
 
 

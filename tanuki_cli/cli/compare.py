@@ -1,6 +1,5 @@
 """``tanuki compare``: what the other forms of a model cost, on the same token ids."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -127,7 +126,7 @@ def compare(
     if svg is not None:
         _write(svg, picture(result.candidates))
     if as_json:
-        context.console.write(json.dumps(result.to_json(), ensure_ascii=False) + "\n")
+        context.console.write_json(result.to_json())
     elif as_csv:
         context.console.write(result.to_csv())
     else:

@@ -83,7 +83,7 @@ def test_another_model_would_not_pass(forms: Forms) -> None:
         Answer(
             prompt_ids=answer.prompt_ids,
             ids=answer.ids[:shortest],
-            log_probabilities=answer.log_probabilities[:shortest],
+            logits=answer.logits[:shortest],
         )
         for answer in reference
     ]
