@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tanuki_cli.conversation import Conversation, FinishReason, Generation, Message, Node, Usage
-from tanuki_cli.engines.base import PLAIN, AnswerForm, Chunk, Engine, PromptPlan, Token
+from tanuki_cli.engines.base import PLAIN, AnswerForm, AnswerScore, Chunk, Engine, PromptPlan, Token
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _
@@ -27,13 +27,14 @@ class TurnStatistics:
     """What came of one turn: the answer, and what it took in seconds and tokens.
 
     ``node_id`` is the message that holds ``text``, None where none was begun. ``tokens`` are empty where
-    the engine does not know their ids. ``ttft_s`` is the time to
+    the engine does not know their ids, ``scores`` where none were asked for. ``ttft_s`` is the time to
     the first text.
     """
 
     node_id: str | None
     text: str
     tokens: tuple[Token, ...]
+    scores: tuple[AnswerScore, ...]
     finish_reason: FinishReason
     usage: Usage
     seed: int | None
@@ -221,6 +222,7 @@ class _Turn:
         self._first_text_at: float | None = None
         self._text: list[str] = []
         self._tokens: list[Token] = []
+        self._scores: tuple[AnswerScore, ...] = ()
         self._generation = Generation(model=session.engine.info.model, finish_reason=None)
         self._usage = Usage(prompt_tokens=0, completion_tokens=0)
         self._finish_reason: FinishReason = "interrupted"  # unless the stream says otherwise
@@ -235,6 +237,7 @@ class _Turn:
         if chunk.finish_reason is not None:
             self._finish_reason = chunk.finish_reason
             self._usage = chunk.usage or self._usage
+            self._scores = chunk.scores
             self._generation = replace(self._generation, seed=chunk.seed)
             return
         self._usage = replace(
@@ -257,6 +260,7 @@ class _Turn:
             node_id=None if self.node is None else self.node.id,
             text="".join(self._text),
             tokens=tuple(self._tokens),
+            scores=self._scores,
             finish_reason=self._finish_reason,
             usage=self._usage,
             seed=self._generation.seed,

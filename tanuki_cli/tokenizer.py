@@ -139,6 +139,11 @@ class ChatTokenizer:
         """Whether ``id_`` stands for a single byte."""
         return id_ in self._byte_ids
 
+    def piece(self, id_: int) -> str | None:
+        """The piece as the vocabulary spells it; None for an id without one."""
+        piece = self._tokenizer.id_to_token(id_)
+        return None if piece is None else str(piece)
+
     def piece_bytes(self, id_: int) -> bytes:
         """What ``id_`` adds to a text; nothing for control pieces and ids without a piece."""
         piece = self._tokenizer.id_to_token(id_)

@@ -1,9 +1,10 @@
 """``tanuki ask``: one question, one answer on stdout."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -16,17 +17,20 @@ from tanuki_cli.cli.conversations import (
 )
 from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.options import OUTPUT, ChatOptions, takes
+from tanuki_cli.cli.probabilities import choices_json, score_json, tokens_json
 from tanuki_cli.cli.question import Question, read_question, truncate_question
 from tanuki_cli.cli.shapes import ShapeOptions, check_shape, explained, read_shape
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import AnswerForm
+from tanuki_cli.engines.base import AnswerForm, GenerationCancelled, Token
 from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.session import ChatSession
 from tanuki_cli.terminal.answer import NoStream, describe_turn, open_answer
+from tanuki_cli.text.width import cell_width, pad_cells
 
 ask_app = typer.Typer(add_completion=False)
+MAX_ALTERNATIVES: Final = 20
 
 _HELP = N_(
     """Ask one question and print the answer.
@@ -63,6 +67,22 @@ class AskOptions(ShapeOptions, ChatOptions):
     as_jsonl: Annotated[
         bool, typer.Option("--jsonl", help=N_("Print one JSON object per chunk."), rich_help_panel=OUTPUT)
     ] = False
+    logprobs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1-20",
+            help=N_("With --json or --jsonl: log probabilities, with so many alternatives a token."),
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    score: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help=N_("Answer nothing; say how likely this answer is."),
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
     statistics: Annotated[
         bool,
         typer.Option(
@@ -74,6 +94,27 @@ class AskOptions(ShapeOptions, ChatOptions):
     def machine_readable(self) -> bool:
         """Whether a program reads the answer."""
         return self.as_json or self.as_jsonl
+
+    @property
+    def alternatives(self) -> int:
+        """How many alternatives to a token are asked for; 0 for no log probabilities.
+
+        Raises InputError for a number out of range, and where nothing would show them.
+        """
+        if self.logprobs is None:
+            return 0
+        example = "tanuki ask --json --logprobs 5 …"
+        if not self.machine_readable:
+            raise InputError(_("--logprobs needs --json or --jsonl."), hint=example)
+        try:
+            number = int(self.logprobs)
+        except ValueError:
+            number = 0
+        if not 1 <= number <= MAX_ALTERNATIVES:
+            raise InputError(
+                _("--logprobs must be a number from 1 to {most}.").format(most=MAX_ALTERNATIVES), hint=example
+            )
+        return number
 
 
 @ask_app.command(help=_HELP)
@@ -91,6 +132,15 @@ def ask(
     if options.as_json and options.as_jsonl:
         raise InputError(_("--json and --jsonl cannot be used together."), hint="tanuki ask --jsonl …")
     shape = read_shape(options, stdin=context.environment.streams.stdin)
+    form = AnswerForm(
+        shape=shape,
+        logprobs=options.alternatives,
+        scores=shape is not None and bool(shape.choices) and options.machine_readable,
+    )
+    if options.score is not None and shape is not None:
+        raise InputError(
+            _("--score takes an answer as it is, without a shape."), hint="tanuki ask --score TEXT …"
+        )
     question = read_question(
         words or [],
         options.file or [],
@@ -110,7 +160,7 @@ def ask(
             model.engine,
             conversation,
             context.settings.sampling,
-            form=AnswerForm(shape=shape),
+            form=form,
             reference=model.reference,
             store=store if context.settings.save else None,
             on_history_error=unsaved.append,
@@ -118,6 +168,9 @@ def ask(
         if model.practice and not options.machine_readable:
             context.console.note(_("豆だぬき, the practice model, answers:"), style="practice")
         text = _fitted(question, session, context) if options.truncate else question.text
+        if options.score is not None:
+            _score(context, options, session, text)
+            return
         try:
             _answer(context, options, session, model, text)
         finally:
@@ -153,7 +206,7 @@ def _answer(
                 writer.feed(chunk.text)
                 begun = begun or bool(chunk.text)
                 if options.as_jsonl and chunk.text:
-                    context.console.write_json({"delta": chunk.text})
+                    context.console.write_json({"delta": chunk.text, **_logprobs(session, chunk.tokens)})
         except TanukiError:
             if begun:  # an answer that never began is no empty line either
                 writer.interrupt()
@@ -199,7 +252,46 @@ def _result(session: ChatSession, model: LoadedModel) -> dict[str, Any]:
             "total_s": _rounded(turn.total_s),
         },
         "sampling": sampling,
+        **_logprobs(session, turn.tokens),
+        **({"choices": choices_json(turn.scores)} if turn.scores else {}),
     }
+
+
+def _logprobs(session: ChatSession, tokens: Sequence[Token]) -> dict[str, Any]:
+    """The log probabilities of ``tokens``, where they were asked for and the engine knows them."""
+    tokenizer = session.engine.tokenizer
+    if not session.form.logprobs or tokenizer is None:
+        return {}
+    return {"logprobs": tokens_json(tokens, tokenizer)}
+
+
+def _score(context: CommandContext, options: AskOptions, session: ChatSession, text: str) -> None:
+    """Say how likely the given answer is. Raises InterruptedByUser after a Ctrl-C."""
+    messages = session.prompt_messages(Message("user", text))
+    with session.interruptible():
+        try:
+            (score,) = session.engine.score(
+                messages, [options.score or ""], alternatives=session.form.logprobs
+            )
+        except GenerationCancelled as exc:
+            raise InterruptedByUser(_("Interrupted.")) from exc
+    if options.machine_readable:
+        context.console.write_json(
+            {
+                "model": session.engine.info.model,
+                **score_json(score),
+                **_logprobs(session, score.tokens),
+            }
+        )
+        return
+    rows = (
+        (_("log probability"), f"{score.logprob:.4f}"),
+        (_("perplexity"), f"{score.perplexity:.4f}"),
+        (_("tokens"), str(len(score.tokens))),
+    )
+    width = max(cell_width(name) for name, _value in rows)
+    for name, value in rows:
+        context.console.write(f"{pad_cells(name, width)}  {value}\n")
 
 
 def _rounded(value: float | None) -> float | None:

@@ -1,5 +1,6 @@
 """What every engine is: messages in, chunks of text out; and what a local one runs on: token ids."""
 
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ __all__ = [
     "PENALTY_WINDOW",
     "PLAIN",
     "AnswerForm",
+    "AnswerScore",
     "Chunk",
     "Engine",
     "EngineInfo",
@@ -99,11 +101,13 @@ class AnswerForm:
     """What is asked of one answer, beside how it is sampled.
 
     ``shape`` is what it must look like. ``logprobs`` above 0 gives every token its log probability, and
-    so many alternatives.
+    so many alternatives. ``scores`` asks for the probability of every one of the shape's choices; an
+    answer that always takes the likeliest token then is the likeliest of them as a whole.
     """
 
     shape: Shape | None = None
     logprobs: int = 0
+    scores: bool = False
 
 
 PLAIN: Final = AnswerForm()
@@ -124,11 +128,31 @@ class Token(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerScore:
+    """How likely the model itself finds ``text`` as a whole answer: its tokens to the end, ``</s>``, each
+    with its log probability."""
+
+    text: str
+    tokens: tuple[Token, ...]
+
+    @property
+    def logprob(self) -> float:
+        """The natural logarithm of its probability."""
+        return math.fsum(token.logprob or 0.0 for token in self.tokens)
+
+    @property
+    def perplexity(self) -> float:
+        """How many tokens the model would have to choose from, all equally likely, to be as unsure."""
+        return math.exp(-self.logprob / len(self.tokens))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """A piece of an answer.
 
     The first chunk carries ``plan`` and no text, before the prompt is processed; the last carries
-    ``finish_reason``, ``usage`` and the ``seed`` that was used. Texts joined are the answer.
+    ``finish_reason``, ``usage``, the ``seed`` that was used, and the ``scores`` of the choices where they
+    were asked for. Texts joined are the answer.
     ``token_count`` is how many tokens this chunk took, and ``tokens`` are they, where the engine knows
     their ids. The text of a token may come in a later chunk than the token, never in an earlier one.
     """
@@ -140,6 +164,7 @@ class Chunk:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     seed: int | None = None
+    scores: tuple[AnswerScore, ...] = ()
 
 
 class Engine(Protocol):
@@ -176,6 +201,15 @@ class Engine(Protocol):
 
         Raises PromptTooLongError, EngineError or RemoteError; chunks already given stay valid.
         Closing the generator stops the model.
+        """
+
+    def score(
+        self, messages: Sequence[Message], answers: Sequence[str], *, alternatives: int = 0
+    ) -> list[AnswerScore]:
+        """How likely each of ``answers`` is after ``messages``, with so many ``alternatives`` a token.
+
+        Raises PromptTooLongError, EngineError or RemoteError, and GenerationCancelled after
+        :meth:`cancel`.
         """
 
     def cancel(self) -> None:

@@ -1,7 +1,7 @@
 """An engine on this machine: template → ids → TokenModel → text, with the stop rules."""
 
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,6 +9,7 @@ from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.engines.base import (
     PLAIN,
     AnswerForm,
+    AnswerScore,
     Chunk,
     EngineInfo,
     GenerationCancelled,
@@ -92,23 +93,70 @@ class LocalEngine:
         plan, prompt_ids = self._plan(messages, options)
         yield Chunk(plan=plan)
         answer = _Answer(self._model, self._tokenizer, prompt_ids, options)
+        scores: list[AnswerScore] = []
+        with self._advice(), closing(self._tokens(prompt_ids, options, form, scores)) as tokens:
+            yield from answer.stream(tokens)
+        usage = Usage(
+            prompt_tokens=len(prompt_ids),
+            completion_tokens=answer.completion_tokens,
+            cached_tokens=self._model.cached_tokens,
+        )
+        yield answer.last_chunk(usage, scores=tuple(scores))
+
+    def score(
+        self, messages: Sequence[Message], answers: Sequence[str], *, alternatives: int = 0
+    ) -> list[AnswerScore]:
+        """How likely each of ``answers`` is; see :meth:`Engine.score
+        <tanuki_cli.engines.base.Engine.score>`."""
+        self._cancelled = False
+        longest = max(len(self._tokenizer.encode(answer)) for answer in answers) + 1
+        _plan, prompt_ids = self._plan(messages, SamplingOptions(max_new_tokens=longest))
+        with self._advice():
+            return self._scores(prompt_ids, answers, alternatives)
+
+    def _tokens(
+        self, prompt_ids: list[int], options: SamplingOptions, form: AnswerForm, scores: list[AnswerScore]
+    ) -> Generator[Token, None, None]:
+        """The tokens of the answer; before them ``scores`` is filled where it is wanted."""
+        choices = form.shape.choices if form.shape is not None else ()
+        if choices and (form.scores or options.greedy):
+            scores += self._scores(prompt_ids, choices, form.logprobs)
+        if choices and options.greedy:
+            best = max(scores, key=lambda score: score.logprob)
+            yield from best.tokens if form.logprobs else (Token(token.id) for token in best.tokens)
+            return
         mask = self._mask(form.shape) if form.shape is not None else None
-        generated = self._model.generate(prompt_ids, options, mask=mask, logprobs=form.logprobs)
-        with closing(generated) as tokens:
+        with closing(
+            self._model.generate(prompt_ids, options, mask=mask, logprobs=form.logprobs)
+        ) as generated:
             if self._cancelled:  # before the model ran: generate() has just forgotten it
                 self._model.cancel()
-            try:
-                yield from answer.stream(tokens)
-            except DamagedModelError as exc:
-                exc.hint = exc.hint or self._get_again
-                raise
-        yield answer.last_chunk(
-            Usage(
-                prompt_tokens=len(prompt_ids),
-                completion_tokens=answer.completion_tokens,
-                cached_tokens=self._model.cached_tokens,
-            )
+            yield from generated
+
+    def _scores(self, prompt_ids: list[int], answers: Sequence[str], alternatives: int) -> list[AnswerScore]:
+        # Needs numpy, whose import takes longer than most chats ever need it.
+        from tanuki_cli.engines.scoring import score_ids
+
+        eos_id = self._tokenizer.eos_id
+        scored = score_ids(
+            self._model,
+            prompt_ids,
+            [[*self._tokenizer.encode(answer), eos_id] for answer in answers],
+            alternatives=alternatives,
+            is_cancelled=lambda: self._cancelled,
         )
+        return [
+            AnswerScore(text=answer, tokens=tokens) for answer, tokens in zip(answers, scored, strict=True)
+        ]
+
+    @contextmanager
+    def _advice(self) -> Iterator[None]:
+        """Say how to get a model again whose files turn out to be damaged."""
+        try:
+            yield
+        except DamagedModelError as exc:
+            exc.hint = exc.hint or self._get_again
+            raise
 
     def _mask(self, shape: Shape) -> LogitsMask:
         if self._guide is None:
@@ -169,10 +217,15 @@ class _Answer:
         if held := held + matcher.flush():
             yield self._chunk(held)
 
-    def last_chunk(self, usage: Usage) -> Chunk:
+    def last_chunk(self, usage: Usage, *, scores: tuple[AnswerScore, ...]) -> Chunk:
         """The chunk that ends the stream, with the tokens that gave no text any more."""
-        chunk = self._chunk("")
-        return replace(chunk, finish_reason=self.finish_reason, usage=usage, seed=self._options.seed)
+        return replace(
+            self._chunk(""),
+            finish_reason=self.finish_reason,
+            usage=usage,
+            seed=self._options.seed,
+            scores=scores,
+        )
 
     def _chunk(self, text: str) -> Chunk:
         tokens, self._unsent = tuple(self._unsent), []

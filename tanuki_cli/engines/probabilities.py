@@ -25,7 +25,7 @@ class Probabilities:
         self._logits = logits
         self._normalizer = log_normalizer(logits)
         count = min(count, len(logits))
-        likeliest = np.argpartition(logits, len(logits) - count)[len(logits) - count :]
+        likeliest = np.argpartition(logits, -count)[-count:] if count else ()
         # Equal ones by id, so that the order never depends on the machine.
         ordered = sorted((-float(logits[id_]), int(id_)) for id_ in likeliest)
         self._alternatives = tuple((id_, -negative - self._normalizer) for negative, id_ in ordered)

@@ -1,6 +1,7 @@
 """``tanuki ask`` with a shape, as its users run it."""
 
 import json
+import math
 from pathlib import Path
 
 import jsonschema
@@ -95,3 +96,62 @@ def test_a_shaped_answer_is_kept_and_goes_on(tmp_path: Path) -> None:
     second = json.loads(run(tmp_path, "ask", "-c", "--json", "なぜ?").stdout)
     assert second["conversation_id"] == first["conversation_id"]
     assert first["answer"] in run(tmp_path, "history", "show", first["conversation_id"]).stdout
+
+
+def test_choices_as_json_say_how_likely_each_is(tmp_path: Path) -> None:
+    command = [*ASK, "--json", "--choices", "はい,いいえ,不明", "どう?"]
+    sampled = json.loads(run(tmp_path, *command).stdout)
+    greedy = json.loads(run(tmp_path, *command, "--temperature", "0").stdout)
+    assert greedy["choices"] == sampled["choices"]
+    assert greedy["answer"] == greedy["choices"][0]["text"]
+    assert {choice["text"] for choice in greedy["choices"]} == {"はい", "いいえ", "不明"}
+    assert sum(choice["normalized"] for choice in greedy["choices"]) == pytest.approx(1)
+    assert all(
+        math.log(choice["probability"]) == pytest.approx(choice["logprob"]) for choice in greedy["choices"]
+    )
+    for choice in greedy["choices"]:
+        score = json.loads(run(tmp_path, *ASK, "--json", "--score", choice["text"], "どう?").stdout)
+        assert score["logprob"] == pytest.approx(choice["logprob"], abs=1e-2)  # eight-bit weights
+
+
+def test_logprobs_of_every_token(tmp_path: Path) -> None:
+    command = [*ASK, "--max-new-tokens", "20", "--logprobs", "3", "𠮷野家😀と言って"]
+    whole = json.loads(run(tmp_path, *command, "--json").stdout)
+    *deltas, last = map(json.loads, run(tmp_path, *command, "--jsonl").stdout.splitlines())
+    assert whole["logprobs"] == last["logprobs"]
+    assert len(whole["logprobs"]) == whole["usage"]["completion_tokens"]
+    streamed = [token for delta in deltas for token in delta["logprobs"]]
+    assert streamed == whole["logprobs"][: len(streamed)]
+    content = b"".join(
+        bytes(token["bytes"]) if token["text"] is None else token["text"].encode()
+        for token in whole["logprobs"]
+        if token["id"] != 2
+    )
+    assert content.decode(errors="replace").startswith(whole["answer"].rstrip("\ufffd"))
+    assert all(token["logprob"] <= 0 and len(token["alternatives"]) == 3 for token in whole["logprobs"])
+
+
+def test_a_score_is_no_conversation(tmp_path: Path) -> None:
+    done = run(tmp_path, *ASK, "--score", "はい", "どう?")
+    assert done.returncode == 0, done.stderr
+    assert [line.rsplit(None, 1)[0] for line in done.stdout.splitlines()] == [
+        "log probability",
+        "perplexity",
+        "tokens",
+    ]
+    assert json.loads(run(tmp_path, "history", "list", "--json").stdout)["conversations"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--logprobs", "3"], "--json"),
+        (["--json", "--logprobs", "0"], "1 to 20"),
+        (["--json", "--logprobs", "x"], "1 to 20"),
+        (["--score", "a", "--json-object"], "--score"),
+    ],
+)
+def test_probabilities_that_cannot_be_asked_for(tmp_path: Path, arguments: list[str], told: str) -> None:
+    done = run(tmp_path, *ASK, *arguments, "何?")
+    assert done.returncode == 2
+    assert told in done.stderr

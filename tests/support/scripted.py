@@ -9,6 +9,7 @@ from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.engines.base import (
     PLAIN,
     AnswerForm,
+    AnswerScore,
     Chunk,
     EngineInfo,
     GenerationCancelled,
@@ -129,6 +130,11 @@ class ScriptedEngine:
             usage=Usage(prompt_tokens=len(messages), completion_tokens=count),
             seed=options.with_seed().seed,
         )
+
+    def score(
+        self, messages: Sequence[Message], answers: Sequence[str], *, alternatives: int = 0
+    ) -> list[AnswerScore]:
+        raise NotImplementedError
 
     def cancel(self) -> None:
         self._cancelled = True

@@ -10,7 +10,7 @@ from typing import Final
 
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import PLAIN, AnswerForm, Chunk, EngineInfo, PromptPlan
+from tanuki_cli.engines.base import PLAIN, AnswerForm, AnswerScore, Chunk, EngineInfo, PromptPlan
 from tanuki_cli.engines.local import prompt_limit
 from tanuki_cli.engines.remote.answer import RemoteAnswer
 from tanuki_cli.engines.remote.credentials import ApiKey
@@ -162,6 +162,15 @@ class RemoteEngine:
                 yield answer.last_chunk(seed=None if "seed" in self._refused_fields else options.seed)
                 return
         raise self._too_long(messages[-1], overflow) from overflow
+
+    def score(
+        self, messages: Sequence[Message], answers: Sequence[str], *, alternatives: int = 0
+    ) -> list[AnswerScore]:
+        """Raises RemoteError: servers do not say how likely a given answer is."""
+        raise RemoteError(
+            _("{host} does not say how likely a given answer is.").format(host=self._connection.host),
+            hint=_("Use a model on this machine: tanuki models"),
+        )
 
     def cancel(self) -> None:
         """Ask the running stream to stop; only sets a flag, so safe in a signal handler.
