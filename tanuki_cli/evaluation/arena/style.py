@@ -30,6 +30,8 @@ _MARKS: Final = (
 )
 _TOLERANCE: Final = 1e-9
 _MOST_STEPS: Final = 200
+_CELLS: Final = 2_000_000
+"""Numbers that one array may hold while sets of votes are fitted together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,14 +90,14 @@ def styled_strengths(
 ) -> StyledStrengths:
     """Fit strengths and features together, and again to ``draws`` redrawn sets of votes."""
     rows = _Rows(models, votes, prior_ties)
-    counts = np.concatenate([np.ones(len(votes)), np.zeros(len(rows.weights) - len(votes))])
-    best = rows.fit(counts, rows.start())
-    drawn = np.array(
-        [
-            rows.fit(row.astype(np.float64), best)
-            for row in (redraw(rows.weights, len(votes), draws, rng) if votes else ())
-        ]
-    ).reshape(-1, models + len(FEATURES))
+    (best,) = rows.fit(np.concatenate([np.ones(len(votes)), np.zeros(rows.unseen)])[None], rows.start())
+    counts = redraw(rows.weights, len(votes), draws, rng) if votes else np.zeros((0, rows.unseen))
+    at_once = max(1, _CELLS // max(len(rows.weights), 1))
+    parts = [
+        rows.fit(counts[start : start + at_once].astype(np.float64), best)
+        for start in range(0, len(counts), at_once)
+    ]
+    drawn = np.concatenate(parts) if parts else np.zeros((0, len(best)))
     errors = drawn[:, models:].std(axis=0) if len(drawn) else np.zeros(len(FEATURES))
     effects = tuple(
         Effect(feature=name, value=float(value), low=float(value - Z * error), high=float(value + Z * error))
@@ -116,6 +118,7 @@ class _Rows:
         first = np.concatenate([[vote.first for vote in votes], wider.first[kinds:]]).astype(np.int64)
         second = np.concatenate([[vote.second for vote in votes], wider.second[kinds:]]).astype(np.int64)
         prior = _pairs(models)
+        self.unseen = len(wider.count) - kinds
         self.weights: Floats = np.concatenate([np.ones(len(votes)), weights[kinds:]])
         self._score = np.concatenate(
             [[vote.score for vote in votes], wider.score[kinds:], np.full(len(prior), 0.5)]
@@ -132,29 +135,47 @@ class _Rows:
         return np.concatenate([theta, np.zeros(len(FEATURES))])
 
     def fit(self, counts: Floats, start: Floats) -> Floats:
-        """The likeliest strengths and effects for rows that are there ``counts`` times; by Newton's method.
+        """The likeliest strengths and effects for rows that are there ``counts`` times, shape (sets, rows).
 
-        A step changes no row's log odds by more than 1, which makes every step an improvement.
+        Newton's method, all sets at once; shape (sets, models + features). A step changes no row's log odds
+        by more than 1, which makes every step an improvement.
         """
         models = self._models
-        prior = np.full(len(self._score) - len(counts), self._prior_ties / max(models - 1, 1))
-        count = np.concatenate([counts, prior])
+        prior = np.full(
+            (len(counts), len(self._score) - counts.shape[1]), self._prior_ties / max(models - 1, 1)
+        )
+        count = np.concatenate([counts, prior], axis=1)
         ridge = np.concatenate([np.zeros(models), np.full(len(FEATURES), RIDGE)])
-        free = np.zeros((len(start), len(start)))
-        free[:models, :models] = 1.0 / models
-        parameters = start
+        parameters = np.tile(start, (len(counts), 1))
         for _step in range(_MOST_STEPS):
-            chance = 0.5 * (1 + np.tanh(self._design @ parameters / 2))
-            gradient = self._design.T @ (count * (self._score - chance)) - ridge * parameters
-            weight = count * chance * (1 - chance)
-            curvature = (self._design.T * weight) @ self._design + np.diag(ridge) + free
-            step = np.linalg.solve(curvature, gradient)
-            size = float(np.abs(self._design @ step).max(initial=0.0))
-            parameters = parameters + step * min(1.0, 1.0 / max(size, _TOLERANCE))
-            if size < _TOLERANCE:
+            chance = 0.5 * (1 + np.tanh(parameters @ self._design.T / 2))
+            gradient = (count * (self._score - chance)) @ self._design - ridge * parameters
+            curvature = self._curvature(count * chance * (1 - chance)) + np.diag(ridge)
+            step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
+            size = np.abs(step @ self._design.T).max(axis=1, initial=0.0, keepdims=True)
+            parameters = parameters + step * np.minimum(1.0, 1.0 / np.maximum(size, _TOLERANCE))
+            if size.max(initial=0.0) < _TOLERANCE:
                 break
-        parameters[:models] -= parameters[:models].mean()
+        parameters[:, :models] -= parameters[:, :models].mean(axis=1, keepdims=True)
         return parameters
+
+    def _curvature(self, weight: Floats) -> Floats:
+        """Sums of weighted products of columns, by one matrix product for all sets; (sets, columns, columns).
+
+        Made invertible by a constant along the strengths' common level, which is free.
+        """
+        columns = self._design.shape[1]
+        first, second = np.triu_indices(columns)
+        sums = np.zeros((len(weight), len(first)))
+        at_once = max(1, _CELLS // len(first))
+        for start in range(0, len(self._design), at_once):
+            rows = self._design[start : start + at_once]
+            sums += weight[:, start : start + at_once] @ (rows[:, first] * rows[:, second])
+        curvature = np.zeros((len(weight), columns, columns))
+        curvature[:, first, second] = sums
+        curvature[:, second, first] = sums
+        curvature[:, : self._models, : self._models] += 1.0 / self._models
+        return curvature
 
 
 def _pairs(models: int) -> npt.NDArray[np.int64]:

@@ -75,7 +75,8 @@ def _sentences(result: ArenaResult, options: RatingOptions, sources: Mapping[str
     yield from _pairs(result.rating)
     yield ""
     yield _position(result.position)
-    yield from map(_style, result.rating.effects)
+    # A feature that never differs has no effect and no interval.
+    yield from (_style(effect) for effect in result.rating.effects if effect.low < effect.high)
     for name, rating in result.categories:
         yield _category(name, rating)
     if result.categories:
