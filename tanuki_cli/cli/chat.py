@@ -88,7 +88,7 @@ def _talk(chat: Chat, context: CommandContext) -> None:
     # prompt_toolkit is needed only here: a script must not wait for its import.
     from tanuki_cli.terminal.chat.repl import Repl
 
-    history_file = context.directories.state / "input_history"
+    history_file = context.directories.input_history_file
     greet(chat, first_time=not history_file.exists())
     Repl(chat, history_file=history_file).run()
 

@@ -9,6 +9,7 @@ import typer
 from tanuki_cli.cli import history_output as output
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history
+from tanuki_cli.cli.forgetting import forget_traces
 from tanuki_cli.cli.options import OutputOptions, read_count, takes
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import HistoryError, InputError
@@ -212,12 +213,16 @@ def rm_command(
     context = prepare(ctx, options)
     with open_history(context) as store:
         conversations = {one.id: one for one in _chosen(store, ids)}
-        for conversation in conversations.values():
-            if yes or _confirmed(context, conversation):
-                store.delete(conversation.id)
-                context.console.note(_("Removed: {title}").format(title=_name(conversation)))
-            else:
-                context.console.note(_("Nothing was removed."))
+        chosen = [one for one in conversations.values() if yes or _confirmed(context, one)]
+        if not chosen:
+            context.console.note(_("Nothing was removed."))
+            return
+        try:
+            store.delete(*(conversation.id for conversation in chosen))
+        finally:
+            forget_traces(context, chosen)
+    for conversation in chosen:
+        context.console.note(_("Removed: {title}").format(title=_name(conversation)))
 
 
 @history_app.command("verify", help=N_("Check the history, and name what cannot be read."))

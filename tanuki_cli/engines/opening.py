@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel, RemoteModel, Target
 from tanuki_cli.engines.base import Engine, OpenOptions
@@ -25,6 +26,14 @@ def open_engine(target: Target, settings: Settings, options: OpenOptions | None 
         from tanuki_cli.engines.transformers.opening import open_checkpoint
 
         return open_checkpoint(target, settings, options)
+
+
+def forget_prompts(cache_folder: Path) -> None:
+    """Remove what was computed of prompts and kept for later processes, of all conversations: which of it
+    belongs to which, only their models' tokenizers could tell. Raises OSError."""
+    from tanuki_cli.engines.llama_cpp.kv_store import KvStore, kv_folder
+
+    KvStore(kv_folder(cache_folder)).clear()
 
 
 def read_tokenizer(target: LocalModel) -> ChatTokenizer:

@@ -3,6 +3,7 @@
 ``recovery`` reads what is left of a damaged one; it is imported only for that.
 """
 
+from tanuki_cli.history.database import set_aside_files
 from tanuki_cli.history.listing import ConversationSummary
 from tanuki_cli.history.merging import ImportReport
 from tanuki_cli.history.search import SearchHit, excerpt
@@ -33,5 +34,6 @@ __all__ = [
     "export_text",
     "format_of",
     "from_json",
+    "set_aside_files",
     "write_export",
 ]

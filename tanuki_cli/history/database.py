@@ -4,7 +4,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -90,14 +90,28 @@ class Database:
             self._set_aside()
             return self._attempt(_WRITE, operation)
 
-    def _attempt(self, begin: str, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """One transaction, tried again for as long as other processes hold the lock."""
+    def rewrite(self) -> None:
+        """Write the file anew, and empty its log: nothing that was deleted is left in either.
+
+        Takes a second or so for each 50 MB. Raises HistoryError; all is as it was then.
+        """
+        self._attempt(None, lambda connection: connection.execute("VACUUM"))
+        self._attempt(None, self._empty_log)
+
+    def _empty_log(self, connection: sqlite3.Connection) -> None:
+        is_read = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        if is_read:
+            raise _busy(self.path)
+
+    def _attempt(self, begin: str | None, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """One transaction, tried again for as long as other processes hold the lock; ``begin`` None for
+        what is none."""
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         while True:
             try:
                 with _translated(self.path):
                     connection = self._open(create=begin != _READ)
-                    with _transaction(connection, begin):
+                    with _transaction(connection, begin) if begin else nullcontext():
                         return operation(connection)
             except BusyError:
                 if time.monotonic() > deadline:
@@ -275,10 +289,7 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as exc:
         text = str(exc)
         if "locked" in text or "busy" in text:
-            raise BusyError(
-                _("The history is held by another process: {path}").format(path=path),
-                hint=_("Close the other tanuki, then try again."),
-            ) from exc
+            raise _busy(path) from exc
         if any(
             sign in text for sign in ("malformed", "not a database", "corrupt", "unsupported file format")
         ):
@@ -296,6 +307,13 @@ def _translated(path: Path) -> Iterator[None]:
             _("The history {path} cannot be used: {reason}").format(path=path, reason=reason),
             hint=_permission_hint(path),
         ) from exc
+
+
+def _busy(path: Path) -> BusyError:
+    return BusyError(
+        _("The history is held by another process: {path}").format(path=path),
+        hint=_("Close the other tanuki, then try again."),
+    )
 
 
 def _permission_hint(path: Path) -> str:

@@ -84,6 +84,12 @@ def forget_conversation(connection: sqlite3.Connection, conversation_id: str) ->
     _forget(connection, "number IN (SELECT number FROM nodes WHERE conversation_id = ?)", conversation_id)
 
 
+def drop_forgotten(connection: sqlite3.Connection) -> None:
+    """Write the indexes anew: until then they keep the pieces of a forgotten text, marked as deleted."""
+    for index in ("trigrams", "bigrams"):
+        connection.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")
+
+
 def _forget(connection: sqlite3.Connection, condition: str, value: str | int) -> None:
     rows = connection.execute(f"SELECT number, folded FROM search_texts WHERE {condition}", (value,))
     for number, folded in rows.fetchall():

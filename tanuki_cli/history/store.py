@@ -9,10 +9,10 @@ from typing import Final
 from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import rows
-from tanuki_cli.history.database import Database
+from tanuki_cli.history.database import BusyError, Database
 from tanuki_cli.history.listing import ConversationSummary, containing, summaries
 from tanuki_cli.history.merging import ImportReport, merge
-from tanuki_cli.history.search import SearchHit, forget_conversation, index_node, search
+from tanuki_cli.history.search import SearchHit, drop_forgotten, forget_conversation, index_node, search
 from tanuki_cli.history.titles import automatic_title
 from tanuki_cli.i18n import _
 from tanuki_cli.options import fold
@@ -116,14 +116,28 @@ class HistoryStore:
             )
         )
 
-    def delete(self, conversation_id: str) -> None:
-        """Remove a conversation and all its messages; their texts are overwritten in the file."""
+    def delete(self, *conversation_ids: str) -> None:
+        """Remove conversations and all their messages; no piece of their texts is left in the file or
+        beside it, unless that was set aside as damaged."""
 
         def operation(connection: sqlite3.Connection) -> None:
-            forget_conversation(connection, conversation_id)
-            connection.execute("DELETE FROM conversations WHERE id = ?", (conversation_id,))
+            for id_ in conversation_ids:
+                forget_conversation(connection, id_)
+                connection.execute("DELETE FROM conversations WHERE id = ?", (id_,))
+            drop_forgotten(connection)
 
         self._database.write(operation)
+        try:
+            self._database.rewrite()
+        except HistoryError as exc:
+            raise HistoryError(
+                _("It was removed, but parts of it may be left in the file: {reason}").format(
+                    reason=exc.message
+                ),
+                hint=_("Close the other tanuki: they go with the last one that ends.")
+                if isinstance(exc, BusyError)
+                else exc.hint,
+            ) from exc
 
     def add(self, conversations: Iterable[Conversation]) -> ImportReport:
         """Add conversations from a file in one transaction. What is there already stays as it is."""

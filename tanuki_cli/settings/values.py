@@ -52,6 +52,11 @@ class Directories:
         """The SQLite database of conversations."""
         return self.data / "history.sqlite3"
 
+    @property
+    def input_history_file(self) -> Path:
+        """What was typed at the prompt of the chat."""
+        return self.state / "input_history"
+
 
 def load_settings(environ: Mapping[str, str], config_file: Path) -> Settings:
     """Apply config.toml and the environment over the defaults.

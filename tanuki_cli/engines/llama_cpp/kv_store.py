@@ -45,8 +45,8 @@ Fits = Callable[[Path], bool]
 class KvStore:
     """A folder of states, the least recently used ones removed above ``max_bytes`` in all.
 
-    Several processes may share it. No method raises for a broken file or a full disk: a state that
-    cannot be written or read is only slower.
+    Several processes may share it. Neither finding nor saving raises for a broken file or a full disk: a
+    state that cannot be written or read is only slower.
     """
 
     folder: Path
@@ -120,6 +120,17 @@ class KvStore:
             remove_quietly(temporary)
         return True
 
+    def clear(self) -> None:
+        """Remove every state, whole or not. Raises OSError after all that could go has gone."""
+        failure: OSError | None = None
+        for path in [*self.folder.glob(f"*{_SUFFIX}"), *self.folder.glob(f"*{_TEMPORARY}")]:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as exc:
+                failure = exc
+        if failure is not None:
+            raise failure
+
     def _files(self, key: str) -> Iterator[Path]:
         yield from sorted(self.folder.glob(f"{key}-*{_SUFFIX}"))
 
@@ -170,6 +181,11 @@ class KvStore:
             os.fsync(descriptor)
         temporary.replace(path)
         return _read_secret(path)
+
+
+def kv_folder(cache_folder: Path) -> Path:
+    """Where the states are in the folder for what can be computed again."""
+    return cache_folder / "kv"
 
 
 def state_key(model: Path, *settings: str) -> str:

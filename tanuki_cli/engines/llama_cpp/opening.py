@@ -12,7 +12,7 @@ from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import OpenOptions, shared_prefix
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts
 from tanuki_cli.engines.llama_cpp.gguf import GgufFile, read_gguf
-from tanuki_cli.engines.llama_cpp.kv_store import KvStore
+from tanuki_cli.engines.llama_cpp.kv_store import KvStore, kv_folder
 from tanuki_cli.engines.llama_cpp.tuning import Tuner, TuningStore
 from tanuki_cli.engines.llama_cpp.vocabulary import tokenizer_from_metadata
 from tanuki_cli.engines.local import LocalEngine
@@ -93,7 +93,7 @@ def _kv_store(target: LocalModel, settings: Settings, cache_folder: Path | None)
     """None where nothing may be kept, and for the practice model, which reads faster than a disk."""
     if cache_folder is None or target.practice or not settings.save or settings.kv_cache_gib == 0:
         return None
-    return KvStore(cache_folder / "kv", max_bytes=settings.kv_cache_gib << 30)
+    return KvStore(kv_folder(cache_folder), max_bytes=settings.kv_cache_gib << 30)
 
 
 def gguf_tokenizer(target: LocalModel, gguf: GgufFile, facts: ModelFacts) -> ChatTokenizer:

@@ -4,7 +4,6 @@ prompt_toolkit keeps the real cursor at the place of typing, so that an input me
 """
 
 import asyncio
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,6 @@ from prompt_toolkit.filters import (
     vi_navigation_mode,
 )
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.input.vt100_parser import Vt100Parser
 from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
@@ -42,6 +40,7 @@ from tanuki_cli.interrupts import interruptible, on_interrupt
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.commands import is_command, run_command
 from tanuki_cli.terminal.chat.completion import ChatCompleter
+from tanuki_cli.terminal.chat.input_history import open_input_history
 from tanuki_cli.terminal.chat.status_line import status_line
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.editor import edit_text
@@ -78,7 +77,7 @@ class Repl:
             completer=ChatCompleter(chat),
             complete_while_typing=Condition(self._is_typing_command),
             auto_suggest=AutoSuggestFromHistory(),
-            history=open_input_history(history_file),
+            history=open_input_history(history_file, keeps=lambda: chat.session.saving),
             bottom_toolbar=self._toolbar,
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
             cursor=ModalCursorShapeConfig() if vi else None,
@@ -267,13 +266,3 @@ def handle_input(chat: Chat, text: str) -> None:
         chat.notice = error.message if chat.next_input else ""
         if chat.session.unanswered is not None and not chat.next_input:
             chat.console.note(_("/retry asks the question again."))
-
-
-def open_input_history(path: Path) -> History:
-    """Past input, readable by its owner only; kept in memory where the file cannot be written."""
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-    except OSError:
-        return InMemoryHistory()
-    return FileHistory(str(path))
