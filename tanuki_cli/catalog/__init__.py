@@ -8,6 +8,7 @@ from tanuki_cli.catalog.engines import (
     engine_for,
     estimate_variant,
 )
+from tanuki_cli.catalog.parts import part_names, whole_models
 from tanuki_cli.catalog.recommendation import (
     Fit,
     Recommendation,
@@ -75,6 +76,8 @@ __all__ = [
     "estimate_variant",
     "fit",
     "parse_reference",
+    "part_names",
     "recommend",
     "reference_names",
+    "whole_models",
 ]

@@ -34,7 +34,7 @@ from tanuki_cli.machine.hardware import Machine, format_bytes, free_disk_bytes, 
 from tanuki_cli.machine.packages import LLAMA_CPP, pip_install
 from tanuki_cli.settings.values import Settings, load_settings
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.tokenizer import verify_tokenizer
+from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
 
 _PACKAGES: Final = (LLAMA_CPP, "tokenizers", "huggingface_hub", "prompt_toolkit", "rich", "typer")
 _EXTRA_PACKAGES: Final = ("torch", "transformers", "accelerate", "gptqmodel", "optimum")
@@ -177,23 +177,30 @@ def check_models(findings: Findings) -> Iterator[Check]:
 
 def check_practice_model() -> Check:
     """The model inside the package."""
-    problem = _tokenizer_problem(practice_model())
-    if problem is not None:
-        return Check(name="model:mame", status="fail", detail=problem.message, fix=problem.hint)
+    model = practice_model()
+    try:
+        _tested_tokenizer(model)
+    except TanukiError as exc:
+        return Check(name="model:mame", status="fail", detail=exc.message, fix=exc.hint or model.get_again)
     return Check(name="model:mame", status="ok", detail=_("The tokenizer passes its self-test."))
 
 
 def _check_installed(entry: InstalledModel, model: LocalModel, *, verified: bool) -> Check:
     name = entry.reference.name
-    if problem := _tokenizer_problem(model):
-        return Check(
-            name=f"model:{name}", status="fail", detail=problem.message, fix=f"tanuki pull {name} --verify"
-        )
+    try:
+        tokenizer = _tested_tokenizer(model)
+    except TanukiError as exc:
+        return Check(name=f"model:{name}", status="fail", detail=exc.message, fix=model.get_again)
     if verified:
         detail = _("All files are there ({size}), their digests were checked; the tokenizer is right.")
     else:
         detail = _("All files are there ({size}), the tokenizer is right; digests: {command}")
-    text = detail.format(size=format_bytes(entry.size), command=f"tanuki pull {name} --verify")
+    text = detail.format(size=format_bytes(entry.size), command=model.get_again)
+    if tokenizer.switched_off:
+        note = _(
+            "Its tokenizer.json has sections that are not followed, as they would change prompts: {names}."
+        )
+        text = f"{text} {note.format(names=', '.join(tokenizer.switched_off))}"
     check = Check(name=f"model:{name}", status="ok", detail=text)
     files = code_files(model.path) if model.format == "safetensors" else ()
     return _with_code(check, files) if files else check
@@ -212,13 +219,11 @@ def _with_code(check: Check, files: Sequence[Path]) -> Check:
     return replace(check, detail=f"{check.detail} {note}")
 
 
-def _tokenizer_problem(model: LocalModel) -> TanukiError | None:
-    """What the self-test says against the model's tokenizer."""
-    try:
-        verify_tokenizer(read_tokenizer(model))
-    except TanukiError as exc:
-        return exc
-    return None
+def _tested_tokenizer(model: LocalModel) -> ChatTokenizer:
+    """The model's tokenizer. Raises EngineError for one that does not pass its self-test."""
+    tokenizer = read_tokenizer(model)
+    verify_tokenizer(tokenizer)
+    return tokenizer
 
 
 def check_settings(context: CommandContext) -> Check:

@@ -17,6 +17,8 @@ from tanuki_cli.catalog import (
     Quantization,
     Variant,
     parse_reference,
+    part_names,
+    whole_models,
 )
 from tanuki_cli.errors import ModelError
 from tanuki_cli.hub.code import code_files, has_all_code
@@ -166,12 +168,18 @@ def _local_model(
 def _weights(snapshot: Path, reference: Downloadable) -> list[Path]:
     """Weights and configuration of a whole model in ``snapshot``; empty if something is missing."""
     if reference.filename is not None:
-        path = snapshot.joinpath(*reference.filename.split("/"))
-        return [path] if path.is_file() else []
+        paths = [snapshot.joinpath(*name.split("/")) for name in part_names(reference.filename)]
+        return paths if all(path.is_file() for path in paths) else []
     if checkpoint := checkpoint_files(snapshot):
         return checkpoint
-    files = sorted(snapshot.glob("*.gguf"))
-    return files if len(files) == 1 else []
+    models = _gguf_models(snapshot)
+    return models[0] if len(models) == 1 else []
+
+
+def _gguf_models(folder: Path) -> list[list[Path]]:
+    """The GGUF models in ``folder``, each with all its parts."""
+    names = (path.name for path in folder.glob("*.gguf") if path.is_file())
+    return [[folder / name for name in parts] for parts in whole_models(names)]
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
@@ -210,7 +218,7 @@ def open_path(cache: Cache, reference: PathReference) -> LocalModel:
     path = reference.path.expanduser()
     name = str(reference.path)
     if path.is_dir():
-        ggufs = sorted(path.glob("*.gguf"))
+        models = _gguf_models(path)
         if checkpoint_files(path):
             return LocalModel(
                 name=name,
@@ -219,14 +227,14 @@ def open_path(cache: Cache, reference: PathReference) -> LocalModel:
                 tokenizer=_beside(path),
                 quantization=read_quantization(path),
             )
-        if len(ggufs) != 1:
+        if len(models) != 1:
             raise ModelError(
                 _("{path} holds no model: neither a whole safetensors checkpoint nor one GGUF file.").format(
                     path=name
                 ),
                 hint=_("Name the file itself: -m {path}/model.gguf").format(path=name),
             )
-        path = ggufs[0]
+        path = models[0][0]
     if not path.is_file():
         raise ModelError(
             _("There is no model file {path}.").format(path=name), hint=_("All names: tanuki models")

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tanuki_cli.catalog import Downloadable
+from tanuki_cli.catalog import Downloadable, part_names
 from tanuki_cli.errors import ModelError
 from tanuki_cli.hub.files import Cache, disk_fault
 from tanuki_cli.hub.local import TOKENIZER, all_installed, reference_repository
@@ -58,8 +58,8 @@ def _own_files(cache: Cache, reference: Downloadable) -> Iterator[Path]:
     for commit in cache.commits(reference.repository):
         snapshot = cache.snapshot(reference.repository, commit)
         if reference.filename is not None:
-            path = snapshot.joinpath(*reference.filename.split("/"))
-            yield from [path] if path.is_symlink() or path.is_file() else []
+            paths = (snapshot.joinpath(*name.split("/")) for name in part_names(reference.filename))
+            yield from (path for path in paths if path.is_symlink() or path.is_file())
         else:
             files = (path for path in snapshot.rglob("*") if path.is_symlink() or path.is_file())
             yield from (path for path in files if not (shared and path == snapshot / TOKENIZER))

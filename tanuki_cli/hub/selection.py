@@ -4,8 +4,8 @@ import difflib
 from collections.abc import Sequence
 from typing import Final
 
-from tanuki_cli.catalog import Downloadable, HubReference
-from tanuki_cli.errors import ModelError
+from tanuki_cli.catalog import Downloadable, HubReference, part_names, whole_models
+from tanuki_cli.errors import ModelError, brief
 from tanuki_cli.hub.files import HubFile
 from tanuki_cli.hub.local import TOKENIZER
 from tanuki_cli.i18n import _
@@ -17,26 +17,26 @@ _SHOWN: Final = 3
 def select_files(reference: Downloadable, listing: Sequence[HubFile]) -> list[HubFile]:
     """The files of ``reference`` among those of its repository, small ones first, without a tokenizer.
 
-    A GGUF is one file. A checkpoint is its safetensors and its JSON files: no pickles, which could do
-    anything when loaded. Code comes only with a model that cannot do without; see
-    :mod:`tanuki_cli.hub.code`. Raises ModelError if there is no such model.
+    A GGUF is one file, or all the parts of one that was split. A checkpoint is its safetensors and its
+    JSON files: no pickles, which could do anything when loaded. Code comes only with a model that cannot
+    do without; see :mod:`tanuki_cli.hub.code`. Raises ModelError if there is no such model.
     """
     if reference.filename is not None:
-        return [_named(reference.filename, reference, listing)]
+        return [_named(name, reference, listing) for name in part_names(reference.filename)]
     top = [file for file in listing if "/" not in file.path]
     if any(file.path.endswith(_WEIGHTS) for file in top):
         chosen = [file for file in top if file.path.endswith((_WEIGHTS, ".json")) and file.path != TOKENIZER]
         return sorted(chosen, key=lambda file: (file.path.endswith(_WEIGHTS), file.path))
-    ggufs = [file for file in listing if file.path.endswith(".gguf")]
-    if len(ggufs) == 1:
-        return ggufs
-    if ggufs:
-        names = ", ".join(file.path for file in ggufs[:_SHOWN])
+    models = whole_models(file.path for file in listing)
+    if len(models) == 1:
+        return [_named(name, reference, listing) for name in models[0]]
+    if models:
+        names = ", ".join(brief(parts[0]) for parts in models[:_SHOWN])
         raise ModelError(
             _("{repository} holds {count} GGUF files; name one: {names} …").format(
-                repository=reference.repository, count=len(ggufs), names=names
+                repository=reference.repository, count=len(models), names=names
             ),
-            hint=f"tanuki pull hf:{reference.repository}/{ggufs[0].path}",
+            hint=f"tanuki pull hf:{reference.repository}/{models[0][0]}",
         )
     raise ModelError(
         _("{repository} holds neither safetensors nor a GGUF file.").format(repository=reference.repository),

@@ -125,6 +125,10 @@ def test_installed_models_are_checked(hub: Hub, tmp_path: Path) -> None:
 
     [tokenizer] = (tmp_path / "hf").rglob("snapshots/*/tokenizer.json")
     spoilt = json.loads(tokenizer.read_text(encoding="utf-8"))
+    spoilt["truncation"] = {"direction": "Right", "max_length": 9, "strategy": "LongestFirst", "stride": 0}
+    tokenizer.resolve().write_text(json.dumps(spoilt), encoding="utf-8")
+    check = findings(tmp_path, "--offline")[f"model:{GGUF}"]
+    assert (check["status"], "prompts: truncation." in check["detail"]) == ("ok", True)
     spoilt["model"] = {"type": "BPE", "vocab": {"<s>": 1, "</s>": 2}, "merges": []}
     tokenizer.resolve().write_text(json.dumps(spoilt).ljust(tokenizer.stat().st_size), encoding="utf-8")
     check = findings(tmp_path, "--offline")[f"model:{GGUF}"]

@@ -158,6 +158,17 @@ def test_paths_of_the_user(shelf: Shelf, tmp_path: Path) -> None:
     assert (model.format, model.quantization, model.path) == ("safetensors", "gptq", folder)
 
 
+def test_a_folder_with_one_split_model(shelf: Shelf, tmp_path: Path) -> None:
+    for part in (1, 2):
+        (tmp_path / f"mix-0000{part}-of-00002.gguf").write_bytes(b"GGUF")
+    model = shelf.hub.locate(PathReference(tmp_path))
+    assert model is not None
+    assert model.path.name == "mix-00001-of-00002.gguf"
+    (tmp_path / "mix-00002-of-00002.gguf").unlink()
+    with pytest.raises(ModelError, match="holds no model"):
+        shelf.hub.locate(PathReference(tmp_path))
+
+
 def test_paths_without_a_model(shelf: Shelf, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model file"):
         shelf.hub.locate(PathReference(tmp_path / "none.gguf"))

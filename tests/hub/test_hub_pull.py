@@ -270,6 +270,34 @@ def test_repository_outside_the_catalog(hub: Hub, user: Puller) -> None:
     assert entry.model.tokenizer == entry.model.path.with_name("tokenizer.json")
 
 
+PARTS = {f"sub/mix-0000{part}-of-00003.gguf": random.Random(part).randbytes(9_000) for part in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("name", ["hf:someone/split", "hf:someone/split/sub/mix-00002-of-00003.gguf"])
+def test_the_parts_of_a_split_gguf_are_one_model(hub: Hub, user: Puller, name: str) -> None:
+    others = {} if name == "hf:someone/split" else {"other.gguf": WEIGHTS}
+    hub.add("someone/split", {**PARTS, **others})
+    assert user.pull(name).exit == 0
+    [entry] = user.hub.installed()
+    assert entry.size == sum(map(len, PARTS.values())) + len(TOKENIZER)
+    assert entry.model.path.name == "mix-00001-of-00003.gguf"
+    last = entry.model.path.with_name("mix-00003-of-00003.gguf")
+    last.resolve().write_bytes(bytes(9_000))
+    assert user.pull(name, verify=True).exit == 0
+    assert last.read_bytes() == PARTS["sub/mix-00003-of-00003.gguf"]
+    last.unlink()
+    assert user.hub.locate(entry.reference) is None
+    assert user.pull(name).exit == 0
+    user.hub.remove(entry.reference)
+    assert list(user.hub.cache.root.rglob("*.gguf")) == []
+
+
+def test_a_split_gguf_without_one_of_its_parts_is_no_model(hub: Hub, user: Puller) -> None:
+    hub.add("someone/split", dict(list(PARTS.items())[:2]))
+    result = user.pull("hf:someone/split/sub/mix-00001-of-00003.gguf")
+    assert (result.exit, "no file sub/mix-00003-of-00003.gguf" in result.message) == (4, True)
+
+
 def test_gguf_without_a_tokenizer_of_its_own(hub: Hub, user: Puller) -> None:
     hub.add("someone/tanuki-mix", {"sub/mix.gguf": WEIGHTS, "sub/other.gguf": WEIGHTS})
     assert user.pull("hf:someone/tanuki-mix/sub/mix.gguf").exit == 0

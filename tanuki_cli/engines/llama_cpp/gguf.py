@@ -8,7 +8,6 @@ what a model of Tanuki's kind could need. Whether what it says is allowed: see a
 import errno
 import mmap
 import os
-import re
 import stat
 import struct
 from array import array
@@ -17,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
 
+from tanuki_cli.catalog import part_names
 from tanuki_cli.errors import DamagedModelError, EngineError, brief
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
@@ -41,8 +41,6 @@ _MAX_ELEMENTS: Final = 1 << 21
 _MAX_NAME_BYTES: Final = 256
 _MAX_STRING_BYTES: Final = 1 << 20
 _MAX_HEADER_BYTES: Final = 256 << 20
-_MAX_PARTS: Final = 999
-_PART_NAME: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +91,7 @@ def read_gguf(path: Path) -> GgufFile:
                 path=path, count=count
             ),
             hint=_("Name its parts name-00001-of-{count:05}.gguf and so on, side by side.").format(
-                count=min(count, _MAX_PARTS)
+                count=count
             ),
         )
     parts = [first if part == path else _read(part) for part in names]
@@ -107,11 +105,7 @@ def read_gguf(path: Path) -> GgufFile:
 
 def part_paths(path: Path) -> list[Path]:
     """All parts of the model that ``path`` is a part of, by its name; ``path`` alone if it was not split."""
-    match = _PART_NAME.fullmatch(path.name)
-    if match is None or not 0 < int(match[2]) <= int(match[3]) <= _MAX_PARTS:
-        return [path]
-    count = int(match[3])
-    return [path.with_name(f"{match[1]}-{index:05}-of-{count:05}.gguf") for index in range(1, count + 1)]
+    return [path.with_name(name) for name in part_names(path.name)]
 
 
 def _read(path: Path) -> GgufFile:
