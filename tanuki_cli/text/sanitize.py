@@ -30,7 +30,7 @@ MAX_ZERO_WIDTH: Final = 6
 
 # Text made of these alone needs no further look: ASCII, Latin, kana, CJK, full-width forms.
 _HARMLESS: Final = re.compile(r"[\n\t -~\u00a1-\u00ac\u00ae-\u02ff\u3001-\u3029\u3030-\u303e\u3041-\u3096"
-                              r"\u309b-\u30ff\u4e00-\u9fff\uff01-\uff9f]*")  # fmt: skip
+                              r"\u309b-\u30ff\u4e00-\u9fff\uff01-\uff9f]+")  # fmt: skip
 # Format characters that may stay: zero-width space, (non-)joiner, word joiner, BOM, and the
 # Arabic, Syriac and Kaithi signs that are visible although Unicode counts them as format.
 _ALLOWED_FORMAT: Final = frozenset(
@@ -100,18 +100,24 @@ class Sanitizer:
 
     def feed(self, text: str) -> str:
         """The printable form of what ``text`` completes."""
-        quiet = not (self._return or self._tags)
-        if quiet and self._zero_width <= MAX_ZERO_WIDTH and _HARMLESS.fullmatch(text):
-            if text:
-                self._has_base = text[-1] not in _NO_BASE
-                self._zero_width = 0
-                self._flag = False
-            return text
-        return "".join(map(self._next, text))
+        parts: list[str] = []
+        position = 0
+        for harmless in _HARMLESS.finditer(text):
+            parts += map(self._next, text[position : harmless.start()])
+            parts.append(self._pass(harmless[0]))
+            position = harmless.end()
+        parts += map(self._next, text[position:])
+        return "".join(parts)
 
     def finish(self) -> str:
         """The printable form of what was held back at the end of the text."""
         return self._release("")
+
+    def _pass(self, harmless: str) -> str:
+        released = self._release(harmless[0])
+        self._has_base = harmless[-1] not in _NO_BASE
+        self._flag = False
+        return released + harmless
 
     def _next(self, char: str) -> str:
         kind = _kind(char)
@@ -169,7 +175,7 @@ def sanitize(text: str) -> str:
 
     Idempotent; text without such characters is returned as it is.
     """
-    if _HARMLESS.fullmatch(text):
+    if not text or _HARMLESS.fullmatch(text):
         return text
     sanitizer = Sanitizer()
     return sanitizer.feed(text) + sanitizer.finish()
