@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import gguf, harness, kv, tokenizer
+from tests.fuzz import checkpoint, gguf, harness, kv, tokenizer
 
 RUNS = (
     ("tests.fuzz.gguf", ".gguf", gguf.make, 150, "runs"),
     ("tests.fuzz.tokenizer", ".json", tokenizer.make, 150, "used"),
     ("tests.fuzz.kv", ".kv", kv.make, 150, "restored"),
+    ("tests.fuzz.checkpoint", ".json", checkpoint.make, 150, "read"),
 )
 
 

@@ -1,6 +1,5 @@
 """What a checkpoint's directory says about itself, read without loading it and without torch."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -8,13 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from tanuki_cli.catalog import Quantization
-from tanuki_cli.engines.transformers.weights import WeightFiles, find_weights
+from tanuki_cli.engines.transformers.weights import WeightFiles, find_weights, read_json
 from tanuki_cli.errors import DamagedModelError, EngineError, brief
 from tanuki_cli.files import os_reason
 from tanuki_cli.hub.code import code_files
 from tanuki_cli.i18n import _
 
 SUPPORTED_ARCHITECTURE: Final = "LlamaForCausalLM"
+_MAX_NUMBER: Final = 1 << 24
 _AUTO_CLASS: Final = "AutoModelForCausalLM"
 
 
@@ -88,7 +88,7 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
     generation = _read_json(path / "generation_config.json") or {}
     heads = _integer(path, config, "num_attention_heads")
     custom_code = _custom_code(path, config)
-    return CheckpointInfo(
+    info = CheckpointInfo(
         path=path,
         architecture=_architecture(path, config, custom_code),
         custom_code=custom_code,
@@ -106,12 +106,24 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
             path, config, "head_dim", default=_integer(path, config, "hidden_size") // max(heads, 1)
         ),
     )
+    if custom_code is None:
+        _integer(path, config, "intermediate_size")
+        if info.num_layers > info.weights.layers:
+            raise _bad_config(
+                path / "config.json",
+                _("{key} is {value!r}").format(key="num_hidden_layers", value=info.num_layers),
+            )
+    if max(info.bos_id, info.eos_id, *info.other_eos_ids) >= info.vocab_size:
+        raise _bad_config(
+            path / "config.json", _("{key} is {value!r}").format(key="vocab_size", value=info.vocab_size)
+        )
+    return info
 
 
 def _read_json(path: Path) -> dict[str, object] | None:
     """The object in ``path``, None if there is no such file. Raises EngineError for anything else."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as exc:
@@ -125,8 +137,8 @@ def _integer(path: Path, config: Mapping[str, object], key: str, *, default: int
     value = config.get(key)
     if value is None and default is not None:
         value = default
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise _bad_config(path / "config.json", _("{key} is {value!r}").format(key=key, value=value))
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= _MAX_NUMBER:
+        raise _bad_config(path / "config.json", _("{key} is {value!r}").format(key=key, value=brief(value)))
     return value
 
 
@@ -155,13 +167,13 @@ def _custom_code(path: Path, config: Mapping[str, object]) -> str | None:
     reference = auto_map.get(_AUTO_CLASS) if isinstance(auto_map, dict) else None
     if not isinstance(auto_map, dict) or not isinstance(reference, str):
         raise _bad_config(
-            path / "config.json", _("{key} is {value!r}").format(key="auto_map", value=auto_map)
+            path / "config.json", _("{key} is {value!r}").format(key="auto_map", value=brief(auto_map))
         )
     # "owner/repo--module.Class" would run code that no pinned revision and no consent covers.
     if any(isinstance(value, str) and "--" in value for value in auto_map.values()):
         raise EngineError(
             _("{path} wants to run code from another repository: {reference}").format(
-                path=path, reference=reference
+                path=path, reference=brief(reference)
             ),
             hint=_("Use a model that brings its own code, or serve it elsewhere: -m http://host:8000/v1"),
         )
@@ -188,7 +200,7 @@ def _architecture(path: Path, config: Mapping[str, object], custom_code: str | N
     if name != SUPPORTED_ARCHITECTURE:
         raise EngineError(
             _("{path} is a {architecture}, not a model of Tanuki's kind ({supported}).").format(
-                path=path, architecture=name, supported=SUPPORTED_ARCHITECTURE
+                path=path, architecture=brief(name), supported=SUPPORTED_ARCHITECTURE
             ),
             hint="tanuki models",
         )
@@ -220,10 +232,10 @@ def _quantization(path: Path, config: Mapping[str, object]) -> QuantizationInfo 
                 "{group_size}, layout {layout}."
             ).format(
                 path=path,
-                method=settings.get("quant_method"),
-                bits=bits,
-                group_size=group_size,
-                layout=layout,
+                method=brief(settings.get("quant_method")),
+                bits=brief(bits),
+                group_size=brief(group_size),
+                layout=brief(layout),
             ),
             hint=_("Supported are AWQ (4 bits, gemm) and GPTQ (4 or 8 bits), usually in groups of 128."),
         )

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers.utils import logging as transformers_logging
@@ -45,7 +46,10 @@ _LIBRARY_ERRORS: Final = (
     AttributeError,
     AssertionError,
     TypeError,
+    ArithmeticError,
+    MemoryError,
     SafetensorError,
+    StrictDataclassError,  # a value of the wrong type in config.json
 )
 
 

@@ -4,14 +4,18 @@ Only safetensors count: opening a pickle runs whatever code is inside it.
 """
 
 import json
+import math
+import os
+import re
 import struct
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from tanuki_cli.errors import DamagedModelError, EngineError, brief
+from tanuki_cli.files import open_regular, os_reason
 from tanuki_cli.i18n import _
 
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -21,8 +25,14 @@ _DTYPES: Final[Mapping[str, Dtype]] = {"F32": "float32", "F16": "float16", "BF16
 _PICKLES: Final = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _INDEX_SUFFIX: Final = ".safetensors.index.json"
 _LENGTH: Final = struct.Struct("<Q")
-_MAX_HEADER: Final = 100_000_000
-"""Largest header that the safetensors format allows, in bytes."""
+MAX_JSON_BYTES: Final = 16 << 20
+"""Tanuki's own headers and configurations have some ten thousand bytes."""
+_LAYER: Final = re.compile(r"model\.layers\.(\d{1,6})\.")
+_SIZES: Final[Mapping[str, int]] = {
+    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
+    "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
+}  # fmt: skip
+"""Bytes of a value, by safetensors' name of its type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +40,22 @@ class WeightFiles:
     """The weights of one checkpoint.
 
     ``entry`` is the name of the one file, or of the index over several. ``bytes`` counts the data of
-    all tensors. ``dtype`` is what most of the floating-point data is in.
+    all tensors. ``dtype`` is what most of the floating-point data is in. ``layers`` is one more than the
+    highest layer with weights.
     """
 
     entry: str
     bytes: int
     dtype: Dtype
+    layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    name: str
+    dtype: str
+    start: int
+    end: int
 
 
 def find_weights(directory: Path) -> WeightFiles:
@@ -45,16 +65,19 @@ def find_weights(directory: Path) -> WeightFiles:
     """
     entry = _find_entry(directory)
     names = _shards(entry) if entry.name.endswith(_INDEX_SUFFIX) else [entry.name]
-    total = 0
+    total = layers = 0
     floats: Counter[Dtype] = Counter()
     for name in names:
-        for dtype, size in _tensors(directory / name):
+        for tensor in _tensors(directory / name):
+            size = tensor.end - tensor.start
             total += size
-            if dtype in _DTYPES:
-                floats[_DTYPES[dtype]] += size
+            if tensor.dtype in _DTYPES:
+                floats[_DTYPES[tensor.dtype]] += size
+            if match := _LAYER.match(tensor.name):
+                layers = max(layers, int(match[1]) + 1)
     if not floats:
         raise DamagedModelError(_("{path} holds no weights that this program can read.").format(path=entry))
-    return WeightFiles(entry=entry.name, bytes=total, dtype=floats.most_common(1)[0][0])
+    return WeightFiles(entry=entry.name, bytes=total, dtype=floats.most_common(1)[0][0], layers=layers)
 
 
 def _find_entry(directory: Path) -> Path:
@@ -82,7 +105,7 @@ def _find_entry(directory: Path) -> Path:
 
 def _shards(index: Path) -> list[str]:
     try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(read_json(index)["weight_map"].values())
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as exc:
         raise _broken(index, exc) from exc
     for name in names:
@@ -95,33 +118,54 @@ def _shards(index: Path) -> list[str]:
     return sorted(names)
 
 
-def _tensors(path: Path) -> Iterator[tuple[str, int]]:
-    """Type name and byte count of every tensor in ``path``; the file must be as long as they say."""
+def read_json(path: Path) -> Any:
+    """What the JSON file ``path`` holds. Raises OSError, and ValueError for what is none, or too large or
+    too deep to be a part of a model."""
+    with open_regular(path) as file:
+        return _parse(file.read(MAX_JSON_BYTES + 1))
+
+
+def _parse(content: bytes) -> Any:
+    if len(content) > MAX_JSON_BYTES:
+        raise ValueError(_("it is too large"))
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        return json.loads(content)
+    except RecursionError as exc:
+        raise ValueError(_("it is nested too deeply")) from exc
+
+
+def _tensors(path: Path) -> Iterator[_Tensor]:
+    """Every tensor in ``path``; the file must be as long as they say."""
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-            if length > min(_MAX_HEADER, size):
+            if length > min(MAX_JSON_BYTES, size):
                 raise ValueError(_("not a safetensors file"))
-            header = json.loads(file.read(length))
+            header = _parse(file.read(length))
         header.pop("__metadata__", None)
-        spans = [(str(entry["dtype"]), *_offsets(entry["data_offsets"])) for entry in header.values()]
-        expected = _LENGTH.size + length + max((end for _dtype, _start, end in spans), default=0)
+        tensors = [_tensor(name, entry) for name, entry in header.items()]
+        expected = _LENGTH.size + length + max((tensor.end for tensor in tensors), default=0)
     except (OSError, ValueError, struct.error, KeyError, AttributeError, TypeError) as exc:
-        raise _broken(path, exc) from exc
+        raise _broken(path, os_reason(exc) if isinstance(exc, OSError) else exc) from exc
     if size != expected:
         raise DamagedModelError(
             _("{path} is not whole: it has {size} bytes, its header promises {expected}.").format(
                 path=path, size=size, expected=expected
             )
         )
-    yield from ((dtype, end - start) for dtype, start, end in spans)
+    yield from tensors
 
 
-def _offsets(value: Sequence[object]) -> tuple[int, int]:
-    """Start and end of a tensor's bytes. Raises ValueError or TypeError for anything else."""
-    start, end = (int(str(number)) for number in value)
-    return start, end
+def _tensor(name: str, entry: Mapping[str, Any]) -> _Tensor:
+    """One entry of a header. Raises ValueError, KeyError or TypeError for anything else."""
+    dtype, shape, (start, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
+    numbers = (*shape, start, end)
+    if not all(isinstance(number, int) and number >= 0 for number in numbers) or dtype not in _SIZES:
+        raise ValueError(_("tensor {name} has an impossible shape or type").format(name=brief(name)))
+    if math.prod(shape) * _SIZES[dtype] != end - start:
+        raise ValueError(_("tensor {name} has an impossible shape or type").format(name=brief(name)))
+    return _Tensor(name, dtype, start, end)
 
 
 def _broken(path: Path, reason: object) -> DamagedModelError:

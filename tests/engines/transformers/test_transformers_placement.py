@@ -24,7 +24,7 @@ FULL = CheckpointInfo(
     architecture="LlamaForCausalLM",
     custom_code=None,
     code_files=(),
-    weights=WeightFiles(entry="model.safetensors.index.json", bytes=15 * GB, dtype="bfloat16"),
+    weights=WeightFiles(layers=32, entry="model.safetensors.index.json", bytes=15 * GB, dtype="bfloat16"),
     quantization=None,
     bos_id=1,
     eos_id=2,
@@ -37,12 +37,12 @@ FULL = CheckpointInfo(
 )
 GPTQ = replace(
     FULL,
-    weights=WeightFiles(entry="gptq_model-8bit-128g.safetensors", bytes=8 * GB, dtype="float16"),
+    weights=WeightFiles(layers=32, entry="gptq_model-8bit-128g.safetensors", bytes=8 * GB, dtype="float16"),
     quantization=QuantizationInfo(method="gptq", bits=8, group_size=128, desc_act=False),
 )
 AWQ = replace(
     GPTQ,
-    weights=WeightFiles(entry="model.safetensors", bytes=5 * GB, dtype="float16"),
+    weights=WeightFiles(layers=32, entry="model.safetensors", bytes=5 * GB, dtype="float16"),
     quantization=QuantizationInfo(method="awq", bits=4, group_size=128, desc_act=False),
 )
 KV_4096 = 4096 * 128 * 1024
