@@ -24,6 +24,8 @@ _CATEGORIES: Final = {
     "history": N_("your history"),
     ALL: N_("all"),
 }
+_LEFT_OUT: Final = ((), (2,), (2, 4))
+"""Columns that may go where a table is too wide: none, the median, and then the largest."""
 _BEFORE: Final = 16
 _AFTER: Final = 48
 """Graphemes of an answer that are shown before and after the place where it parts."""
@@ -88,12 +90,15 @@ def _print_rows(console: Console, rows: list[tuple[str, Divergence]]) -> None:
         _("PPL ratio"),
     )
     cells = [heads, *(_cells(name, value) for name, value in rows)]
-    widths = [max(cell_width(row[column]) for row in cells) for column in range(len(heads))]
-    if not console.out_is_terminal or sum(widths) + 2 * len(widths) <= console.out.width:
-        for row in cells:
-            padded = [pad_cells(cell, width) for cell, width in zip(row, widths, strict=True)]
-            console.out.print("  " + "  ".join(padded).rstrip(), soft_wrap=True)
-        return
+    room = console.out.width if console.out_is_terminal else None
+    for left_out in _LEFT_OUT:
+        columns = [column for column in range(len(heads)) if column not in left_out]
+        widths = {column: max(cell_width(row[column]) for row in cells) for column in columns}
+        if room is None or sum(widths.values()) + 2 * len(widths) <= room:
+            for row in cells:
+                padded = [pad_cells(row[column], widths[column]) for column in columns]
+                console.out.print("  " + "  ".join(padded).rstrip(), soft_wrap=True)
+            return
     for row in cells[1:]:
         console.out.print(f"  {row[0]}", soft_wrap=True)
         for head, cell in zip(heads[1:], row[1:], strict=True):
@@ -114,19 +119,18 @@ def _cells(name: str, value: Divergence) -> tuple[str, ...]:
 
 
 def _with_error(estimate: Estimate) -> str:
-    """The value to the second digit of its error: ``0.00144 ± 0.000037`` is ``0.001440 ± 0.000037``."""
+    """The value as far as its error tells: ``0.00144 ± 0.00004``."""
     value, error = estimate.value, estimate.error
     if math.isnan(error) or not math.isfinite(value):
         return f"{value:.4g}"
     if error == 0 or abs(value) >= 1e5 or error < 1e-7:
-        return f"{value:.4g} ± {error:.2g}"
-    places = max(1 - math.floor(math.log10(error)), 0)
+        return f"{value:.4g} ± {error:.1g}"
+    places = max(-math.floor(math.log10(error)), 0)
     return f"{value:.{places}f} ± {error:.{places}f}"
 
 
 def _percent(estimate: Estimate) -> str:
-    value = f"{100 * estimate.value:.2f}"
-    return f"{value} %" if math.isnan(estimate.error) else f"{value} ± {100 * estimate.error:.2f} %"
+    return f"{_with_error(Estimate(100 * estimate.value, 100 * estimate.error))} %"
 
 
 def print_answers(console: Console, result: Comparison) -> None:

@@ -8,9 +8,9 @@ probability is, and a row is normalised again when it is read. 65535 stands for 
 
 The error of that, for rows of up to 60 nats: perplexities, Δp and top-1 have none. A place's divergence is
 off by chance in either direction, so that a mean over n places is off by less than 1e-8 + 1e-4 · √(mean/n):
-5e-8 for a mean of 1e-3 over 5,000. A model's divergence from itself is about 1e-9 instead of 0. Rounded as
-llama.cpp's file is, equal steps within 16 nats and not normalised, a model is 1.7e-3 from itself (practice
-model, 1,000 places), further than Q8_0 is. So a file made here shows what separates f16 from bf16, too.
+5e-8 for a mean of 1e-3 over 5,000. A model's divergence from itself is about 1e-9 instead of 0. The file
+of llama.cpp's perplexity tool, 16 bits in equal steps within 16 nats and not normalised, moved single places
+by up to 5e-5 where f16 was held against f32 (practice model, 2,794 places), ten times the mean itself.
 """
 
 import os
