@@ -5,25 +5,21 @@ Commands are imported when they are run: ``tanuki --version`` and ``--help`` tou
 
 import contextlib
 import difflib
-import functools
 import importlib
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-import typer.core
-import typer.main
 
 from tanuki_cli import __version__
-from tanuki_cli.cli.as_typed import parse_as_typed
 from tanuki_cli.cli.commands import COMMAND_BY_NAME, COMMANDS, GROUPS
+from tanuki_cli.cli.parser import Command, Group, adopt, split_name
 from tanuki_cli.errors import ExitCode, InputError
 from tanuki_cli.i18n import LANGUAGES, N_, _, activate, detect_language
-from tanuki_cli.options import range_sentence
+from tanuki_cli.options import fold, range_sentence
 from tanuki_cli.settings.specs import find_spec
 
 _ROOT: Final = str(Path(__file__).resolve().parent.parent.parent)
@@ -43,38 +39,7 @@ def this_program() -> list[str]:
     return [sys.executable, "-c", start]
 
 
-def show_help(command: Any, ctx: Any, formatter: Any) -> None:
-    """Write the help page of ``command``; laid out by :mod:`tanuki_cli.cli.help`."""
-    columns = shutil.get_terminal_size().columns
-    formatter.write(importlib.import_module("tanuki_cli.cli.help").help_page(command, ctx, columns=columns))
-
-
-def short_help(command: Any, limit: int = 0) -> str:
-    """The summary of ``command``, never cut: shells cut what is too long for them."""
-    return " ".join(_(command.help or "").split("\n\n", 1)[0].split())
-
-
-def completions(complete: Any, ctx: Any, incomplete: str) -> Any:
-    """What ``complete`` finds, described in the user's language."""
-    items = complete(ctx, incomplete)
-    for item in items:
-        item.help = _(item.help or "") or None
-    return items
-
-
-def prepared(command: Any) -> Any:
-    """Let ``command`` and everything below it show our help page, complete in the user's language, and
-    take texts as they were typed."""
-    command.format_help = functools.partial(show_help, command)
-    command.parse_args = functools.partial(parse_as_typed, command)
-    command.get_short_help_str = functools.partial(short_help, command)
-    command.shell_complete = functools.partial(completions, command.shell_complete)
-    for child in getattr(command, "commands", {}).values():
-        prepared(child)
-    return command
-
-
-class CommandGroup(typer.core.TyperGroup):
+class CommandGroup(Group):
     """The commands of the table above, imported one at a time."""
 
     _listing = False
@@ -98,11 +63,11 @@ class CommandGroup(typer.core.TyperGroup):
             return None
         if self._listing:
             heading = GROUPS[row.group]
-            return prepared(typer.core.TyperCommand(cmd_name, help=row.summary, rich_help_panel=heading))
+            return Command(cmd_name, help=row.summary, rich_help_panel=heading)
         module = importlib.import_module(f"tanuki_cli.cli.{row.module or row.name}")
-        command = typer.main.get_command(getattr(module, f"{cmd_name}_app"))
+        command = adopt(getattr(module, f"{cmd_name}_app"))
         command.name = cmd_name
-        return prepared(command)
+        return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As click's, but an unknown command suggests the nearest."""
@@ -119,7 +84,7 @@ class CommandGroup(typer.core.TyperGroup):
         """The list of commands, without importing them."""
         self._listing = True
         try:
-            show_help(self, ctx, formatter)
+            super().format_help(ctx, formatter)
         finally:
             self._listing = False
 
@@ -127,7 +92,7 @@ class CommandGroup(typer.core.TyperGroup):
         """Names and summaries, without importing the commands."""
         self._listing = True
         try:
-            return completions(super().shell_complete, ctx, incomplete)
+            return super().shell_complete(ctx, incomplete)
         finally:
             self._listing = False
 
@@ -166,7 +131,7 @@ def _root(
     ] = False,
     lang: Annotated[str | None, typer.Option(metavar="ja|en", help=N_("Language of the messages."))] = None,
 ) -> None:
-    if lang is not None and lang not in LANGUAGES:
+    if lang is not None and fold(lang).lower() not in LANGUAGES:
         spec = find_spec("lang")
         raise InputError(range_sentence(spec, lang, name="--lang"), hint=f"--lang {spec.example}")
     if ctx.invoked_subcommand is None:
@@ -203,8 +168,9 @@ def option_value(arguments: Sequence[str], name: str) -> str | None:
     for index, argument in enumerate(arguments):
         if argument == "--":
             return None
-        if argument.startswith(f"{name}="):
-            return argument.partition("=")[2]
-        if argument == name and index + 1 < len(arguments):
-            return arguments[index + 1]
+        found, mark, value = split_name(argument)
+        if found == name and mark:
+            return fold(value).lower()
+        if found == name and index + 1 < len(arguments):
+            return fold(arguments[index + 1]).lower()
     return None

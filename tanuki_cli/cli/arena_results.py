@@ -131,7 +131,9 @@ def results(ctx: typer.Context, options: ResultOptions) -> None:
         context.console.note(_("The picture is in {path}.").format(path=options.svg), style="success")
     if options.as_json:
         provenance = _provenance(context, request, votes).to_json()
-        context.console.write(to_json(result, request.rating, sources=sources, provenance=provenance))
+        context.console.write_json_text(
+            to_json(result, request.rating, sources=sources, provenance=provenance)
+        )
     elif options.as_csv:
         context.console.write(to_csv(result))
     else:

@@ -25,6 +25,7 @@ from tanuki_cli.engines.base import AnswerForm, GenerationCancelled, Token
 from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
+from tanuki_cli.options import fold
 from tanuki_cli.session import ChatSession
 from tanuki_cli.terminal.answer import NoStream, describe_turn, open_answer
 from tanuki_cli.text.width import cell_width, pad_cells
@@ -145,7 +146,7 @@ def ask(
         words or [],
         options.file or [],
         stdin=context.environment.streams.stdin,
-        encoding=options.encoding,
+        encoding=fold(options.encoding) if options.encoding else None,
         note=context.console.note,
     )
     if shape is not None and options.explain_schema:

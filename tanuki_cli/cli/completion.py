@@ -3,8 +3,8 @@
 from typing import Final
 
 import typer
-from typer._completion_shared import Shells, _get_shell_name, get_completion_script, install
 
+from tanuki_cli.cli.parser import completion_script, completion_shells, current_shell, install_script
 from tanuki_cli.errors import InputError
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
@@ -17,7 +17,7 @@ def install_completion() -> None:
     """Install completion for the shell that runs this. Raises InputError."""
     shell = _shell()
     try:
-        _name, path = install(shell=shell, prog_name=_NAME, complete_var=_VARIABLE)
+        path = install_script(shell, program=_NAME, variable=_VARIABLE)
     except OSError as exc:
         raise InputError(
             _("The completion of {shell} could not be installed: {reason}.").format(
@@ -31,14 +31,14 @@ def install_completion() -> None:
 
 def show_completion() -> None:
     """Print the script of the shell that runs this. Raises InputError."""
-    typer.echo(get_completion_script(prog_name=_NAME, complete_var=_VARIABLE, shell=_shell()))
+    typer.echo(completion_script(_shell(), program=_NAME, variable=_VARIABLE))
 
 
 def _shell() -> str:
-    name = _get_shell_name()
-    if name is None or name not in list(Shells):
+    name, known = current_shell(), completion_shells()
+    if name is None or name not in known:
         raise InputError(
             _("There is no completion for this shell ({shell}).").format(shell=name or "?"),
-            hint=_("Run it in one of: {shells}").format(shells=", ".join(Shells)),
+            hint=_("Run it in one of: {shells}").format(shells=", ".join(known)),
         )
     return name

@@ -16,7 +16,7 @@ from tanuki_cli.cli.context import CommandContext, prepare, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, takes
 from tanuki_cli.errors import InputError, SettingsError, TanukiError
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.options import OptionSpec, Value, format_value, parse_value
+from tanuki_cli.options import OptionSpec, Value, fold, format_value, parse_value
 from tanuki_cli.settings.file import REMOTES_TABLE, read_config, write_config
 from tanuki_cli.settings.specs import SPECS, Settings, find_spec, value_of
 from tanuki_cli.settings.values import load_settings
@@ -229,7 +229,7 @@ def _warn_of_environment(context: CommandContext, spec: OptionSpec) -> None:
 
 def _remote_name(key: str) -> str | None:
     """The name in ``remotes.NAME``; None for any other key."""
-    table, dot, name = key.strip().partition(".")
+    table, dot, name = fold(key).partition(".")
     return name if dot and table.lower() == REMOTES_TABLE else None
 
 

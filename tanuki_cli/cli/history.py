@@ -24,7 +24,7 @@ from tanuki_cli.history import (
 )
 from tanuki_cli.history.recovery import recover as recover_history
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.options import OptionSpec
+from tanuki_cli.options import OptionSpec, fold
 from tanuki_cli.text.sanitize import sanitize, sanitize_line
 
 _HELP = N_(
@@ -301,12 +301,13 @@ def _name(conversation: Conversation) -> str:
 
 
 def _format(name: str) -> ExportFormat:
-    if name.lower() not in _FORMATS:
+    known = fold(name).lower()
+    if known not in _FORMATS:
         raise InputError(
             _("There is no export format {name!r}.").format(name=name),
             hint="tanuki history export --format md|json|jsonl",
         )
-    return _FORMATS[name.lower()]
+    return _FORMATS[known]
 
 
 def _read(context: CommandContext, file: Path) -> str:

@@ -3,14 +3,11 @@
 import errno
 import traceback
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
 
 import typer
-import typer.main
 
-from tanuki_cli.cli.as_typed import parse_as_typed
 from tanuki_cli.cli.context import Environment
+from tanuki_cli.cli.parser import adopt
 from tanuki_cli.errors import ClosedPipeError, ExitCode, InterruptedByUser, TanukiError
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
@@ -23,9 +20,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     environment = Environment.of_process()
     try:
         with interruptible() as was_interrupted:
-            command: Any = typer.main.get_command(app)
-            command.parse_args = partial(parse_as_typed, command)
-            result = command.main(
+            result = adopt(app).main(
                 args=list(arguments), prog_name="tanuki", standalone_mode=False, obj=environment
             )
             return result if isinstance(result, int) else ExitCode.SUCCESS
