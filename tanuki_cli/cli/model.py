@@ -21,8 +21,9 @@ def open_model(
 
     The rest is as for :func:`~tanuki_cli.loading.load_model`.
     """
+    default = context.settings.model
     return load_model(
-        reference or context.settings.model,
+        reference or default,
         context.settings,
         _asker(context, options),
         environ=context.environ,
@@ -30,6 +31,8 @@ def open_model(
         first=first,
         report_trial=report_trial,
         debug=context.debug,
+        # What a setting or an older conversation says was not said now, nor is it when it is loaded again.
+        named_by_user=options.names("model") or reference not in (None, default),
     )
 
 

@@ -58,7 +58,8 @@ class OpenOptions:
     and has them made although there is a record. ``debug`` lets the backend's own log through.
 
     For a server: ``served_tokenizers`` (tokenizer.json files, tried in turn, to send exact ids where it
-    takes them), and where its API key may be: the variables ``environ`` and ``key_file``.
+    takes them), and where its API key may be: the variables ``environ`` and ``key_file``. A key that is
+    bound to no name is only for a server ``named_by_user``: by its address, in this very run.
     """
 
     consent: Consent = never
@@ -70,6 +71,7 @@ class OpenOptions:
     served_tokenizers: Sequence[Path] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
     key_file: Path | None = None
+    named_by_user: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -57,11 +57,13 @@ def load_model(
     first: Sequence[Message] = (),
     report_trial: Callable[[str, float], None] | None = None,
     debug: bool = False,
+    named_by_user: bool = False,
 ) -> LoadedModel:
     """Find, if need be and allowed download, and load the model that ``reference`` names.
 
-    ``first`` as in :func:`~tanuki_cli.engines.base.OpenOptions`. With ``report_trial`` it is measured
-    anew how the model runs best, and every trial reported. ``debug`` lets the backend's own log through.
+    ``first`` and ``named_by_user`` as in :func:`~tanuki_cli.engines.base.OpenOptions`. With
+    ``report_trial`` it is measured anew how the model runs best, and every trial reported. ``debug`` lets
+    the backend's own log through.
 
     Raises ModelError if it is unknown or not installed and may not be fetched, DownloadError,
     EngineError, RemoteError.
@@ -82,6 +84,7 @@ def load_model(
         served_tokenizers=_tokenizers(finder) if isinstance(target, RemoteModel) else (),
         environ=environ,
         key_file=directories.key_file,
+        named_by_user=named_by_user,
     )
     engine = open_engine(target, settings, options)
     for note in engine.notes:

@@ -1,4 +1,8 @@
-"""API keys: from the environment, the keyring, or a file; never shown, logged or kept anywhere else."""
+"""API keys: from the environment, the keyring, or a file; never shown, logged or kept anywhere else.
+
+A key belongs to one server, by the name that the settings give it, or by its address. ``TANUKI_API_KEY``
+has no name in it: it goes to the server whose address the user types, and to no other.
+"""
 
 import os
 import re
@@ -32,22 +36,47 @@ class ApiKey:
 
 
 def environment_variable(remote_name: str) -> str:
-    """The variable that holds the key of one remote: ``TANUKI_API_KEY_LAB`` for ``lab``."""
-    return f"{ENVIRONMENT_VARIABLE}_{re.sub(r'[^A-Za-z0-9]+', '_', remote_name).strip('_').upper()}"
+    """The variable that holds the key of one remote: ``TANUKI_API_KEY_LAB`` for ``lab``.
+
+    "" for names that are not ASCII: a variable cannot tell 研究室 from 自宅.
+    """
+    name = re.sub(r"[^A-Za-z0-9]+", "_", remote_name).strip("_").upper()
+    return f"{ENVIRONMENT_VARIABLE}_{name}" if name and remote_name.isascii() else ""
 
 
-def find_api_key(remote_name: str, *, environ: Mapping[str, str], key_file: Path | None) -> ApiKey | None:
+def is_address(remote_name: str) -> bool:
+    """Whether a server is named by its address, and not by a name that the settings give it."""
+    return "://" in remote_name
+
+
+def how_to_give_a_key(remote_name: str) -> str:
+    """A hint for a server that wants a key and was sent none."""
+    if is_address(remote_name):
+        return _("export TANUKI_API_KEY=…, and name the server in the command: -m {address}").format(
+            address=remote_name
+        )
+    if variable := environment_variable(remote_name):
+        return f"export {variable}=…"
+    return _('Write it into keys.toml beside config.toml: "{name}" = "…"').format(name=remote_name)
+
+
+def find_api_key(
+    remote_name: str, *, environ: Mapping[str, str], key_file: Path | None, named_by_user: bool = False
+) -> ApiKey | None:
     """The key for ``remote_name``, or None.
 
-    The first of: ``TANUKI_API_KEY_<NAME>``, ``TANUKI_API_KEY``, the keyring (service ``tanuki``, user
-    ``remote_name``; only if the package keyring is there), the line ``name = "key"`` of ``key_file``,
-    which must be readable by its owner only.
+    The first of: ``TANUKI_API_KEY_<NAME>``, or ``TANUKI_API_KEY`` for an address ``named_by_user``; the
+    keyring (service ``tanuki``, user ``remote_name``; only if the package keyring is there); the line
+    ``name = "key"`` of ``key_file``, which must be readable by its owner only.
 
     Raises SettingsError, which never contains a key.
     """
-    for variable in (environment_variable(remote_name), ENVIRONMENT_VARIABLE):
-        if value := environ.get(variable, "").strip():
-            return _checked(value, variable)
+    if is_address(remote_name):
+        variable = ENVIRONMENT_VARIABLE if named_by_user else ""
+    else:
+        variable = environment_variable(remote_name)
+    if value := environ.get(variable, "").strip():
+        return _checked(value, variable)
     if value := _from_keyring(remote_name):
         return _checked(value, _("the keyring"))
     if key_file is not None and (value := _from_file(remote_name, key_file)):

@@ -13,7 +13,7 @@ from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import PLAIN, AnswerForm, AnswerScore, Chunk, EngineInfo, PromptPlan
 from tanuki_cli.engines.local import prompt_limit
 from tanuki_cli.engines.remote.answer import RemoteAnswer
-from tanuki_cli.engines.remote.credentials import ApiKey
+from tanuki_cli.engines.remote.credentials import ApiKey, how_to_give_a_key
 from tanuki_cli.engines.remote.failures import RequestFailed
 from tanuki_cli.engines.remote.http import END, RemoteConnection, RemoteTimeouts
 from tanuki_cli.engines.remote.probe import Server, matching_tokenizer, probe
@@ -63,7 +63,11 @@ class RemoteEngine:
         self._notes = notes
         self._flag = CancelFlag()
         self._connection = RemoteConnection(
-            model.base_url, api_key=api_key, timeouts=timeouts or RemoteTimeouts(), flag=self._flag
+            model.base_url,
+            api_key=api_key,
+            timeouts=timeouts or RemoteTimeouts(),
+            flag=self._flag,
+            key_hint=how_to_give_a_key(model.name),
         )
         try:
             self._server = probe(self._connection, model.served_name)

@@ -64,10 +64,13 @@ class RequestFailed(RemoteError):
 class Failures:
     """Makes the failures of requests to one server."""
 
-    def __init__(self, *, host: str, base_url: str, api_key: ApiKey | None, proxied: bool) -> None:
+    def __init__(
+        self, *, host: str, base_url: str, api_key: ApiKey | None, key_hint: str, proxied: bool
+    ) -> None:
         self.host = host
         self._base_url = base_url
         self._api_key = api_key
+        self._key_hint = key_hint
         self._proxied = proxied
 
     def cut(self) -> RequestFailed:
@@ -182,7 +185,7 @@ class Failures:
         log_hint = _("The server's own log says more.")
         if status in (401, 403):
             if self._api_key is None:
-                return _("{host} wants an API key.").format(**where), "export TANUKI_API_KEY=…"
+                return _("{host} wants an API key.").format(**where), self._key_hint
             message = _("{host} does not accept the API key from {source}.")
             return message.format(host=self.host, source=self._api_key.source), _(
                 "Check the key, or get a new one."

@@ -67,7 +67,13 @@ class RemoteConnection:
     """
 
     def __init__(
-        self, base_url: str, *, api_key: ApiKey | None, timeouts: RemoteTimeouts, flag: CancelFlag
+        self,
+        base_url: str,
+        *,
+        api_key: ApiKey | None,
+        timeouts: RemoteTimeouts,
+        flag: CancelFlag,
+        key_hint: str = "",
     ) -> None:
         self._url = parse_base_url(base_url)
         self.base_url = str(self._url)
@@ -76,7 +82,11 @@ class RemoteConnection:
         self._has_key = api_key is not None
         proxy = find_proxy(self._url)
         self.failures = Failures(
-            host=self.host, base_url=self.base_url, api_key=api_key, proxied=proxy is not None
+            host=self.host,
+            base_url=self.base_url,
+            api_key=api_key,
+            key_hint=key_hint,
+            proxied=proxy is not None,
         )
         self._timeouts = timeouts
         headers = {
@@ -87,7 +97,10 @@ class RemoteConnection:
         if api_key is not None:
             headers["Authorization"] = f"Bearer {api_key.value}"
         transport = CancellableTransport(tls=self._url.scheme == "https", proxy=proxy, flag=flag)
-        self._client = httpx2.Client(transport=transport, headers=headers)
+        # A redirect is told, and not followed: it may lead to another host.
+        self._client = httpx2.Client(
+            transport=transport, headers=headers, follow_redirects=False, trust_env=False
+        )
 
     @property
     def sends_key_in_the_clear(self) -> bool:

@@ -20,7 +20,12 @@ def open_server(target: RemoteModel, settings: Settings, options: OpenOptions) -
         target,
         tokenizers=_read_tokenizers(options.served_tokenizers, skipped),
         notes=skipped,
-        api_key=find_api_key(target.name, environ=options.environ, key_file=options.key_file),
+        api_key=find_api_key(
+            target.name,
+            environ=options.environ,
+            key_file=options.key_file,
+            named_by_user=options.named_by_user,
+        ),
         context_length=settings.context_length,
     )
 

@@ -226,16 +226,18 @@ def key_file(tmp_path: Path) -> Path:
 
 def test_where_a_key_comes_from(key_file: Path) -> None:
     def find(name: str, **environ: str) -> tuple[str, str] | None:
-        key = find_api_key(name, environ=environ, key_file=key_file)
+        key = find_api_key(name, environ=environ, key_file=key_file, named_by_user=True)
         return (key.value, key.source) if key else None
 
     assert find("lab", TANUKI_API_KEY_LAB=" a\n", TANUKI_API_KEY="b") == ("a", "TANUKI_API_KEY_LAB")
-    assert find("lab", TANUKI_API_KEY="b") == ("b", "TANUKI_API_KEY")
-    assert find("lab") == find("Lab") == (SECRET, str(key_file))
+    assert find("lab", TANUKI_API_KEY="b") == find("lab") == find("Lab") == (SECRET, str(key_file))
     assert find("http://host:1/v1") == ("other", str(key_file))
+    assert find("http://host:1/v1", TANUKI_API_KEY="b") == ("b", "TANUKI_API_KEY")
+    assert find_api_key("http://host:2/v1", environ={"TANUKI_API_KEY": "b"}, key_file=None) is None
     assert find("unknown") is None
     assert find_api_key("lab", environ={}, key_file=key_file.with_name("missing")) is None
     assert environment_variable("gpu-1.lab") == "TANUKI_API_KEY_GPU_1_LAB"
+    assert find("研究室", TANUKI_API_KEY="b", TANUKI_API_KEY_="c") is None
 
 
 def test_a_key_from_the_keyring(key_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,7 +324,7 @@ def test_a_key_in_the_clear_is_noted() -> None:
 def test_a_key_that_is_not_accepted() -> None:
     pages = {"/v1/models": Status(401)}
     with ChatServer(pages=pages) as server:
-        assert refusal(server.url).hint == "export TANUKI_API_KEY=…"
+        assert refusal(server.url).hint == "export TANUKI_API_KEY_LAB=…"
         assert "from the test" in refusal(server.url, api_key=KEY).message
 
 

@@ -169,14 +169,14 @@ def test_a_server_that_demands_a_key(tmp_path: Path) -> None:
 
     with running(LLAMA_SERVER, secret) as address:
         assert run(tmp_path, "config", "set", "remotes.lab", f"{address}/v1").returncode == 0
-        without, wrong, right = ask(), ask(TANUKI_API_KEY="no"), ask(TANUKI_API_KEY_LAB=secret)
+        without, wrong, right = ask(), ask(TANUKI_API_KEY_LAB="no"), ask(TANUKI_API_KEY_LAB=secret)
         key_file.write_text(f'lab = "{secret}"\n', encoding="utf-8")
         key_file.chmod(0o600)
         from_file = ask()
         doctor = run(tmp_path, "doctor", "--json", env={"HF_HUB_OFFLINE": "1"}).stdout
     key_file.unlink()
     assert (without[0], "wants an API key" in without[2]) == (7, True)
-    assert (wrong[0], "API key from TANUKI_API_KEY" in wrong[2]) == (7, True)
+    assert (wrong[0], "API key from TANUKI_API_KEY_LAB" in wrong[2]) == (7, True)
     assert right[:2] == from_file[:2]
     assert (right[0], "豆だぬき" in right[1]) == (0, True)
     assert "llama-server at" in doctor
