@@ -2,27 +2,20 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
-import typer.core
 
+from tanuki_cli.cli.arena_options import VOTE, ArenaGroup, ArenaOptions, VoteCommand
 from tanuki_cli.cli.arena_records import export, import_votes, vote_file
 from tanuki_cli.cli.arena_results import RESULTS_HELP, results
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.model import open_finder, open_model
-from tanuki_cli.cli.options import (
-    AnswerOptions,
-    LoadingOptions,
-    SystemOption,
-    model_names,
-    read_count,
-    takes,
-)
+from tanuki_cli.cli.options import model_names, takes
 from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.evaluation.arena.answers import AnswerFile, PreparedAnswer
 from tanuki_cli.evaluation.arena.comparison import Comparison
@@ -34,18 +27,17 @@ from tanuki_cli.evaluation.arena.contestants import (
 )
 from tanuki_cli.evaluation.arena.preparing import prepare_answers
 from tanuki_cli.evaluation.arena.questions import Question, read_questions
+from tanuki_cli.evaluation.arena.repetition import repetition_of
 from tanuki_cli.evaluation.arena.schedule import Matchup, Schedule
-from tanuki_cli.evaluation.arena.votes import LONGEST_NAME
+from tanuki_cli.evaluation.arena.votes import VoteFile
 from tanuki_cli.evaluation.provenance import DigestMemory
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.machine.hardware import inspect_machine
-from tanuki_cli.options import OptionSpec
 from tanuki_cli.terminal.arena.play import Play, PlayOptions
 from tanuki_cli.terminal.arena.voter import ScriptVoter, TerminalVoter, Voter, menu
 from tanuki_cli.terminal.step_progress import StepProgress
 
-_VOTE: Final = "vote"
 _LARGE_BYTES: Final = 1 << 30
 _HELP: Final = N_(
     """Compare the answers of models blindly, and rate the models.
@@ -61,76 +53,12 @@ Examples:
 A vote is a key and Enter; the models are named after it. More than two models: the two whose order is
 least certain come next. With --prompts all answers are made first, and kept: the same command goes on."""
 )
-_LIMIT: Final = OptionSpec(
-    key="limit", kind="integer", minimum=1, maximum=10_000, usual=20, help=N_("Only the first questions.")
-)
-
-
-class VoteContext(typer.Context):
-    """The command that ``tanuki arena MODEL MODEL`` stands for is named without its hidden name."""
-
-    @property
-    def command_path(self) -> str:
-        """As the user typed it."""
-        return self.parent.command_path if self.parent is not None else "tanuki arena"
-
-
-class VoteCommand(typer.core.TyperCommand):
-    """The hidden command behind ``tanuki arena MODEL MODEL``; its help lists the others."""
-
-    context_class = VoteContext
-
-    def list_commands(self, ctx: Any) -> list[str]:
-        """The commands beside this one."""
-        return [name for name in ctx.parent.command.list_commands(ctx) if name != _VOTE]
-
-    def get_command(self, ctx: Any, name: str) -> Any:
-        """A command beside this one."""
-        return ctx.parent.command.get_command(ctx, name)
-
-
-class ArenaGroup(typer.core.TyperGroup):
-    """``results``, ``export`` and ``import``; anything else on the line are models and options."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As click's, with the hidden command put in where no other is named."""
-        if not args or args[0] not in self.commands:
-            args = [_VOTE, *args]
-        return super().parse_args(ctx, args)
 
 
 arena_app = typer.Typer(cls=ArenaGroup, add_completion=False, help=_HELP)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ArenaOptions(AnswerOptions, SystemOption, LoadingOptions):
-    """What ``tanuki arena MODEL MODEL`` takes."""
-
-    prompts: Annotated[
-        Path | None,
-        typer.Option(
-            "--prompts", metavar="FILE", help=N_("Questions, one a line, or JSONL with turns and category.")
-        ),
-    ] = None
-    limit: Annotated[
-        str | None, typer.Option("--limit", "-n", metavar="N", help=N_("Only the first questions."))
-    ] = None
-    category: Annotated[
-        str | None, typer.Option(metavar="NAME", help=N_("Category of the questions, where they name none."))
-    ] = None
-    blind_to_the_end: Annotated[
-        bool, typer.Option("--blind-to-the-end", help=N_("Name no model before the last vote."))
-    ] = False
-    no_stream: Annotated[
-        bool,
-        typer.Option("--no-stream", help=N_("Show both answers when both are there: speed tells nothing.")),
-    ] = False
-    file: Annotated[
-        Path | None, typer.Option("--file", metavar="FILE", help=N_("Where the votes are kept."))
-    ] = None
-
-
-@arena_app.command(_VOTE, help=_HELP, hidden=True, cls=VoteCommand)
+@arena_app.command(VOTE, help=_HELP, hidden=True, cls=VoteCommand)
 @takes(ArenaOptions)
 def vote(
     ctx: typer.Context,
@@ -146,55 +74,80 @@ def vote(
 ) -> None:
     """Compare the answers of models blindly."""
     context = prepare(ctx, options)
-    category = _category(options)
-    questions = read_questions(options.prompts, category=category) if options.prompts else []
-    if options.limit is not None:
-        questions = questions[: read_count(_LIMIT, options.limit)]
+    if options.again is None:
+        plan = _plan(context, options, models or [])
+    else:
+        context, plan = _plan_again(context, options, options.again, models or [])
     memory = DigestMemory(context.directories.cache / "digests.json")
     contestants = find_contestants(
-        models or [], open_finder(context, options).find, memory, progress=_reading(context)
+        plan.models, open_finder(context, options).find, memory, progress=_reading(context)
     )
     _note_same_files(context, contestants)
-    file = vote_file(context, options.file)
     schedule = Schedule(
         contestants,
-        questions,
-        file.read().votes,
+        plan.questions,
+        plan.file.read().votes,
         system=context.settings.system,
         sampling=context.settings.sampling,
         rng=random.Random(),
     )
     together = fit_together(contestants, inspect_machine(context.environ))
     with Roster(partial(_load, context, options), memory, together=together) as roster:
-        answers = _answers(context, contestants, schedule, roster) if questions else {}
-        if not questions and together:
+        answers = _answers(context, contestants, schedule, roster) if plan.questions else {}
+        if not plan.questions and together:
             for contestant in contestants:
                 roster.model(contestant)  # now, and not before the first answer
         play = Play(
             console=context.console,
             settings=context.settings,
             schedule=schedule,
-            file=file,
+            file=plan.file,
             voter=_voter(context),
-            compare=partial(_comparison, context, options, roster, category),
+            compare=partial(_comparison, context, options, roster),
             answers=answers,
-            options=PlayOptions(blind_to_the_end=options.blind_to_the_end, typed=not questions),
+            options=PlayOptions(blind_to_the_end=options.blind_to_the_end, typed=not plan.questions),
         )
-        play.run()
-        if not (play.votes or play.complete or context.console.can_ask):
-            raise InputError(
-                _("No vote came."),
-                hint=_("Vote at a terminal, or give lines of questions and votes: {menu}").format(
-                    menu=menu()
-                ),
-            )
+        _run(context, play)
 
 
-def _category(options: ArenaOptions) -> str:
-    category = " ".join((options.category or "").split())
-    if len(category) > LONGEST_NAME:
-        raise InputError(_("The name of the category is too long."), hint="--category 雑談")
-    return category
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What is compared: without ``questions`` they are typed."""
+
+    models: Sequence[str]
+    questions: Sequence[Question]
+    file: VoteFile
+
+
+def _plan(context: CommandContext, options: ArenaOptions, models: Sequence[str]) -> _Plan:
+    category = options.category_name
+    questions = read_questions(options.prompts, category=category) if options.prompts else []
+    return _Plan(models=models, questions=questions[: options.count], file=vote_file(context, options.file))
+
+
+def _plan_again(
+    context: CommandContext, options: ArenaOptions, path: Path, models: Sequence[str]
+) -> tuple[CommandContext, _Plan]:
+    """The plan of an earlier file of votes, and the settings as they were then."""
+    if models or options.prompts:
+        raise InputError(
+            _("--again takes models and questions from its file."), hint=f"tanuki arena --again {path}"
+        )
+    earlier = repetition_of(path)
+    file = VoteFile(options.file or earlier.file)
+    context.console.note(_("The new votes go to {path}.").format(path=file.path))
+    settings = replace(context.settings, system=earlier.system, sampling=earlier.sampling)
+    plan = _Plan(models=earlier.models, questions=earlier.questions[: options.count], file=file)
+    return replace(context, settings=settings), plan
+
+
+def _run(context: CommandContext, play: Play) -> None:
+    play.run()
+    if not (play.votes or play.complete or context.console.can_ask):
+        raise InputError(
+            _("No vote came."),
+            hint=_("Vote at a terminal, or give lines of questions and votes: {menu}").format(menu=menu()),
+        )
 
 
 def _voter(context: CommandContext) -> Voter:
@@ -207,14 +160,14 @@ def _load(context: CommandContext, options: ArenaOptions, name: str) -> LoadedMo
 
 
 def _comparison(
-    context: CommandContext, options: ArenaOptions, roster: Roster, category: str, matchup: Matchup
+    context: CommandContext, options: ArenaOptions, roster: Roster, matchup: Matchup
 ) -> Comparison:
     return Comparison(
         matchup,
         roster,
         system=context.settings.system,
         sampling=context.settings.sampling,
-        category=category,
+        category=options.category_name,
         stream=not options.no_stream,
     )
 

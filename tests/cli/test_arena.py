@@ -104,6 +104,30 @@ def test_prepared_answers_are_made_once_and_each_question_voted_on_once(tmp_path
     assert [vote["verdict"] for vote in votes] == ["first", "both-bad", "second"]
 
 
+def test_a_file_of_votes_is_asked_once_more(tmp_path: Path) -> None:
+    """With its models, questions and options; the new votes lie beside the old ones, and it goes on, too."""
+    path = tmp_path / "votes.jsonl"
+    with endless("甲") as one, endless("乙") as other:
+        options = ("--temperature", "0.3", "--seed", "9", "--system", "短く", "--file", str(path))
+        prompts = ("--prompts", str(questions(tmp_path, 3)))
+        run(tmp_path, "arena", one.url, other.url, *prompts, *options, stdin=b"1\n1\n1\n")
+        (tmp_path / "data" / "arena" / "answers.jsonl").unlink()
+        before = [request.body for request in one.requests]
+        again = run(tmp_path, "arena", "--again", str(path), stdin=b"2\n2\n")
+        assert again.returncode == 0, again.stderr
+        assert [request.body for request in one.requests[3:]] == before
+        rest = run(tmp_path, "arena", "--again", str(path), stdin=b"4\n")
+        assert "All questions have been voted on." in rest.stderr
+        both = run(tmp_path, "arena", "mame", "--again", str(path))
+    new = (tmp_path / "votes.again.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["verdict"] for line in new] == ["second", "second", "both-bad"]
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 3
+    assert both.returncode == 2
+    nothing = run(tmp_path, "arena", "--again", str(tmp_path / "nothing.jsonl"))
+    assert nothing.returncode == 2
+    assert "holds no votes" in nothing.stderr
+
+
 def test_models_are_named_only_at_the_end_if_wanted(tmp_path: Path) -> None:
     with endless("甲") as one, endless("乙") as other:
         command = (
