@@ -7,6 +7,7 @@ config.toml, ``/set``, JSON and what a conversation keeps.
 
 import json
 import math
+import re
 import unicodedata
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
@@ -46,6 +47,7 @@ _KINDS: Final[dict[Any, Kind]] = {
 }
 _WORDS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SPEC: Final = "option"
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +207,8 @@ def check_value(spec: OptionSpec, value: object) -> Value:
         spec.kind == "boolean" or not isinstance(value, bool)
     )
     in_choices = not spec.choices or value in spec.choices
+    if isinstance(value, str) and _SURROGATE.search(value):  # bytes of the command line that are no text
+        right_type = False
     if not right_type or not in_choices or not _in_range(spec, value):
         raise ValueError(range_sentence(spec, value))
     if spec.kind == "number":

@@ -7,7 +7,7 @@ every turn a blank line, ``### 指示:``, the user's text, a blank line, ``### �
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -20,6 +20,7 @@ INSTRUCTION_HEADING: Final = "\n\n### 指示:\n"
 RESPONSE_HEADING: Final = "\n\n### 応答:\n"
 
 _MARKER_LINE: Final = re.compile(r"\s*#{3}\s*(?:指示|応答)\s*:")
+_HEADING: Final = re.compile(r"#{3}\s*(?:指示|応答)\s*:")
 _LINE_BREAK: Final = re.compile("(\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])")
 _INVISIBLE: Final = re.compile(
     "[\0-\x08\x0e-\x1b\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
@@ -67,6 +68,8 @@ def guard_markers(text: str) -> tuple[str, int]:
     as a reader sees it: after NFKC, as the tokenizer sees it, and without characters that take no place.
     Returns the text and the number of lines changed.
     """
+    if not _HEADING.search(_INVISIBLE.sub("", unicodedata.normalize("NFKC", text))):
+        return text, 0  # most text, however long
     parts = _LINE_BREAK.split(text)  # a line, a break, a line, …
     changed = 0
     for index in range(0, len(parts), 2):
@@ -106,6 +109,10 @@ def with_persona(messages: Sequence[Message], persona: str | None) -> list[Messa
 class ChatEncoder(Protocol):
     """What fitting needs of a tokenizer."""
 
+    @property
+    def pieces(self) -> Mapping[str, int]:
+        """The vocabulary: the id of each piece."""
+
     def encode_chat(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of the whole prompt."""
 
@@ -123,6 +130,7 @@ def fit_context(
     """
     head = [message for message in messages[:1] if message.role == "system"]
     turns = list(messages[len(head) :])
+    _refuse_what_cannot_fit(turns[-1].content, encoder, max_prompt_tokens=max_prompt_tokens)
     total = len(encoder.encode_chat(messages))
     if total <= max_prompt_tokens:
         return list(messages)
@@ -144,6 +152,27 @@ def fit_context(
         limit=max_prompt_tokens,
         fixed_tokens=len(encoder.encode_chat([*head, Message("user", "")])),
     )
+
+
+_SAMPLE_CHARACTERS: Final = 4096
+_LEAST_NORMALISED: Final = 4
+"""NFKC makes at least one character of this many."""
+
+
+def _refuse_what_cannot_fit(text: str, encoder: ChatEncoder, *, max_prompt_tokens: int) -> None:
+    """Raise PromptTooLongError, with an estimate of the tokens, for a text that is too long whatever stands
+    in it: tokenising takes a hundred bytes of memory for each of its own."""
+    limit = _LEAST_NORMALISED * max_prompt_tokens
+    if len(text) <= limit:
+        return
+    limit *= max(map(len, encoder.pieces), default=1)
+    if len(text) > limit:
+        tokens = len(encoder.encode_chat([Message("user", text[:_SAMPLE_CHARACTERS])]))
+        raise prompt_too_long(
+            text,
+            prompt_tokens=max(tokens * len(text) // _SAMPLE_CHARACTERS, max_prompt_tokens + 1),
+            limit=max_prompt_tokens,
+        )
 
 
 def prompt_too_long(

@@ -148,14 +148,17 @@ def main() -> None:
             code = 0
     if code is None:
         code = importlib.import_module("tanuki_cli.cli.run").run(app, sys.argv[1:])
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.__stdout__, sys.__stderr__):  # the parser may have put something else before them
         try:
             if stream is not None:
                 stream.flush()
         except (OSError, ValueError) as exc:  # the reader went away, or the disk is full
-            if isinstance(exc, OSError) and not isinstance(exc, BrokenPipeError):
+            if isinstance(exc, BrokenPipeError):
+                code = code or (ExitCode.CLOSED_PIPE if stream is sys.__stdout__ else ExitCode.SUCCESS)
+            elif isinstance(exc, OSError):
                 code = code or ExitCode.UNEXPECTED
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is not None:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if code == ExitCode.INTERRUPTED:
         # Python remembers some KeyboardInterrupts that were caught (those out of exec(), as dataclasses
         # use it), and would kill itself by a signal instead of exiting with 130. Nor need anybody wait.

@@ -9,7 +9,7 @@ from typing import TextIO
 from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import guard_markers, guarded
-from tanuki_cli.text.decoding import decode_text, fenced, read_text_file
+from tanuki_cli.text.decoding import decode_text, fenced, read_prompt, read_text_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ def read_question(
     typed = " ".join(_argument_text(word) for word in words if word != "-")
     attachments: list[Attachment] = []
     if explicit or not stdin.isatty():
-        piped = decode_text(stdin.buffer.read(), name=_("The standard input"), encoding=encoding)
+        name = _("The standard input")
+        piped = decode_text(read_prompt(stdin.buffer, name=name), name=name, encoding=encoding)
         attachments.append(Attachment("", piped.strip("\n")))
     attachments += [Attachment(str(path), read_text_file(path, encoding=encoding)) for path in files]
     attachments = [

@@ -1,6 +1,7 @@
 """Runs one command line and turns what it raises into one sentence and an exit code."""
 
 import errno
+import os
 import traceback
 from collections.abc import Sequence
 
@@ -12,12 +13,16 @@ from tanuki_cli.errors import ClosedPipeError, ExitCode, InterruptedByUser, Tanu
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import interruptible
-from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.console import Console, Streams
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:
     """Run ``arguments`` in this process's environment and return the exit code."""
-    environment = Environment.of_process()
+    try:
+        environment = Environment.of_process()
+    except TanukiError as error:  # TANUKI_HOME
+        Console(Streams.of_process(), os.environ, no_color="--no-color" in arguments).error(error)
+        return error.exit_code
     try:
         with interruptible() as was_interrupted:
             result = adopt(app).main(
@@ -26,6 +31,10 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
             return result if isinstance(result, int) else ExitCode.SUCCESS
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
+    except SystemExit as exc:  # the parser's way to say that the reader of its help went away
+        if isinstance(exc.__context__, BrokenPipeError):
+            return ExitCode.CLOSED_PIPE
+        raise
     except Exception as exc:  # the last border: whatever is left becomes a sentence
         if was_interrupted():  # libraries turn Ctrl-C into errors of their own
             return ExitCode.INTERRUPTED

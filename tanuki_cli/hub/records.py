@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli.errors import SettingsError
-from tanuki_cli.files import os_reason, write_atomically
+from tanuki_cli.files import os_reason, read_bounded, write_atomically
 from tanuki_cli.hub.files import HubFile, PinnedModel
 from tanuki_cli.i18n import _
 
+_MAX_BYTES: Final = 64 << 20
 _VERSION: Final = 1
 
 
@@ -71,8 +72,8 @@ class Records:
 
     def _read(self) -> dict[str, Any]:
         data: Any = None
-        with suppress(OSError, ValueError):
-            data = json.loads(self._path.read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError, RecursionError):
+            data = json.loads(read_bounded(self._path, limit=_MAX_BYTES))
         if not _is_record(data):
             return {"version": _VERSION, "models": {}, "verified": {}}
         if data["version"] > _VERSION:

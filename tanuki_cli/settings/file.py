@@ -8,18 +8,19 @@ import tomlkit
 import tomlkit.exceptions
 
 from tanuki_cli.errors import SettingsError
-from tanuki_cli.files import os_reason, write_atomically
+from tanuki_cli.files import os_reason, read_bounded, write_atomically
 from tanuki_cli.i18n import _
 from tanuki_cli.options import check_value
 from tanuki_cli.settings.specs import find_spec
 
 REMOTES_TABLE: Final = "remotes"
+_MAX_BYTES: Final = 1 << 20
 
 
 def read_config(path: Path) -> tomlkit.TOMLDocument:
     """Read config.toml; a missing file is an empty one. Raises SettingsError with line and column."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_bounded(path, limit=_MAX_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         return tomlkit.document()
     except OSError as exc:

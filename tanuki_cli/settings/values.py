@@ -30,12 +30,22 @@ class Directories:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Directories":
-        """``TANUKI_HOME`` holds all four, else the platform's own places (XDG on Linux)."""
-        if home := environ.get("TANUKI_HOME"):
-            root = Path(home).expanduser()
-            return cls(root / "config", root / "data", root / "state", root / "cache")
-        dirs = platformdirs.PlatformDirs("tanuki", appauthor=False)
-        return cls(dirs.user_config_path, dirs.user_data_path, dirs.user_state_path, dirs.user_cache_path)
+        """``TANUKI_HOME`` holds all four, else the platform's own places (XDG on Linux).
+
+        Raises SettingsError where nobody knows the home directory that is meant.
+        """
+        home = environ.get("TANUKI_HOME")
+        try:
+            if home:
+                root = Path(home).expanduser()
+                return cls(root / "config", root / "data", root / "state", root / "cache")
+            dirs = platformdirs.PlatformDirs("tanuki", appauthor=False)
+            return cls(dirs.user_config_path, dirs.user_data_path, dirs.user_state_path, dirs.user_cache_path)
+        except RuntimeError as exc:
+            raise SettingsError(
+                _("The home directory of {path} is not known.").format(path=home or "~"),
+                hint="export TANUKI_HOME=/path/to/tanuki",
+            ) from exc
 
     @property
     def config_file(self) -> Path:

@@ -11,6 +11,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,7 +57,8 @@ class Streams:
         """The real ones. A character that their encoding lacks prints as ``?`` instead of failing."""
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
-                stream.reconfigure(errors="replace")
+                with suppress(OSError):  # it flushes; who writes next is told
+                    stream.reconfigure(errors="replace")
         # A stream that was closed before the start (``<&-``) is None: nothing comes, nothing is shown.
         return cls(
             stdin=sys.stdin or Path(os.devnull).open(encoding="utf-8"),
@@ -84,6 +86,14 @@ def wants_color(stream: TextIO, environ: Mapping[str, str], *, no_color: bool) -
 def _json_escape(char: str) -> str:
     units = char.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
+
+
+class _RichConsole(rich.console.Console):
+    """rich's, but a reader that went away is an error of ours; rich would end the program with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """What rich calls."""
+        raise ClosedPipeError(_("The reader of the output went away."))
 
 
 class Console:
@@ -142,7 +152,7 @@ class Console:
         return self._rich(self.streams.stderr, color=self.err_has_color, terminal=self.err_is_terminal)
 
     def _rich(self, stream: TextIO, *, color: bool, terminal: bool) -> rich.console.Console:
-        return rich.console.Console(
+        return _RichConsole(
             file=stream,
             force_terminal=terminal or color,
             color_system="auto" if color else None,

@@ -4,10 +4,10 @@ import codecs
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.files import os_reason
+from tanuki_cli.files import TooLargeError, os_reason, read_stream
 from tanuki_cli.i18n import _
 from tanuki_cli.text.sanitize import sanitize_line
 
@@ -22,7 +22,7 @@ _LEGACY: Final = ("cp932", "euc_jp")
 _USUAL: Final = re.compile("[ -~\u3000-\u30ff\u4e00-\u9fff\uff01-\uffee]")
 _NOT_TEXT: Final = re.compile("[\\0\\uf8f0-\\uf8f3]")
 """A zero, or what Python's CP932 makes of bytes that CP932 does not have."""
-_MAX_BYTES: Final = 64 * 1024 * 1024
+_MAX_BYTES: Final = 8 << 20
 
 
 def read_text_file(path: Path, *, encoding: str | None = None) -> str:
@@ -32,18 +32,25 @@ def read_text_file(path: Path, *, encoding: str | None = None) -> str:
     not text.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(
-                _("{name} is too big for a prompt.").format(name=path),
-                hint=_("Give a part of it: head -c 20000 {name} | tanuki ask …").format(name=path),
-            )
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = read_prompt(file, name=str(path))
     except OSError as exc:
         raise InputError(
             _("{name} cannot be read: {reason}.").format(name=path, reason=os_reason(exc)),
             hint=_("Check the name and the permissions."),
         ) from exc
     return decode_text(data, name=str(path), encoding=encoding)
+
+
+def read_prompt(stream: BinaryIO, *, name: str) -> bytes:
+    """All of ``stream``, which ``name`` says in words. Raises InputError if no prompt is as big as that."""
+    try:
+        return read_stream(stream, limit=_MAX_BYTES)
+    except TooLargeError as exc:
+        raise InputError(
+            _("{name} is too big for a prompt.").format(name=name),
+            hint=_("Give a part of it: head -c 20000 FILE | tanuki ask …"),
+        ) from exc
 
 
 def decode_text(data: bytes, *, name: str, encoding: str | None = None) -> str:

@@ -23,6 +23,7 @@ from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
 from tanuki_cli.tokenizer_file import made_here, read_tokenizer_file
 
+_MOST_COUNTED: Final = 100_000
 _MOST_DIFFERENT_PIECES: Final = 0.01
 """Share of pieces that may be spelled otherwise: converters rename a few control pieces."""
 
@@ -38,7 +39,6 @@ def open_gguf(target: LocalModel, settings: Settings, options: OpenOptions) -> L
     tokenizer = gguf_tokenizer(target, gguf, facts)
     verify_tokenizer(tokenizer)
     longest_answer = settings.sampling.max_new_tokens
-    first = options.first
     model = load_llama_cpp(
         target,
         settings,
@@ -46,7 +46,7 @@ def open_gguf(target: LocalModel, settings: Settings, options: OpenOptions) -> L
         facts=facts,
         kv_store=_kv_store(target, settings, options.cache_folder),
         head_ids=_head_ids(tokenizer),
-        first_tokens=len(tokenizer.encode_chat(first)) + longest_answer if first else None,
+        first_tokens=_first_tokens(tokenizer, options.first, longest_answer),
         tuner=_tuner(options),
     )
     return LocalEngine(model, tokenizer, get_again=target.get_again)
@@ -87,6 +87,13 @@ def _head_ids(tokenizer: ChatTokenizer) -> list[int]:
     """What the prompts of all conversations without a system text of their own begin with."""
     first, second = (tokenizer.encode_chat([Message("user", text)]) for text in ("あ", "A"))
     return first[: shared_prefix(first, second)]
+
+
+def _first_tokens(tokenizer: ChatTokenizer, messages: Sequence[Message], longest_answer: int) -> int | None:
+    """What the first prompt and its answer take; None where nobody knows, or it is hardly going to fit."""
+    if not messages or sum(len(message.content) for message in messages) > _MOST_COUNTED:
+        return None
+    return len(tokenizer.encode_chat(messages)) + longest_answer
 
 
 def _kv_store(target: LocalModel, settings: Settings, cache_folder: Path | None) -> KvStore | None:

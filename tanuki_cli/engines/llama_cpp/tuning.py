@@ -14,11 +14,12 @@ from typing import Any, Final
 from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, GPU_COSTS, LENGTHS
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.kv_store import state_key
-from tanuki_cli.files import write_atomically
+from tanuki_cli.files import read_bounded, write_atomically
 from tanuki_cli.machine.hardware import cpu_name, usable_physical_cores
 
 SMALL_MODEL_BYTES: Final = 100_000_000
 N_BATCH: Final = 256
+_MAX_RECORD_BYTES: Final = 1 << 20
 _MAX_THREADS: Final = 1024
 _MAX_BATCH: Final = 4096
 _BATCH_SIZES: Final = (1, *(length + 1 for length in LENGTHS))
@@ -88,9 +89,9 @@ class TuningStore:
     def find(self, key: str) -> Tuning | None:
         """The record for ``key``; None if there is none that makes sense."""
         try:
-            found = json.loads(self._path(key).read_text(encoding="utf-8"))
+            found = json.loads(read_bounded(self._path(key), limit=_MAX_RECORD_BYTES))
             return _checked(found)
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
     def save(self, key: str, tuning: Tuning) -> bool:

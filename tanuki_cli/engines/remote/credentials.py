@@ -18,12 +18,13 @@ import tomlkit
 import tomlkit.exceptions
 
 from tanuki_cli.errors import SettingsError
-from tanuki_cli.files import os_reason
+from tanuki_cli.files import os_reason, read_bounded
 from tanuki_cli.i18n import _
 
 ENVIRONMENT_VARIABLE: Final = "TANUKI_API_KEY"
 KEYRING_SERVICE: Final = "tanuki"
 
+_MAX_BYTES: Final = 1 << 20
 _HEADER_SAFE: Final = re.compile(r"[!-~]+\Z")
 
 
@@ -114,7 +115,7 @@ def _from_file(remote_name: str, path: Path) -> str:
                 _("{path} holds API keys, but others can read it.").format(path=path),
                 hint=f"chmod 600 {path}",
             )
-        table = tomlkit.parse(path.read_text(encoding="utf-8-sig")).unwrap()
+        table = tomlkit.parse(read_bounded(path, limit=_MAX_BYTES).decode("utf-8-sig")).unwrap()
     except FileNotFoundError:
         return ""
     except tomlkit.exceptions.ParseError as exc:
