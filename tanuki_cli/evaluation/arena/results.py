@@ -1,6 +1,7 @@
 """What votes say of the models: ratings, win rates, pairs, positions, categories, style."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,10 +27,13 @@ from tanuki_cli.evaluation.arena.ratings import (
     to_ratings,
 )
 from tanuki_cli.evaluation.arena.style import Effect, StyledVote, styled_strengths
-from tanuki_cli.evaluation.arena.votes import Vote, models_of
+from tanuki_cli.evaluation.arena.votes import Verdict, Vote, models_of
 from tanuki_cli.i18n import _
 
 BOOTSTRAP: Final = 1000
+
+Kinds = Mapping[tuple[tuple[str, str], Verdict], int]
+"""Votes counted by their models, in the order shown, and verdict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +156,7 @@ def evaluate(votes: Sequence[Vote], options: RatingOptions) -> ArenaResult:
     ]
     return ArenaResult(
         rating=rate(counted, options),
-        position=count(counted, lambda vote: 1),
+        position=count(_kinds(counted), lambda models: 1),
         categories=tuple(categories) if len(names) > 1 else (),
         votes=len(counted),
         skipped=len(votes) - len(counted),
@@ -171,9 +175,10 @@ def rate(votes: Sequence[Vote], options: RatingOptions) -> Rating:
     anchor = index.get(options.anchor) if options.anchor is not None else None
     ratings = to_ratings(theta, anchor=anchor, anchor_rating=options.anchor_rating)
     order = sorted(range(len(models)), key=lambda number: (-ratings[number], models[number]))
-    pairs = _Pairs(votes, models, tally, theta, cover)
+    kinds = _kinds(votes)
+    pairs = _Pairs(kinds, models, tally, theta, cover)
     return Rating(
-        standings=tuple(_standing(number, votes, models, ratings, cover, anchor) for number in order),
+        standings=tuple(_standing(number, kinds, models, ratings, cover, anchor) for number in order),
         comparisons=tuple(
             pairs.compare(better, worse) for place, better in enumerate(order) for worse in order[place + 1 :]
         ),
@@ -181,18 +186,21 @@ def rate(votes: Sequence[Vote], options: RatingOptions) -> Rating:
     )
 
 
-def count(votes: Sequence[Vote], side: Callable[[Vote], int]) -> Counts:
-    """Count ``votes`` as seen from the answer shown first (``side`` 1), second (-1), or not at all (0)."""
-    kinds = {"win": 0, "loss": 0, "tie": 0, "both-bad": 0}
-    for vote in votes:
-        towards = side(vote)
-        if not towards or not vote.counts:
-            continue
-        if vote.verdict in {"tie", "both-bad"}:
-            kinds[vote.verdict] += 1
-        else:
-            kinds["win" if (vote.verdict == "first") == (towards > 0) else "loss"] += 1
-    return Counts(wins=kinds["win"], losses=kinds["loss"], ties=kinds["tie"], both_bad=kinds["both-bad"])
+def count(kinds: Kinds, side: Callable[[tuple[str, str]], int]) -> Counts:
+    """Count votes by ``side``: of two models in the order shown, 1 for the view of the first, -1 for that of
+    the second, 0 for votes that are not meant."""
+    found: Counter[str] = Counter()
+    for (models, verdict), number in kinds.items():
+        towards = side(models)
+        if towards and verdict in {"tie", "both-bad"}:
+            found[verdict] += number
+        elif towards:
+            found["win" if (verdict == "first") == (towards > 0) else "loss"] += number
+    return Counts(wins=found["win"], losses=found["loss"], ties=found["tie"], both_bad=found["both-bad"])
+
+
+def _kinds(votes: Sequence[Vote]) -> Kinds:
+    return Counter((vote.models, vote.verdict) for vote in votes if vote.counts)
 
 
 def _fitted(
@@ -220,7 +228,7 @@ def _fitted(
 
 
 def _standing(
-    number: int, votes: Sequence[Vote], models: list[str], ratings: Floats, cover: Floats, anchor: int | None
+    number: int, kinds: Kinds, models: list[str], ratings: Floats, cover: Floats, anchor: int | None
 ) -> Standing:
     name = models[number]
     errors = [_points(_error(cover, number, other)) for other in range(len(models))]
@@ -228,8 +236,8 @@ def _standing(
     surely_better = [
         other for other in range(len(models)) if ratings[other] - ratings[number] > Z * errors[other]
     ]
-    as_first = count(votes, lambda vote: int(vote.models[0] == name))
-    as_second = count(votes, lambda vote: -int(vote.models[1] == name))
+    as_first = count(kinds, lambda shown: int(shown[0] == name))
+    as_second = count(kinds, lambda shown: -int(shown[1] == name))
     return Standing(
         model=name,
         rating=float(ratings[number]),
@@ -245,17 +253,17 @@ def _standing(
 class _Pairs:
     """Compares two models, of all those that were rated together."""
 
-    def __init__(
-        self, votes: Sequence[Vote], models: list[str], tally: Tally, theta: Floats, cover: Floats
-    ) -> None:
-        self._votes = votes
+    def __init__(self, kinds: Kinds, models: list[str], tally: Tally, theta: Floats, cover: Floats) -> None:
+        self._kinds = kinds
         self._models = models
         self._theta = theta
         self._cover = cover
         self._group = groups(tally.points())
         # The variance of one vote, as a share of what it would be without ties.
-        decided = sum(vote.verdict in {"first", "second"} for vote in votes)
-        self._decided = (decided + 1) / (len(votes) + 1)
+        decided = sum(
+            number for (_models, verdict), number in kinds.items() if verdict in {"first", "second"}
+        )
+        self._decided = (decided + 1) / (tally.total + 1)
 
     def compare(self, better: int, worse: int) -> Comparison:
         names = self._models[better], self._models[worse]
@@ -265,7 +273,7 @@ class _Pairs:
         half = Z * error
         return Comparison(
             models=names,
-            counts=count(self._votes, lambda vote: _side(vote, names)),
+            counts=count(self._kinds, lambda shown: _side(shown, names)),
             difference=_points(difference),
             low=_points(difference - half),
             high=_points(difference + half),
@@ -274,8 +282,8 @@ class _Pairs:
         )
 
 
-def _side(vote: Vote, names: tuple[str, str]) -> int:
-    return 1 if vote.models == names else -int(vote.models == (names[1], names[0]))
+def _side(shown: tuple[str, str], names: tuple[str, str]) -> int:
+    return 1 if shown == names else -int(shown == (names[1], names[0]))
 
 
 def _error(cover: Floats, first: int, second: int) -> float:
