@@ -18,6 +18,7 @@ from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.session import ChatSession
 from tanuki_cli.settings.values import Settings, in_range
 from tanuki_cli.terminal.answer import describe_turn, open_answer
+from tanuki_cli.terminal.chat.no_model import NoModel, without_model
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
 
@@ -175,19 +176,35 @@ class Chat:
         """Load another model and go on with the same conversation.
 
         The old model is freed first: two may not fit. If the new one cannot be loaded, the old one
-        is loaded again. Raises what ``open_model`` raises.
+        is loaded again; where that fails too, there is none until the next change. Raises what
+        ``open_model`` raises.
         """
         old = self.model
         old.close()
+        self._use(without_model(old))
         try:
-            self.model = self._open_model(reference)
+            self._use(self._open_model(reference))
         except BaseException:  # Ctrl-C while it loads, too
-            self.model = self._open_model(old.reference)
+            if not isinstance(old.engine, NoModel):
+                self._load_again(old.reference)
             raise
-        finally:
-            self.session.engine = self.model.engine
-            self.session.reference = self.model.reference
         self._announced_dropped = 0
+
+    def _load_again(self, reference: str) -> None:
+        try:
+            self._use(self._open_model(reference))
+        except KeyboardInterrupt:
+            self.console.warn(_("No model is loaded now; /model NAME loads one."))
+        except TanukiError as error:
+            self.console.warn(
+                _("{model} cannot be loaded again: {reason}").format(model=reference, reason=error.message)
+            )
+            self.console.warn(_("No model is loaded now; /model NAME loads one."))
+
+    def _use(self, model: LoadedModel) -> None:
+        self.model = model
+        self.session.engine = model.engine
+        self.session.reference = model.reference
 
     def start(self, conversation: Conversation) -> None:
         """Go on in ``conversation``, with the sampling options it had."""
