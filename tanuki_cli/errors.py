@@ -21,7 +21,7 @@ wrote (names, reasons, values out of files and servers) goes into a message thro
 from enum import IntEnum
 from typing import ClassVar, Final
 
-_MAX_MESSAGE: Final = 2000
+_MAX_MESSAGE: Final = 1000
 _MAX_QUOTED: Final = 160
 
 

@@ -69,7 +69,7 @@ class ChatTokenizer:
         self._file = file
         self._tokenizer = tokenizer
         self._splitter = tokenizer if file.splittable else _without_normalizer(tokenizer)
-        self.pieces: Mapping[str, int] = tokenizer.get_vocab(with_added_tokens=True)
+        self.pieces: Mapping[str, int] = file.pieces
         added = {token.content: id_ for id_, token in tokenizer.get_added_tokens_decoder().items()}
         bytes_ = {piece: self.pieces[piece] for piece in _BYTE_PIECES if piece in self.pieces}
         self._byte_ids = frozenset(bytes_.values())

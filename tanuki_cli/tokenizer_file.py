@@ -40,13 +40,15 @@ Section = Literal["truncation", "padding"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizerFile:
-    """What was read. ``switched_off`` are the sections that would have cut or filled up prompts.
+    """What was read. ``pieces`` gives the id of each, those that were added included; ``switched_off`` are
+    the sections that would have cut or filled up prompts.
 
     ``splittable``: a text may be normalised before it is split, and its parts once more, with the same
     result. ``plain``: no part of it can fail on a text.
     """
 
     tokenizer: Tokenizer
+    pieces: Mapping[str, int]
     switched_off: tuple[Section, ...]
     splittable: bool
     plain: bool
@@ -102,7 +104,8 @@ def read_tokenizer_file(path: Path) -> TokenizerFile:
 
 def made_here(tokenizer: Tokenizer) -> TokenizerFile:
     """As a file's, for a tokenizer that this program put together."""
-    return TokenizerFile(tokenizer=tokenizer, switched_off=(), splittable=True, plain=True)
+    pieces = tokenizer.get_vocab(with_added_tokens=True)
+    return TokenizerFile(tokenizer=tokenizer, pieces=pieces, switched_off=(), splittable=True, plain=True)
 
 
 def _read_bounded(path: Path) -> bytes:
@@ -165,6 +168,7 @@ def _checked(tokenizer: Tokenizer) -> TokenizerFile:
     tokenizer.post_processor = None  # a template may repeat a text or leave it out
     return TokenizerFile(
         tokenizer=tokenizer,
+        pieces=pieces,
         switched_off=tuple(section for section, value in found.items() if value is not None),
         splittable=splittable,
         plain=splittable and not pre_tokenizer,

@@ -77,8 +77,9 @@ class LocalEngine:
 
     def _plan(self, messages: Sequence[Message], options: SamplingOptions) -> tuple[PromptPlan, list[int]]:
         limit = prompt_limit(self.context_length, options.max_new_tokens)
-        kept = fit_context(messages, self._tokenizer, max_prompt_tokens=limit)
-        ids = self._tokenizer.encode_chat(kept)
+        with self._advice():
+            kept = fit_context(messages, self._tokenizer, max_prompt_tokens=limit)
+            ids = self._tokenizer.encode_chat(kept)
         plan = PromptPlan(
             messages=tuple(kept), dropped=len(messages) - len(kept), prompt_tokens=len(ids), limit=limit
         )

@@ -5,6 +5,7 @@ TANUKI_FUZZ_LOAD=1 python -m tests.fuzz.checkpoint --count 100    also load what
 """
 
 import base64
+import importlib
 import json
 import os
 import random
@@ -177,6 +178,12 @@ MUTATIONS = (
     ("bytes", _spoiled),
     ("a file is gone", _gone),
 )
+
+
+def prepare() -> None:
+    """Import torch, where it is used, before the clock runs."""
+    if os.environ.get("TANUKI_FUZZ_LOAD"):
+        importlib.import_module("tanuki_cli.engines.transformers.loader")
 
 
 def attempt(path: Path) -> str:

@@ -100,12 +100,8 @@ def _scalar(kind: int, value: Any) -> bytes:
     form = FORMATS.get(kind, "I")
     if form in "fd":
         return struct.pack("<" + form, float(value))
-    bits = 8 * struct.calcsize(form)
-    return (
-        int(value).__and__((1 << bits) - 1).to_bytes(bits // 8, "little")
-        if form != "?"
-        else bytes([value & 1])
-    )
+    size = struct.calcsize("<" + form)
+    return (int(value) & ((1 << 8 * size) - 1)).to_bytes(size, "little")
 
 
 def _padded(size: int, alignment: int) -> int:

@@ -146,7 +146,10 @@ def _judge(attempt: Try, path: Path) -> dict[str, str]:
 def _serve(target: str) -> None:
     """What the child does."""
     faulthandler.enable()
-    attempt: Try = importlib.import_module(target).attempt
+    module = importlib.import_module(target)
+    attempt: Try = module.attempt
+    if hasattr(module, "prepare"):  # what takes long, such as an import, is not part of an attempt
+        module.prepare()
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a library prints is noise
     print("ready", file=answers)
