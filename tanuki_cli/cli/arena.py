@@ -121,7 +121,11 @@ class _Plan:
 
 def _plan(context: CommandContext, options: ArenaOptions, models: Sequence[str]) -> _Plan:
     category = options.category_name
-    questions = read_questions(options.prompts, category=category) if options.prompts else []
+    questions = (
+        read_questions(options.prompts, category=category, note=context.console.note)
+        if options.prompts
+        else []
+    )
     return _Plan(models=models, questions=questions[: options.count], file=vote_file(context, options.file))
 
 

@@ -1,7 +1,7 @@
 """Questions to put to the models: a file of lines, or of JSON objects as FastChat keeps them."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,6 +9,7 @@ from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.arena.votes import LONGEST_NAME, LONGEST_TEXT, MOST_TURNS, read_text, unusable
 from tanuki_cli.evaluation.jsonl import LeftOut, read_lines
 from tanuki_cli.i18n import _
+from tanuki_cli.prompt import guarded
 from tanuki_cli.text.decoding import read_text_file
 
 MOST_QUESTIONS: Final = 10_000
@@ -23,12 +24,15 @@ class Question:
     category: str = ""
 
 
-def read_questions(path: Path, *, category: str = "") -> list[Question]:
+def read_questions(
+    path: Path, *, category: str = "", note: Callable[[str], None] = lambda text: None
+) -> list[Question]:
     """The questions of ``path``, each once, in its order.
 
     Every line that is not blank is a question. In a ``.jsonl`` file it is an object whose ``turns`` is a
     list of texts, or with one text under question, prompt, text, instruction or input; ``category`` is
-    optional, and what is given here stands in for it. Raises InputError that names the line.
+    optional, and what is given here stands in for it. Lines that imitate a turn of the prompt format are
+    kept from opening one, and ``note`` is told. Raises InputError that names the line.
     """
     if path.suffix.lower() in {".jsonl", ".ndjson"}:
         questions = [_question(path, number, line, category) for number, line in read_lines(path)]
@@ -47,7 +51,7 @@ def read_questions(path: Path, *, category: str = "") -> list[Question]:
             ),
             hint="head -n 100",
         )
-    return _distinct(questions)
+    return _distinct(_guarded(question, path, note) for question in questions)
 
 
 def _question(path: Path, number: int, line: Mapping[str, Any] | LeftOut, category: str) -> Question:
@@ -75,6 +79,11 @@ def _turns(line: Mapping[str, Any]) -> tuple[str, ...]:
     if not all(isinstance(turn, str) and turn.strip() for turn in turns):
         raise unusable("turns")
     return tuple(turns)
+
+
+def _guarded(question: Question, path: Path, note: Callable[[str], None]) -> Question:
+    turns = tuple(guarded(turn, name=str(path), note=note) for turn in question.turns)
+    return replace(question, turns=turns)
 
 
 def _length(question: Question) -> int:
