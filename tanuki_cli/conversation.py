@@ -39,7 +39,7 @@ class Generation:
     """How an assistant message came to be.
 
     ``finish_reason`` None means that it is still being written, or that the process was killed
-    while it was.
+    while it was. ``token_ids`` are those of an answer that can go on, where the engine knows them.
     """
 
     model: str
@@ -47,6 +47,7 @@ class Generation:
     usage: Usage | None = None
     seed: int | None = None
     tokens_per_s: float | None = None
+    token_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,39 @@ class ChatSession:
             self.conversation.branch(question.id)
             yield from self._answer(question, question.parent_id)
 
+    def continue_(self) -> Generator[Chunk, None, None]:
+        """Let the answer at the tip go on that was cut, from exactly the ids that were there.
+
+        The longer answer becomes a sibling of the cut one, which stays. Raises InputError if there is no
+        answer to go on with, else as :meth:`send`.
+        """
+        cut = self.conversation.nodes.get(self.conversation.tip or "")
+        question = self.conversation.nodes.get(cut.parent_id or "") if cut is not None else None
+        if (
+            cut is None
+            or question is None
+            or cut.message.role != "assistant"
+            or (cut.generation is not None and cut.generation.finish_reason == "stop")
+        ):
+            raise InputError(
+                _("There is no answer that was cut."),
+                hint=_("Only an answer that reached its limit, or was stopped, can go on."),
+            )
+        with self.interruptible():
+            self.conversation.branch(question.id)
+            yield from self._answer(question, cut.id, begun=self._begun(cut))
+
+    def _begun(self, cut: Node) -> str | tuple[int, ...]:
+        """The ids of an answer where this model gave them, and they are its text; else its text."""
+        tokenizer, made = self.engine.tokenizer, cut.generation
+        if made is None or tokenizer is None or made.model != self.engine.info.model:
+            return cut.message.content
+        text = cut.message.content.rstrip("\N{REPLACEMENT CHARACTER}")
+        in_range = all(id_ < tokenizer.vocab_size for id_ in made.token_ids)
+        if made.token_ids and in_range and tokenizer.decode(made.token_ids).startswith(text):
+            return made.token_ids
+        return cut.message.content
+
     def prompt_messages(self, *more: Message) -> list[Message]:
         """The path, and ``more`` after it, as the engine is given them: with the persona."""
         return with_persona([*self.conversation.path(), *more], self.conversation.settings.persona)
@@ -154,12 +187,16 @@ class ChatSession:
         self.unanswered = None
         self._save(lambda store: store.set_tip(self.conversation.id, node_id))
 
-    def _answer(self, question: Node, parent: str | None) -> Generator[Chunk, None, None]:
+    def _answer(
+        self, question: Node, parent: str | None, *, begun: str | tuple[int, ...] | None = None
+    ) -> Generator[Chunk, None, None]:
+        """Answer ``question``; the tip goes to ``parent`` if nothing comes. ``begun`` is what goes on."""
         self.unanswered = None
         turn = _Turn(self, self._clock)
+        form = self.form if begun is None else replace(self.form, begun=begun)
         try:
             # A retry must not repeat itself: only a seed that was asked for is used again.
-            stream = self.engine.stream(self.prompt_messages(), self.options, self.form)
+            stream = self.engine.stream(self.prompt_messages(), self.options, form)
             with closing(stream):
                 for chunk in stream:
                     turn.take(chunk)
@@ -171,7 +208,7 @@ class ChatSession:
         finally:
             turn.finish()
             if turn.node is None:
-                self.unanswered = question
+                self.unanswered = question if begun is None else None
                 self.conversation.branch(parent)
                 self._save(lambda store: store.set_tip(self.conversation.id, parent))
 
@@ -222,6 +259,7 @@ class _Turn:
         self._first_text_at: float | None = None
         self._text: list[str] = []
         self._tokens: list[Token] = []
+        self._ids: list[int] = []  # with those that it began with
         self._scores: tuple[AnswerScore, ...] = ()
         self._generation = Generation(model=session.engine.info.model, finish_reason=None)
         self._usage = Usage(prompt_tokens=0, completion_tokens=0)
@@ -229,10 +267,12 @@ class _Turn:
 
     def take(self, chunk: Chunk) -> None:
         """Note a chunk, and save what has grown if it is time."""
+        self._text.append(chunk.text)
+        self._ids.extend(token.id for token in chunk.tokens)
         if chunk.plan is not None:
             self._session.last_plan = chunk.plan
             self._usage = Usage(prompt_tokens=chunk.plan.prompt_tokens or 0, completion_tokens=0)
-        self._text.append(chunk.text)
+            return
         self._tokens.extend(chunk.tokens)
         if chunk.finish_reason is not None:
             self._finish_reason = chunk.finish_reason
@@ -258,7 +298,7 @@ class _Turn:
             self._begin()  # a model may answer with nothing; that is an answer too
         statistics = TurnStatistics(
             node_id=None if self.node is None else self.node.id,
-            text="".join(self._text),
+            text="" if self.node is None else "".join(self._text),
             tokens=tuple(self._tokens),
             scores=self._scores,
             finish_reason=self._finish_reason,
@@ -284,6 +324,8 @@ class _Turn:
 
     def _update(self) -> None:
         assert self.node is not None
-        node = self._session.conversation.update(self.node.id, "".join(self._text), self._generation)
+        can_go_on = self._finish_reason != "stop"
+        generation = replace(self._generation, token_ids=tuple(self._ids) if can_go_on else ())
+        node = self._session.conversation.update(self.node.id, "".join(self._text), generation)
         self._saved_at = self._clock()
         self._session._save(lambda store: store.update_node(self._session.conversation.id, node))

@@ -203,6 +203,13 @@ class ChatTokenizer:
         if run:
             yield self.decode(context + run)[len(head) :]
 
+    def complete_length(self, ids: Sequence[int]) -> int:
+        """How many of ``ids`` are whole text: those after it may be the beginning of a character."""
+        length = len(ids)
+        while length and ids[length - 1] not in self._ending_ids:
+            length -= 1
+        return length
+
     def _normalize(self, text: str) -> str:
         clean = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
         normalizer = self._tokenizer.normalizer

@@ -1,10 +1,10 @@
 """``tanuki ask``: one question, one answer on stdout."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -16,19 +16,19 @@ from tanuki_cli.cli.conversations import (
     warn_history_failed,
 )
 from tanuki_cli.cli.model import open_model
-from tanuki_cli.cli.options import OUTPUT, ChatOptions, takes
-from tanuki_cli.cli.probabilities import choices_json, score_json, tokens_json
+from tanuki_cli.cli.options import OUTPUT, SESSION, ChatOptions, takes
+from tanuki_cli.cli.probabilities import score_json, score_lines
 from tanuki_cli.cli.question import Question, read_question, truncate_question
+from tanuki_cli.cli.results import logprobs_json, result_json
 from tanuki_cli.cli.shapes import ShapeOptions, check_shape, explained, read_shape
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import AnswerForm, GenerationCancelled, Token
+from tanuki_cli.engines.base import AnswerForm, Chunk, GenerationCancelled
 from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.options import fold
 from tanuki_cli.session import ChatSession
 from tanuki_cli.terminal.answer import NoStream, describe_turn, open_answer
-from tanuki_cli.text.width import cell_width, pad_cells
 
 ask_app = typer.Typer(add_completion=False)
 MAX_ALTERNATIVES: Final = 20
@@ -76,6 +76,14 @@ class AskOptions(ShapeOptions, ChatOptions):
             rich_help_panel=OUTPUT,
         ),
     ] = None
+    continue_answer: Annotated[
+        bool,
+        typer.Option(
+            "--continue-answer",
+            help=N_("Let the last answer go on that was cut."),
+            rich_help_panel=SESSION,
+        ),
+    ] = False
     score: Annotated[
         str | None,
         typer.Option(
@@ -137,25 +145,36 @@ def ask(
         shape=shape,
         logprobs=options.alternatives,
         scores=shape is not None and bool(shape.choices) and options.machine_readable,
+        begun=options.beginning(context.console.note),
     )
+    if form.begun and shape is not None and shape.choices:
+        raise InputError(
+            _("--choices and --prefill cannot be used together."), hint="tanuki ask --choices A,B …"
+        )
     if options.score is not None and shape is not None:
         raise InputError(
             _("--score takes an answer as it is, without a shape."), hint="tanuki ask --score TEXT …"
         )
-    question = read_question(
-        words or [],
-        options.file or [],
-        stdin=context.environment.streams.stdin,
-        encoding=fold(options.encoding) if options.encoding else None,
-        note=context.console.note,
-    )
-    if shape is not None and options.explain_schema:
-        question = explained(question, shape)
+    question: Question | None = None
+    if options.continue_answer:
+        options = _going_on(options, words or [])
+    else:
+        question = read_question(
+            words or [],
+            options.file or [],
+            stdin=context.environment.streams.stdin,
+            encoding=fold(options.encoding) if options.encoding else None,
+            note=context.console.note,
+        )
+        if shape is not None and options.explain_schema:
+            question = explained(question, shape)
     store = open_history(context)
     conversation = starting_conversation(context, options, store)
     context = replace(context, settings=resumed_settings(context, options, conversation))
     unsaved: list[HistoryError] = []
-    first = [] if conversation.nodes else [*conversation.path(), Message("user", question.text)]
+    first = []
+    if question is not None and not conversation.nodes:
+        first = [*conversation.path(), Message("user", question.text)]
     with closing(open_model(context, options, first=first)) as model:
         session = ChatSession(
             model.engine,
@@ -168,17 +187,41 @@ def ask(
         )
         if model.practice and not options.machine_readable:
             context.console.note(_("豆だぬき, the practice model, answers:"), style="practice")
-        text = _fitted(question, session, context) if options.truncate else question.text
-        if options.score is not None:
-            _score(context, options, session, text)
-            return
         try:
-            _answer(context, options, session, model, text)
+            if question is None:
+                _answer(context, options, session, model, session.continue_())
+            else:
+                text = _fitted(question, session, context) if options.truncate else question.text
+                if options.score is not None:
+                    _score(context, options, session, text)
+                    return
+                _answer(context, options, session, model, session.send(text))
         finally:
             for error in unsaved:  # not before: a warning must not break into a line of the answer
                 warn_history_failed(context, error)
         if options.statistics and session.last_turn is not None:
             context.console.note(describe_turn(session.last_turn, load_s=model.load_s))
+
+
+def _going_on(options: AskOptions, words: Sequence[str]) -> AskOptions:
+    """The options of ``--continue-answer``: without an id it is the last conversation that goes on.
+
+    Raises InputError for a question, and for options that are about one.
+    """
+    about_questions = {
+        "--file": options.file,
+        "--prefill": options.prefill,
+        "--score": options.score,
+        "--explain-schema": options.explain_schema,
+    }
+    if words or any(about_questions.values()):
+        raise InputError(
+            _("--continue-answer takes no question, and none of: {options}.").format(
+                options=", ".join(about_questions)
+            ),
+            hint="tanuki ask --continue-answer",
+        )
+    return replace(options, continue_last=options.resume is None)
 
 
 def _fitted(question: Question, session: ChatSession, context: CommandContext) -> str:
@@ -189,7 +232,11 @@ def _fitted(question: Question, session: ChatSession, context: CommandContext) -
 
 
 def _answer(
-    context: CommandContext, options: AskOptions, session: ChatSession, model: LoadedModel, text: str
+    context: CommandContext,
+    options: AskOptions,
+    session: ChatSession,
+    model: LoadedModel,
+    chunks: Generator[Chunk, None, None],
 ) -> None:
     """Stream the answer out.
 
@@ -201,13 +248,14 @@ def _answer(
     writer = NoStream() if options.machine_readable else open_answer(context.console, settings)
     begun = False
     # Until all is printed, Ctrl-C must tear nothing.
-    with session.interruptible(), closing(session.send(text)) as chunks:
+    with session.interruptible(), closing(chunks):
         try:
             for chunk in chunks:
                 writer.feed(chunk.text)
                 begun = begun or bool(chunk.text)
                 if options.as_jsonl and chunk.text:
-                    context.console.write_json({"delta": chunk.text, **_logprobs(session, chunk.tokens)})
+                    tokens = chunk.tokens if chunk.plan is None else ()  # not those it began with
+                    context.console.write_json({"delta": chunk.text, **logprobs_json(session, tokens)})
         except TanukiError:
             if begun:  # an answer that never began is no empty line either
                 writer.interrupt()
@@ -215,7 +263,7 @@ def _answer(
         writer.finish()
         _announce(context, session)
         if options.machine_readable:
-            context.console.write_json(_result(session, model))
+            context.console.write_json(result_json(session, model))
     if session.last_turn is not None and session.last_turn.finish_reason == "interrupted":
         raise InterruptedByUser(_("Interrupted."))
     if session.form.shape is not None and session.last_turn is not None:
@@ -230,40 +278,11 @@ def _announce(context: CommandContext, session: ChatSession) -> None:
         )
     if turn is not None and turn.finish_reason == "length" and session.form.shape is None:
         context.console.note(
-            _("The answer reached its limit; --max-new-tokens allows longer ones, --continue goes on.")
+            _(
+                "The answer reached its limit: tanuki ask --continue-answer goes on, "
+                "--max-new-tokens allows longer ones."
+            )
         )
-
-
-def _result(session: ChatSession, model: LoadedModel) -> dict[str, Any]:
-    """The object that INTERFACE promises; times in seconds."""
-    turn = session.last_turn
-    assert turn is not None
-    sampling = {**asdict(session.options), "seed": turn.seed}
-    return {
-        "id": turn.node_id,
-        "conversation_id": session.conversation.id,
-        "model": session.engine.info.model,
-        "answer": turn.text,
-        "finish_reason": turn.finish_reason,
-        "usage": asdict(turn.usage),
-        "timings": {
-            "load_s": _rounded(model.load_s),
-            "ttft_s": _rounded(turn.ttft_s),
-            "tokens_per_s": _rounded(turn.tokens_per_s),
-            "total_s": _rounded(turn.total_s),
-        },
-        "sampling": sampling,
-        **_logprobs(session, turn.tokens),
-        **({"choices": choices_json(turn.scores)} if turn.scores else {}),
-    }
-
-
-def _logprobs(session: ChatSession, tokens: Sequence[Token]) -> dict[str, Any]:
-    """The log probabilities of ``tokens``, where they were asked for and the engine knows them."""
-    tokenizer = session.engine.tokenizer
-    if not session.form.logprobs or tokenizer is None:
-        return {}
-    return {"logprobs": tokens_json(tokens, tokenizer)}
 
 
 def _score(context: CommandContext, options: AskOptions, session: ChatSession, text: str) -> None:
@@ -281,19 +300,9 @@ def _score(context: CommandContext, options: AskOptions, session: ChatSession, t
             {
                 "model": session.engine.info.model,
                 **score_json(score),
-                **_logprobs(session, score.tokens),
+                **logprobs_json(session, score.tokens),
             }
         )
         return
-    rows = (
-        (_("log probability"), f"{score.logprob:.4f}"),
-        (_("perplexity"), f"{score.perplexity:.4f}"),
-        (_("tokens"), str(len(score.tokens))),
-    )
-    width = max(cell_width(name) for name, _value in rows)
-    for name, value in rows:
-        context.console.write(f"{pad_cells(name, width)}  {value}\n")
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
+    for line in score_lines(score):
+        context.console.write(line + "\n")

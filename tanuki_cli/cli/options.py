@@ -17,6 +17,7 @@ from tanuki_cli.catalog import VARIANTS, reference_names
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_
 from tanuki_cli.options import OptionSpec, Scope, Value, parse_value, range_sentence
+from tanuki_cli.prompt import guarded
 from tanuki_cli.settings.specs import SPECS
 from tanuki_cli.settings.values import Settings, with_values
 
@@ -131,6 +132,15 @@ class AnswerOptions(OutputOptions):
 @dataclass(frozen=True, kw_only=True)
 class ChatOptions(AnswerOptions, ConversationOptions, ModelOptions):
     """The common options of ask and chat."""
+
+    prefill: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help=N_("Begin the answer with this text."), rich_help_panel=SAMPLING),
+    ] = None
+
+    def beginning(self, note: Callable[[str], None]) -> str:
+        """How answers begin. A line of it that imitates a turn heading is defused, and ``note`` told."""
+        return guarded(self.prefill or "", name="--prefill", note=note)
 
 
 OptionsT = TypeVar("OptionsT", bound=OutputOptions)

@@ -1,10 +1,12 @@
-"""Log probabilities as JSON: of tokens, of choices, and of an answer that was given."""
+"""Log probabilities, as JSON and for people: of tokens, of choices, and of an answer that was given."""
 
 from collections.abc import Iterable, Sequence
 from math import exp, fsum, log
 from typing import Any
 
 from tanuki_cli.engines.base import AnswerScore, Token
+from tanuki_cli.i18n import _
+from tanuki_cli.text.width import cell_width, pad_cells
 from tanuki_cli.tokenizer import ChatTokenizer
 
 
@@ -42,6 +44,17 @@ def score_json(score: AnswerScore) -> dict[str, Any]:
         "perplexity": score.perplexity,
         "tokens": len(score.tokens),
     }
+
+
+def score_lines(score: AnswerScore) -> list[str]:
+    """The same for people."""
+    rows = (
+        (_("log probability"), f"{score.logprob:.4f}"),
+        (_("perplexity"), f"{score.perplexity:.4f}"),
+        (_("tokens"), str(len(score.tokens))),
+    )
+    width = max(cell_width(name) for name, _value in rows)
+    return [f"{pad_cells(name, width)}  {value}" for name, value in rows]
 
 
 def _token_json(id_: int, logprob: float | None, tokenizer: ChatTokenizer) -> dict[str, Any]:

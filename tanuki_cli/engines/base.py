@@ -104,12 +104,14 @@ class AnswerForm:
 
     ``shape`` is what it must look like. ``logprobs`` above 0 gives every token its log probability, and
     so many alternatives. ``scores`` asks for the probability of every one of the shape's choices; an
-    answer that always takes the likeliest token then is the likeliest of them as a whole.
+    answer that always takes the likeliest token then is the likeliest of them as a whole. ``begun`` is how
+    the answer begins: a text, or the very ids that were there where an answer goes on.
     """
 
     shape: Shape | None = None
     logprobs: int = 0
     scores: bool = False
+    begun: str | tuple[int, ...] = ""
 
 
 PLAIN: Final = AnswerForm()
@@ -152,7 +154,8 @@ class AnswerScore:
 class Chunk:
     """A piece of an answer.
 
-    The first chunk carries ``plan`` and no text, before the prompt is processed; the last carries
+    The first chunk carries ``plan``, and the text and tokens of an answer that is begun already, before
+    the prompt is processed; the last carries
     ``finish_reason``, ``usage``, the ``seed`` that was used, and the ``scores`` of the choices where they
     were asked for. Texts joined are the answer.
     ``token_count`` is how many tokens this chunk took, and ``tokens`` are they, where the engine knows

@@ -75,11 +75,13 @@ class LocalEngine:
         """What of ``messages`` is sent. Raises PromptTooLongError if the newest alone does not fit."""
         return self._plan(messages, options)[0]
 
-    def _plan(self, messages: Sequence[Message], options: SamplingOptions) -> tuple[PromptPlan, list[int]]:
+    def _plan(
+        self, messages: Sequence[Message], options: SamplingOptions, begun: Sequence[int] = ()
+    ) -> tuple[PromptPlan, list[int]]:
         limit = prompt_limit(self.context_length, options.max_new_tokens)
         with self._advice():
-            kept = fit_context(messages, self._tokenizer, max_prompt_tokens=limit)
-            ids = self._tokenizer.encode_chat(kept)
+            kept = fit_context(messages, self._tokenizer, max_prompt_tokens=limit - len(begun))
+            ids = [*self._tokenizer.encode_chat(kept), *begun]
         plan = PromptPlan(
             messages=tuple(kept), dropped=len(messages) - len(kept), prompt_tokens=len(ids), limit=limit
         )
@@ -91,11 +93,20 @@ class LocalEngine:
         """Answer the last message; see :meth:`Engine.stream <tanuki_cli.engines.base.Engine.stream>`."""
         self._cancelled = False
         options = options.with_seed()
-        plan, prompt_ids = self._plan(messages, options)
-        yield Chunk(plan=plan)
-        answer = _Answer(self._model, self._tokenizer, prompt_ids, options)
+        begun = self._tokenizer.encode(form.begun) if isinstance(form.begun, str) else list(form.begun)
+        plan, prompt_ids = self._plan(messages, options, begun)
+        whole = self._tokenizer.complete_length(begun)
+        before = prompt_ids[: len(prompt_ids) - len(begun)]
+        yield Chunk(
+            plan=plan,
+            text="".join(self._tokenizer.detokenize(begun[:whole], prompt_ids=before)),
+            tokens=tuple(map(Token, begun)),
+        )
+        answer = _Answer(
+            self._model, self._tokenizer, [*before, *begun[:whole]], options, withheld=begun[whole:]
+        )
         scores: list[AnswerScore] = []
-        with self._advice(), closing(self._tokens(prompt_ids, options, form, scores)) as tokens:
+        with self._advice(), closing(self._tokens(prompt_ids, options, form, begun, scores)) as tokens:
             yield from answer.stream(tokens)
         usage = Usage(
             prompt_tokens=len(prompt_ids),
@@ -116,17 +127,22 @@ class LocalEngine:
             return self._scores(prompt_ids, answers, alternatives)
 
     def _tokens(
-        self, prompt_ids: list[int], options: SamplingOptions, form: AnswerForm, scores: list[AnswerScore]
+        self,
+        prompt_ids: list[int],
+        options: SamplingOptions,
+        form: AnswerForm,
+        begun: Sequence[int],
+        scores: list[AnswerScore],
     ) -> Generator[Token, None, None]:
         """The tokens of the answer; before them ``scores`` is filled where it is wanted."""
-        choices = form.shape.choices if form.shape is not None else ()
+        choices = form.shape.choices if form.shape is not None and not begun else ()
         if choices and (form.scores or options.greedy):
             scores += self._scores(prompt_ids, choices, form.logprobs)
         if choices and options.greedy:
             best = max(scores, key=lambda score: score.logprob)
             yield from best.tokens if form.logprobs else (Token(token.id) for token in best.tokens)
             return
-        mask = self._mask(form.shape) if form.shape is not None else None
+        mask = self._mask(form.shape, begun) if form.shape is not None else None
         with closing(
             self._model.generate(prompt_ids, options, mask=mask, logprobs=form.logprobs)
         ) as generated:
@@ -159,13 +175,13 @@ class LocalEngine:
             exc.hint = exc.hint or self._get_again
             raise
 
-    def _mask(self, shape: Shape) -> LogitsMask:
+    def _mask(self, shape: Shape, begun: Sequence[int]) -> LogitsMask:
         if self._guide is None:
             # Its import, and a look at every piece, are for those who ask for a shape.
             from tanuki_cli.engines.shapes.guidance import Guide
 
             self._guide = Guide(self._tokenizer)
-        return self._guide.mask(shape)
+        return self._guide.mask(shape, begun)
 
     def cancel(self) -> None:
         """Ask the running stream to stop; safe in a signal handler."""
@@ -178,7 +194,10 @@ class LocalEngine:
 
 
 class _Answer:
-    """One answer being generated: counts its tokens and learns why it ended."""
+    """One answer being generated: counts its tokens and learns why it ended.
+
+    ``withheld`` are ids after ``prompt_ids`` that are there already, and only the beginning of a character.
+    """
 
     def __init__(
         self,
@@ -186,6 +205,8 @@ class _Answer:
         tokenizer: ChatTokenizer,
         prompt_ids: Sequence[int],
         options: SamplingOptions,
+        *,
+        withheld: Sequence[int] = (),
     ) -> None:
         self.completion_tokens = 0
         self.finish_reason: FinishReason = "length"
@@ -194,6 +215,7 @@ class _Answer:
         self._tokenizer = tokenizer
         self._prompt_ids = prompt_ids
         self._options = options
+        self._withheld = withheld
 
     def stream(self, tokens: Iterator[Token]) -> Iterator[Chunk]:
         """Turn tokens into text chunks until a stop rule, the length, the context or Ctrl-C ends them.
@@ -233,6 +255,7 @@ class _Answer:
         return Chunk(text=text, token_count=len(tokens), tokens=tokens)
 
     def _visible(self, tokens: Iterator[Token]) -> Iterator[int]:
+        yield from self._withheld
         try:
             for token in tokens:
                 id_ = token.id

@@ -129,9 +129,10 @@ def _trees(found: Iterable[Row]) -> dict[str, dict[str, Node]]:
     """
     trees: dict[str, dict[str, Node]] = {}
     for row in sorted(found, key=lambda row: row.rowid):
-        if len(row.values) != len(_NODE):
+        # Rows from before the last column was added are as short as they were.
+        if len(row.values) not in (len(_NODE), len(_NODE) - 1):
             continue
-        columns: dict[str, Any] = dict(zip(_NODE, row.values, strict=True))
+        columns: dict[str, Any] = dict(zip(_NODE, (*row.values, None), strict=False))
         with suppress(ValueError):
             node = read_node(Place({**columns, "generation": _generation(columns)}))
             tree = trees.setdefault(Place(columns["conversation_id"]).id(), {})
@@ -144,7 +145,8 @@ def _trees(found: Iterable[Row]) -> dict[str, dict[str, Node]]:
 def _generation(columns: dict[str, Any]) -> dict[str, Any] | None:
     if columns["model"] is None:
         return None
-    return {**columns, "usage": columns if columns["prompt_tokens"] is not None else None}
+    usage = columns if columns["prompt_tokens"] is not None else None
+    return {**columns, "usage": usage, "token_ids": list(rows.read_token_ids(columns["token_ids"]))}
 
 
 def _assemble(conversation: Conversation, tree: dict[str, Node]) -> tuple[Conversation, int]:

@@ -26,12 +26,12 @@ from tanuki_cli.sampling import SAMPLING_SPECS, SamplingOptions
 
 NODE_COLUMNS: Final = (
     "conversation_id, id, parent_id, role, content, created_at, model, finish_reason, "
-    "prompt_tokens, completion_tokens, cached_tokens, seed, tokens_per_s, writer"
+    "prompt_tokens, completion_tokens, cached_tokens, seed, tokens_per_s, writer, token_ids"
 )
-INSERT_NODE: Final = f"INSERT INTO nodes ({NODE_COLUMNS}) VALUES ({', '.join('?' * 14)})"
+INSERT_NODE: Final = f"INSERT INTO nodes ({NODE_COLUMNS}) VALUES ({', '.join('?' * 15)})"
 UPDATE_NODE: Final = """
     UPDATE nodes SET content = ?, model = ?, finish_reason = ?, prompt_tokens = ?, completion_tokens = ?,
-        cached_tokens = ?, seed = ?, tokens_per_s = ?, writer = ?
+        cached_tokens = ?, seed = ?, tokens_per_s = ?, writer = ?, token_ids = ?
     WHERE conversation_id = ? AND id = ? AND writer = ? AND finish_reason IS NULL
 """
 INSERT_OR_UPDATE_CONVERSATION: Final = """
@@ -43,6 +43,8 @@ INSERT_OR_UPDATE_CONVERSATION: Final = """
 
 _NO_TIME: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+MAX_TOKEN_ID: Final = 2**31 - 1
 
 Column = str | int | float | None
 
@@ -110,7 +112,7 @@ def update_values(conversation_id: str, node: Node) -> tuple[Column, ...]:
 def _generation_values(generation: Generation | None) -> tuple[Column, ...]:
     """What a server or a file says of an answer, within what can be read back."""
     if generation is None:
-        return (None,) * 8
+        return (None,) * 9
     usage, speed = generation.usage, generation.tokens_per_s
     return (
         storable(generation.model),
@@ -121,6 +123,7 @@ def _generation_values(generation: Generation | None) -> tuple[Column, ...]:
         generation.seed if generation.seed is None or 0 <= generation.seed <= MAX_INTEGER else None,
         speed if speed is None or 0 <= speed < math.inf else None,
         this_writer() if generation.finish_reason is None else None,
+        json.dumps(generation.token_ids) if generation.token_ids else None,
     )
 
 
@@ -186,6 +189,7 @@ def node_from_row(row: sqlite3.Row) -> Node:
             usage=_usage(row),
             seed=_count(row["seed"]),
             tokens_per_s=_speed(row["tokens_per_s"]),
+            token_ids=read_token_ids(row["token_ids"]),
         )
     parent = row["parent_id"]
     return Node(
@@ -209,6 +213,17 @@ def read_time(value: object) -> datetime:
 def read_text(value: object) -> str:
     """A text column; empty for anything else."""
     return value if isinstance(value, str) else ""
+
+
+def read_token_ids(value: object) -> tuple[int, ...]:
+    """A column of token ids; none for anything else."""
+    try:
+        ids = json.loads(read_text(value))
+    except (ValueError, RecursionError):
+        return ()
+    if not isinstance(ids, list) or not all(type(id_) is int and 0 <= id_ <= MAX_TOKEN_ID for id_ in ids):
+        return ()
+    return tuple(ids)
 
 
 def _usage(row: sqlite3.Row) -> Usage | None:

@@ -70,7 +70,12 @@ def _to_2(connection: sqlite3.Connection) -> None:
         index_text(connection, number, content)
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_to_1, _to_2)
+def _to_3(connection: sqlite3.Connection) -> None:
+    """The ids of answers that can go on, as a JSON array."""
+    connection.execute("ALTER TABLE nodes ADD COLUMN token_ids TEXT")
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_to_1, _to_2, _to_3)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 

@@ -219,7 +219,12 @@ def _generation(place: Place) -> Generation:
         usage=place.maybe("usage", _usage),
         seed=place.maybe("seed", Place.integer),
         tokens_per_s=place.maybe("tokens_per_s", Place.number),
+        token_ids=place.maybe("token_ids", _token_ids) or (),
     )
+
+
+def _token_ids(place: Place) -> tuple[int, ...]:
+    return tuple(item.integer() for item in place.items())
 
 
 def _usage(place: Place) -> Usage:

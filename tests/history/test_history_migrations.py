@@ -68,6 +68,27 @@ FROZEN = {
         'mame', NULL, NULL, NULL, NULL, NULL, NULL, '1@0');
     """,
 }
+FROZEN[2] = f"""
+    {FROZEN[1]}
+    CREATE TABLE search_texts (
+        number INTEGER PRIMARY KEY REFERENCES nodes (number) ON DELETE CASCADE,
+        folded TEXT NOT NULL
+    );
+    CREATE VIRTUAL TABLE trigrams USING fts5(
+        folded, content='search_texts', content_rowid='number', detail=none, columnsize=0,
+        tokenize='trigram case_sensitive 1'
+    );
+    CREATE VIRTUAL TABLE bigrams USING fts5(
+        pairs, content='', detail=none, columnsize=0, prefix='1', tokenize='ascii'
+    );
+    INSERT INTO search_texts VALUES (1, 'ガソリンはいくら?'), (2, '170 円です。'), (3, '途中');
+    INSERT INTO trigrams (rowid, folded) SELECT number, folded FROM search_texts;
+    INSERT INTO bigrams (rowid, pairs) VALUES
+        (1, 'ガソ ソリ リン ンは はい いく くら ら\U000f003f \U000f003f\U000f0080'),
+        (2, '\U000f0031\U000f0037 \U000f0037\U000f0030 \U000f0030\U000f0020 \U000f0020円 '
+            || '円で です す。 。\U000f0080'),
+        (3, '途中 中\U000f0080');
+    """
 
 
 def _time(text: str) -> datetime:

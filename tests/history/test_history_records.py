@@ -38,6 +38,7 @@ ANY_GENERATION = st.builds(
     | st.builds(Usage, prompt_tokens=ANY_INTEGER, completion_tokens=ANY_INTEGER, cached_tokens=ANY_INTEGER),
     seed=st.none() | ANY_INTEGER,
     tokens_per_s=st.none() | ANY_NUMBER,
+    token_ids=st.lists(st.integers(0, 2**31 - 1), max_size=4).map(tuple),
 )
 
 

@@ -42,6 +42,7 @@ GENERATIONS = st.builds(
     usage=st.none() | st.builds(Usage, prompt_tokens=COUNT, completion_tokens=COUNT, cached_tokens=COUNT),
     seed=st.none() | COUNT,
     tokens_per_s=st.none() | POSITIVE,
+    token_ids=st.lists(st.integers(0, 2**31 - 1), max_size=4).map(tuple),
 )
 SETTINGS = st.builds(
     ConversationSettings,

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from tanuki_cli.conversation import Conversation
-from tanuki_cli.engines.base import Chunk, PromptPlan
+from tanuki_cli.engines.base import PLAIN, AnswerForm, Chunk, PromptPlan
 from tanuki_cli.errors import HistoryError, InputError, PromptTooLongError, TanukiError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _
@@ -36,9 +36,9 @@ class Chat:
 
     ``open_model`` loads a model by reference; it may ask and download. ``download`` brings the model that
     is to take over (:mod:`~tanuki_cli.terminal.first_run.takeover`). ``configured`` are the sampling options
-    without this command line's, to which ``/set KEY -`` goes back. ``next_input`` is text to be
-    edited before it is sent (when a message was too long); ``notice`` stands in the status line until
-    the next input.
+    without this command line's, to which ``/set KEY -`` goes back; ``form`` is asked of every answer.
+    ``next_input`` is text to be edited before it is sent (when a message was too long); ``notice`` stands
+    in the status line until the next input.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Chat:
         open_model: Callable[[str], LoadedModel],
         configured: SamplingOptions | None = None,
         download: BackgroundPull | None = None,
+        form: AnswerForm = PLAIN,
     ) -> None:
         self.console = console
         self.settings = settings
@@ -75,6 +76,7 @@ class Chat:
             model.engine,
             conversation,
             settings.sampling,
+            form=form,
             reference=model.reference,
             store=history if settings.save else None,
             on_history_error=self._history_failed,
@@ -109,6 +111,10 @@ class Chat:
     def retry(self) -> None:
         """Answer the last question again. Raises InputError if there is none."""
         self._show(self.session.regenerate())
+
+    def go_on(self) -> None:
+        """Let an answer that was cut go on. Raises InputError if there is none."""
+        self._show(self.session.continue_())
 
     def _show(self, chunks: Generator[Chunk, None, None]) -> None:
         """Stream an answer to the screen, then say why it ended if that is not plain."""
@@ -163,12 +169,16 @@ class Chat:
         turn = self.session.last_turn
         if turn is None:
             return
-        if turn.finish_reason == "interrupted":
+        if turn.finish_reason == "interrupted" and turn.node_id is not None:
+            self.console.note(_("Stopped. /continue goes on, /retry answers again."))
+        elif turn.finish_reason == "interrupted":
             self.console.note(_("Stopped. /retry answers again."))
         elif turn.ttft_s is None:
             self.console.note(_("The model answered with nothing. /retry answers again."))
         elif turn.finish_reason == "length":
-            self.console.note(_("The answer reached its limit: /set max_new_tokens N allows longer ones."))
+            self.console.note(
+                _("The answer reached its limit: /continue goes on; longer ones: /set max_new_tokens N")
+            )
         if self.show_statistics:
             self.console.note(describe_turn(turn))
 

@@ -59,6 +59,9 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command(name="exit", run=program_commands.leave, summary=N_("leave; Ctrl-D does too")),
     Command(name="new", run=conversation_commands.new, summary=N_("begin a new conversation")),
     Command(name="retry", run=conversation_commands.retry, summary=N_("answer the last question again")),
+    Command(
+        name="continue", run=conversation_commands.continue_, summary=N_("let an answer that was cut go on")
+    ),
     Command(name="undo", run=conversation_commands.undo, summary=N_("take the last turn back")),
     Command(
         name="edit",

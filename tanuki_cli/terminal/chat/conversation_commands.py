@@ -39,6 +39,11 @@ def retry(chat: Chat, _argument: str) -> None:
     chat.retry()
 
 
+def continue_(chat: Chat, _argument: str) -> None:
+    """Let an answer that was cut go on in its place."""
+    chat.go_on()
+
+
 def undo(chat: Chat, _argument: str) -> None:
     """Take the last turn out of the path; it stays in the tree."""
     question = chat.conversation.last("user")
