@@ -6,13 +6,16 @@ import os
 import shutil
 import socket
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from tanuki_cli.errors import SettingsError
 from tanuki_cli.i18n import N_, _
+
+_LOCK_TIMEOUT_S: Final = 30.0
 
 _REASONS: Final[Mapping[int, str]] = {
     errno.ENOENT: N_("there is no such file or folder"),
@@ -87,6 +90,30 @@ def read_stream(stream: BinaryIO, *, limit: int) -> bytes:
         if left < 0:
             raise TooLargeError
     return b"".join(parts)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let reading, changing and writing ``path`` be one step, beside other processes that lock it, too.
+
+    Where no lock can be had (a folder that cannot be written) the writing will tell. Raises SettingsError
+    if another process holds it for half a minute.
+    """
+    from filelock import FileLock, Timeout  # what only reads needs no lock
+
+    lock = FileLock(path.with_name(f".{path.name}.lock"), timeout=_LOCK_TIMEOUT_S)
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(lock)
+        except Timeout as exc:
+            raise SettingsError(
+                _("{path} is being written by another run of tanuki.").format(path=path),
+                hint=_("Wait until it has ended."),
+            ) from exc
+        except (OSError, NotImplementedError):  # the latter from file systems without locks
+            pass
+        yield
 
 
 def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:

@@ -15,6 +15,7 @@ from tanuki_cli.catalog.variants import FAMILY_BY_NAME, PRACTICE_NAME
 from tanuki_cli.cli.context import CommandContext, prepare, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, takes
 from tanuki_cli.errors import InputError, SettingsError, TanukiError
+from tanuki_cli.files import locked
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.options import OptionSpec, Value, fold, format_value, parse_value
 from tanuki_cli.settings.file import REMOTES_TABLE, read_config, write_config
@@ -108,24 +109,25 @@ def set_value(
     """Write ``key = value`` into the file, in its place, and keep the comments."""
     context = prepare_repair(ctx, options)
     path = context.directories.config_file
-    document = read_config(path)
-    name = _remote_name(key)
-    if name is None:
-        spec = _spec(key)
-        parsed = _checked(spec, value, context.settings)
-        document[_spelling(document, spec) or spec.key] = (
-            list(parsed) if isinstance(parsed, tuple) else parsed
-        )
-        _warn_of_environment(context, spec)
-        shown = f"{spec.key} = {format_value(parsed)}"
-    else:
-        url = _checked_url(name, value)
-        table = document.setdefault(REMOTES_TABLE, tomlkit.table())
-        if not isinstance(table, Table):
-            raise _not_a_table(context)
-        table[name] = url
-        shown = f"{REMOTES_TABLE}.{name} = {url}"
-    write_config(path, document)
+    with locked(path):
+        document = read_config(path)
+        name = _remote_name(key)
+        if name is None:
+            spec = _spec(key)
+            parsed = _checked(spec, value, context.settings)
+            document[_spelling(document, spec) or spec.key] = (
+                list(parsed) if isinstance(parsed, tuple) else parsed
+            )
+            _warn_of_environment(context, spec)
+            shown = f"{spec.key} = {format_value(parsed)}"
+        else:
+            url = _checked_url(name, value)
+            table = document.setdefault(REMOTES_TABLE, tomlkit.table())
+            if not isinstance(table, Table):
+                raise _not_a_table(context)
+            table[name] = url
+            shown = f"{REMOTES_TABLE}.{name} = {url}"
+        write_config(path, document)
     context.console.note(f"{shown}  ({path})")
 
 
@@ -135,18 +137,20 @@ def unset(ctx: typer.Context, options: OutputOptions, key: Annotated[str, _KEY])
     """Remove ``key`` from the file; also one that is unknown, which keeps the file from being read."""
     context = prepare_repair(ctx, options)
     path = context.directories.config_file
-    document = read_config(path)
-    name = _remote_name(key)
-    if name is not None:
-        table = document.get(REMOTES_TABLE)
-        removed = isinstance(table, Table) and table.pop(name, None) is not None
-    elif key in document:
-        removed = document.pop(key) is not None
-    else:
-        spelling = _spelling(document, _spec(key))
-        removed = spelling is not None and document.pop(spelling) is not None
+    with locked(path):
+        document = read_config(path)
+        name = _remote_name(key)
+        if name is not None:
+            table = document.get(REMOTES_TABLE)
+            removed = isinstance(table, Table) and table.pop(name, None) is not None
+        elif key in document:
+            removed = document.pop(key) is not None
+        else:
+            spelling = _spelling(document, _spec(key))
+            removed = spelling is not None and document.pop(spelling) is not None
+        if removed:
+            write_config(path, document)
     if removed:
-        write_config(path, document)
         context.console.note(
             _("{key} was removed from {path}; the default holds.").format(key=key, path=path)
         )

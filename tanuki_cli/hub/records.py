@@ -5,22 +5,30 @@ models stay usable.
 """
 
 import json
-from contextlib import suppress
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli.errors import SettingsError
-from tanuki_cli.files import os_reason, read_bounded, write_atomically
+from tanuki_cli.files import locked, os_reason, read_bounded, write_atomically
 from tanuki_cli.hub.files import HubFile, PinnedModel
 from tanuki_cli.i18n import _
 
 _MAX_BYTES: Final = 64 << 20
 _VERSION: Final = 1
+_MAX_BYTES_PER_S: Final = 1e12
+_REPOSITORY: Final = r"(?!\.)[\w.-]+/(?!\.)[\w.-]+"
+_COMMIT: Final = r"[0-9a-f]{40}"
+_DIGEST: Final = r"[0-9a-f]{40}|[0-9a-f]{64}"
+_PATH: Final = r"[^/\\\0]+(?:/[^/\\\0]+)*"
 
 
 class Records:
-    """The record file at ``path``. Every call reads it anew, every change replaces it in one step."""
+    """The record file at ``path``. Every call reads it anew; every change is one step, also for a download
+    in another process. An entry that makes no sense counts as not there."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,57 +39,68 @@ class Records:
 
     def all_pinned(self) -> dict[str, PinnedModel]:
         """All pinned models by name, finished or not."""
-        return {name: _model(name, entry) for name, entry in self._read()["models"].items()}
+        models = (_model(name, entry) for name, entry in self._read()["models"].items())
+        return {model.name: model for model in models if model is not None}
 
     def pin(self, model: PinnedModel) -> None:
         """Remember ``model``. Raises SettingsError if the file cannot be written."""
-        data = self._read()
-        data["models"][model.name] = {
-            "revision": model.revision,
-            "files": [asdict(file) for file in model.files],
-        }
-        self._write(data)
+        with self._change() as data:
+            data["models"][model.name] = {
+                "revision": model.revision,
+                "files": [asdict(file) for file in model.files],
+            }
 
     def forget(self, name: str) -> None:
         """Drop what is known about model ``name``."""
-        data = self._read()
-        if data["models"].pop(name, None) is not None:
-            self._write(data)
+        if name in self._read()["models"]:
+            with self._change() as data:
+                data["models"].pop(name, None)
 
     def is_verified(self, path: Path, digest: str) -> bool:
         """Whether ``path`` had ``digest`` when it was last hashed, and has not been written since."""
-        return bool(self._read()["verified"].get(str(path.resolve())) == _stamp(path, digest))
+        stamp = _stamp(path, digest)
+        return stamp is not None and bool(self._read()["verified"].get(str(path.resolve())) == stamp)
 
     def set_verified(self, path: Path, digest: str) -> None:
         """Remember that ``path`` has ``digest``; entries of files that are gone are dropped."""
-        data = self._read()
-        data["verified"][str(path.resolve())] = _stamp(path, digest)
-        data["verified"] = {key: value for key, value in data["verified"].items() if Path(key).exists()}
-        self._write(data)
+        stamp = _stamp(path, digest)
+        if stamp is None:
+            return
+        with self._change() as data:
+            data["verified"][str(path.resolve())] = stamp
+            data["verified"] = {key: stamp for key, stamp in data["verified"].items() if _exists(key)}
 
     def speed(self) -> float | None:
         """Bytes per second of the last download that was long enough to tell, if there was one."""
         speed = self._read().get("bytes_per_s")
-        return float(speed) if isinstance(speed, (int, float)) and speed > 0 else None
+        return float(speed) if isinstance(speed, (int, float)) and 0 < speed < _MAX_BYTES_PER_S else None
 
     def set_speed(self, bytes_per_s: float) -> None:
         """Remember how fast a download was."""
-        data = self._read()
-        data["bytes_per_s"] = round(bytes_per_s)
-        self._write(data)
+        with self._change() as data:
+            data["bytes_per_s"] = round(bytes_per_s)
+
+    @contextmanager
+    def _change(self) -> Iterator[dict[str, Any]]:
+        """What is recorded, to be changed in the block and written at its end."""
+        with locked(self._path):
+            data = self._read()
+            yield data
+            self._write(data)
 
     def _read(self) -> dict[str, Any]:
         data: Any = None
         with suppress(OSError, ValueError, RecursionError):
             data = json.loads(read_bounded(self._path, limit=_MAX_BYTES))
-        if not _is_record(data):
-            return {"version": _VERSION, "models": {}, "verified": {}}
+        if not isinstance(data, dict) or type(data.get("version")) is not int:
+            data = {"version": _VERSION}
         if data["version"] > _VERSION:
             raise SettingsError(
                 _("{path} was written by a newer version of tanuki.").format(path=self._path),
                 hint=_("Update tanuki, or move that file away."),
             )
-        return dict(data)
+        parts = {name: data.get(name) for name in ("models", "verified")}
+        return {**data, **{name: part if isinstance(part, dict) else {} for name, part in parts.items()}}
 
     def _write(self, data: dict[str, Any]) -> None:
         try:
@@ -93,20 +112,41 @@ class Records:
             ) from exc
 
 
-def _is_record(data: object) -> bool:
-    parts = ("models", "verified")
+def _model(name: str, entry: Any) -> PinnedModel | None:
+    """The model of an entry; None unless its names lead into the cache: files are removed by them."""
+    try:
+        revision, files = entry["revision"], tuple(HubFile(**file) for file in entry["files"])
+        sensible = isinstance(revision, str) and all(map(_is_sensible, files))
+    except (KeyError, TypeError):
+        return None
+    return PinnedModel(name=name, revision=revision, files=files) if sensible else None
+
+
+def _is_sensible(file: HubFile) -> bool:
+    patterns = (
+        (_REPOSITORY, file.repository),
+        (_COMMIT, file.commit),
+        (_DIGEST, file.digest),
+        (_PATH, file.path),
+    )
     return (
-        isinstance(data, dict)
-        and isinstance(data.get("version"), int)
-        and (data["version"] > _VERSION or all(isinstance(data.get(part), dict) for part in parts))
+        all(isinstance(text, str) and re.fullmatch(pattern, text) for pattern, text in patterns)
+        and not {".", ".."} & set(file.path.split("/"))
+        and type(file.size) is int
+        and file.size >= 0
+        and type(file.lfs) is bool
     )
 
 
-def _model(name: str, entry: dict[str, Any]) -> PinnedModel:
-    files = tuple(HubFile(**file) for file in entry["files"])
-    return PinnedModel(name=name, revision=entry["revision"], files=files)
+def _exists(path: str) -> bool:
+    with suppress(OSError, ValueError):
+        return Path(path).exists()
+    return False
 
 
-def _stamp(path: Path, digest: str) -> dict[str, object]:
-    status = path.stat()
+def _stamp(path: Path, digest: str) -> dict[str, object] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
     return {"digest": digest, "size": status.st_size, "mtime_ns": status.st_mtime_ns}
