@@ -24,8 +24,8 @@ _CATEGORIES: Final = {
     "history": N_("your history"),
     ALL: N_("all"),
 }
-_LEFT_OUT: Final = ((), (2,), (2, 4))
-"""Columns that may go where a table is too wide: none, the median, and then the largest."""
+_LEFT_OUT: Final = ((), (2,), (2, 4), (2, 3, 4))
+"""Columns that may go where a table is too wide: none, the median, then the largest, then the 99 %."""
 _BEFORE: Final = 16
 _AFTER: Final = 48
 """Graphemes of an answer that are shown before and after the place where it parts."""

@@ -40,11 +40,11 @@ def collect(
         for index in range(len(plan.references))
         if index not in plan.served
     }
-    reference = scores[REFERENCE]
+    reference = scores.get(REFERENCE, [])
     candidates = tuple(
         CandidateResult(
             figures=_figures(plan, ledger, index, scores.get(index, [])),
-            divergence=_divergence(reference, scores[index], categories) if index in scores else {},
+            divergence=_divergence(reference, scores[index], categories) if scores.get(index) else {},
         )
         for index in range(1, len(plan.references))
     )

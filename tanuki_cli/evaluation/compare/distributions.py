@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tanuki_cli.evaluation.compare.divergence import ReferenceRows
+from tanuki_cli.evaluation.compare.divergence import ReferenceRows, normalized
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,9 +98,9 @@ def _encoded(rows: ReferenceRows, record: "np.dtype[Any]") -> "NDArray[Any]":
 
 def _decoded(data: "NDArray[Any]") -> ReferenceRows:
     codes = data["codes"]
-    log_probs = -np.square(codes / _STEPS) * data["range"].astype(np.float64)[:, None]
-    log_probs[codes == _NEVER] = -np.inf
-    log_probs -= np.log(np.exp(log_probs).sum(axis=-1, keepdims=True))
-    return ReferenceRows(
-        log_probs=log_probs, nll=data["nll"].astype(np.float64), top=data["top"].astype(np.int32)
-    )
+    distance = np.square(codes / _STEPS)
+    distance *= data["range"].astype(np.float64)[:, None]
+    distance[codes == _NEVER] = np.inf
+    log_probs, probs = normalized(np.negative(distance, out=distance))
+    nll, top = data["nll"].astype(np.float64), data["top"].astype(np.int32)
+    return ReferenceRows(log_probs=log_probs, probs=probs, nll=nll, top=top)

@@ -30,11 +30,12 @@ QUANTILES: Final = (1.0, 0.999, 0.99, 0.95, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.0
 class ReferenceRows:
     """What the reference says at some places.
 
-    ``log_probs`` (rows, vocabulary) may be a little off where it was stored; ``nll``, the negative log
-    probability of the target, and ``top``, the likeliest id, are exact.
+    ``log_probs`` and ``probs`` (rows, vocabulary) may be a little off where they were stored; ``nll``, the
+    negative log probability of the target, and ``top``, the likeliest id, are exact.
     """
 
     log_probs: "Floats"
+    probs: "Floats"
     nll: "Floats"
     top: "Ids"
 
@@ -100,30 +101,35 @@ class Divergence:
         return self.kl_quantiles[QUANTILES.index(fraction)]
 
 
-def log_softmax(logits: "Logits | Floats") -> "Floats":
-    """Log probabilities of each row, in float64."""
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=-1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return shifted
+def normalized(logits: "Logits | Floats") -> "tuple[Floats, Floats]":
+    """Log probabilities and probabilities of each row, in float64."""
+    log_probs = logits.astype(np.float64)
+    log_probs -= log_probs.max(axis=-1, keepdims=True)
+    probs = np.exp(log_probs)
+    total = probs.sum(axis=-1, keepdims=True)
+    log_probs -= np.log(total)
+    probs /= total
+    return log_probs, probs
 
 
 def reference_rows(logits: "Logits", targets: "Ids") -> ReferenceRows:
     """What the reference's ``logits`` say."""
-    log_probs = log_softmax(logits)
-    return ReferenceRows(
-        log_probs=log_probs, nll=_nll(log_probs, targets), top=logits.argmax(axis=-1).astype(np.int32)
-    )
+    log_probs, probs = normalized(logits)
+    top = logits.argmax(axis=-1).astype(np.int32)
+    return ReferenceRows(log_probs=log_probs, probs=probs, nll=_nll(log_probs, targets), top=top)
 
 
 def score_candidate(reference: ReferenceRows, logits: "Logits", targets: "Ids") -> CandidateScores:
     """The candidate's ``logits`` against the reference at the same places."""
-    log_probs = log_softmax(logits)
-    probabilities = np.exp(reference.log_probs)
-    with np.errstate(invalid="ignore"):  # −∞ less −∞ where both rule a token out
-        terms = probabilities * (reference.log_probs - log_probs)
-    kl = np.where(probabilities > 0, terms, 0.0).sum(axis=-1)
-    return CandidateScores(kl=kl, nll=_nll(log_probs, targets), top=logits.argmax(axis=-1).astype(np.int32))
+    log_probs, _probs = normalized(logits)
+    nll = _nll(log_probs, targets)
+    if np.isneginf(min(log_probs.min(initial=0.0), reference.log_probs.min(initial=0.0))):
+        with np.errstate(invalid="ignore"):  # −∞ less −∞ where both rule an id out
+            difference = np.where(reference.probs > 0, reference.log_probs - log_probs, 0.0)
+    else:
+        difference = np.subtract(reference.log_probs, log_probs, out=log_probs)
+    kl = np.einsum("rv,rv->r", reference.probs, difference)
+    return CandidateScores(kl=kl, nll=nll, top=logits.argmax(axis=-1).astype(np.int32))
 
 
 def summarize(places: Places) -> Divergence:

@@ -1,5 +1,6 @@
 """From a request to its result: finds the models, cuts the texts, runs what is left, and collects."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,10 +127,9 @@ class _Job:
 
     def _check_served(self, served: frozenset[int]) -> None:
         if served and not self._request.questions:
-            names = " ".join(self._request.models)
             raise InputError(
                 _("A server gives no full distributions, so that only its answers can be compared."),
-                hint=f"tanuki compare {names} --answers 10",
+                hint=shlex.join(("tanuki", "compare", *self._request.models, "--answers", "10")),
             )
         if served:
             self._around.tell(

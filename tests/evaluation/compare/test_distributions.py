@@ -32,7 +32,9 @@ def stored(path: Path, rows: ReferenceRows, *, block: int = 7) -> ReferenceRows:
     count, vocabulary = rows.log_probs.shape
     cuts = [*range(0, count, block), count]
     blocks = (
-        ReferenceRows(log_probs=rows.log_probs[a:b], nll=rows.nll[a:b], top=rows.top[a:b])
+        ReferenceRows(
+            log_probs=rows.log_probs[a:b], probs=rows.probs[a:b], nll=rows.nll[a:b], top=rows.top[a:b]
+        )
         for a, b in pairwise(cuts)
     )
     write_distributions(path, blocks, places=count, vocabulary=vocabulary)
@@ -41,6 +43,7 @@ def stored(path: Path, rows: ReferenceRows, *, block: int = 7) -> ReferenceRows:
     assert max(len(part.nll) for part in parts) <= 5
     return ReferenceRows(
         log_probs=np.concatenate([part.log_probs for part in parts]),
+        probs=np.concatenate([part.probs for part in parts]),
         nll=np.concatenate([part.nll for part in parts]),
         top=np.concatenate([part.top for part in parts]),
     )

@@ -196,6 +196,8 @@ def test_the_top_of_a_stored_reference_is_taken_as_it_was() -> None:
     rows = np.array([[5.0, 5.0 + 1e-6]], dtype=np.float64)
     targets = np.zeros(1, dtype=np.int32)
     exact = reference_rows(rows.astype(np.float32), targets)
-    blurred = ReferenceRows(log_probs=np.log([[0.5, 0.5]]), nll=exact.nll, top=np.array([1], dtype=np.int32))
+    half = np.array([[0.5, 0.5]])
+    top = np.array([1], dtype=np.int32)
+    blurred = ReferenceRows(log_probs=np.log(half), probs=half, nll=exact.nll, top=top)
     assert score_candidate(blurred, rows.astype(np.float32), targets).nll == pytest.approx(exact.nll)
     assert blurred.top[0] == 1

@@ -169,6 +169,10 @@ def test_a_server_can_only_answer(
     assert served["categories"] == {}
     assert local["categories"]["all"]["tokens"] == 80
     assert [row["differences"][0]["kind"] for row in result["answers"]] == ["same", "same"]
+    result = compare(home, f"{llama_server}/v1", "mame", "--answers", 1)
+    assert result["texts"]["places"] == {}
+    assert result["candidates"][0]["categories"] == {}
+    assert result["answers"][0]["differences"][0]["kind"] == "same"
 
 
 @pytest.mark.parametrize(
