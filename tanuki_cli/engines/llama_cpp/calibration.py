@@ -145,7 +145,13 @@ class _Trial:
             plain = self._times(context, tuning)
         with (
             closing(
-                Model(bench.path, gpu_layers=0, repack=True, metadata=without_vocabulary(bench.facts))
+                Model(
+                    bench.path,
+                    gpu_layers=0,
+                    repack=True,
+                    metadata=without_vocabulary(bench.facts),
+                    should_stop=self._should_stop,
+                )
             ) as weights,
             closing(Context(weights, bench.params(tuning))) as context,
         ):

@@ -132,7 +132,7 @@ def _load_native(
         tuning = tuning.with_threads(settings.threads)
         params = plan.context_params(tuning, gpu_layers=gpu_layers, length=plan.cache_length)
         return weights, Context(weights, params), tuning
-    except NativeError:
+    except BaseException:  # Ctrl-C, too: what is loaded next needs the memory
         weights.close()
         raise
 

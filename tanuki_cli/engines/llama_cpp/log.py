@@ -1,6 +1,7 @@
 """llama.cpp's log, which is its only explanation when something fails, and the start of its backends."""
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from tanuki_cli.engines.llama_cpp.bindings import native
@@ -29,6 +30,14 @@ class Log:
             native.llama_log_set(self._callback, None)
             native.llama_backend_init()
             self._initialized = True
+            self.raise_interrupt()
+
+    def raise_interrupt(self) -> None:
+        """Raise the KeyboardInterrupt that came up while native code ran, if one did: after what may be
+        given up half-way. Elsewhere it waits."""
+        interrupt, self.interrupt = self.interrupt, None
+        if interrupt is not None:
+            raise interrupt
 
     def _receive(self, level: int, text: bytes, _user_data: int) -> None:
         # While llama.cpp works, Ctrl-C comes up here, where it could only be printed.
@@ -37,10 +46,10 @@ class Log:
         except KeyboardInterrupt as exc:
             self.interrupt = exc
 
-    def goes_on(self, _progress: float, _user_data: int) -> bool:
-        """llama.cpp's progress callback: False ends the loading of a model."""
+    def goes_on(self, should_stop: Callable[[], bool]) -> bool:
+        """For llama.cpp's progress callback: False ends the loading of a model."""
         try:
-            return self.interrupt is None
+            return self.interrupt is None and not should_stop()
         except KeyboardInterrupt as exc:
             self.interrupt = exc
             return False

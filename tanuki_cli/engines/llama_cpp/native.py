@@ -89,14 +89,22 @@ def gpus() -> list[Gpu]:
 class Model:
     """The weights. Raises NativeError if llama.cpp does not load them.
 
-    ``metadata`` is read instead of what the file says under the same keys.
+    ``metadata`` is read instead of what the file says under the same keys. ``should_stop`` is asked while
+    it loads; when it says yes, that fails.
     """
 
     def __init__(
-        self, path: Path, *, gpu_layers: int, repack: bool, metadata: Mapping[str, int | str] | None = None
+        self,
+        path: Path,
+        *,
+        gpu_layers: int,
+        repack: bool,
+        metadata: Mapping[str, int | str] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         params = native.llama_model_default_params()
-        progress, overrides = native.llama_progress_callback(log.goes_on), _overrides(metadata or {})
+        progress = native.llama_progress_callback(lambda _progress, _data: log.goes_on(should_stop))
+        overrides = _overrides(metadata or {})
         set_fields(
             params,
             {
@@ -107,15 +115,10 @@ class Model:
             },
         )
         log.errors.clear()
-        log.interrupt = None
-        handle = native.llama_model_load_from_file(os.fsencode(path), params)
-        if log.interrupt is not None:
-            if handle:
-                native.llama_model_free(handle)
-            raise log.interrupt
-        if not handle:
+        self.handle = native.llama_model_load_from_file(os.fsencode(path), params) or 0
+        _raise_interrupt(self)
+        if not self.handle:
             raise NativeError(_explanation())
-        self.handle = handle
 
     def close(self) -> None:
         """Free the weights; contexts first."""
@@ -159,16 +162,17 @@ class Context:
             },
         )
         log.errors.clear()
-        handle = native.llama_init_from_model(model.handle, settings)
+        self._batch = native.llama_batch_init(params.n_batch, 0, 1)
+        self.handle = handle = native.llama_init_from_model(model.handle, settings) or 0
+        _raise_interrupt(self)
         if not handle:
+            native.llama_batch_free(self._batch)
             raise NativeError(_explanation())
-        self.handle = handle
         self.length = int(native.llama_n_ctx(handle))
         self.n_batch = params.n_batch
         self.max_outputs = params.max_outputs
         self._n_sequences = params.n_sequences
         self._memory = native.llama_get_memory(handle)
-        self._batch = native.llama_batch_init(params.n_batch, 0, 1)
         for index in range(params.n_batch):
             self._batch.n_seq_id[index] = 1
         self._no_abort = native.ggml_abort_callback()
@@ -199,6 +203,7 @@ class Context:
             status = native.llama_decode(self.handle, batch)
         else:
             status = self._decode_with_stop(should_stop)
+        log.raise_interrupt()
         if status == _ABORTED:
             raise DecodeAborted
         if status != 0:
@@ -290,6 +295,15 @@ class Context:
             native.llama_batch_free(self._batch)
             native.llama_free(self.handle)
             self.handle = 0
+
+
+def _raise_interrupt(made: Model | Context) -> None:
+    """Raise the Ctrl-C that came while ``made`` was made, and free it."""
+    try:
+        log.raise_interrupt()
+    except KeyboardInterrupt:
+        made.close()
+        raise
 
 
 def _explanation() -> str:

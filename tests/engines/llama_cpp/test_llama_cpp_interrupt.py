@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -15,9 +17,11 @@ from typing import Any
 import pytest
 
 from scripts.make_synthetic_gguf import write_model
+from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import GenerationCancelled, token_ids
 from tanuki_cli.engines.llama_cpp import native as llama_native
 from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, DraftPolicy
+from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
 from tanuki_cli.settings.values import Settings
 from tests.support.llama_models import GREEDY, PROMPT, TINY, load
 
@@ -35,26 +39,78 @@ def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class PressCtrlC(logging.Handler):
-    """Ctrl-C at the first line of llama.cpp's log: in the midst of native code."""
+    """Ctrl-C at one line of llama.cpp's log: in the midst of native code. Counts the lines."""
+
+    def __init__(self, line: int | None = None) -> None:
+        super().__init__()
+        self.lines = 0
+        self._line = line
 
     def emit(self, record: logging.LogRecord) -> None:
-        logging.getLogger(record.name).removeHandler(self)
-        signal.raise_signal(signal.SIGINT)
+        self.lines += 1
+        if self.lines == self._line:
+            signal.raise_signal(signal.SIGINT)
 
 
-def test_loading_is_interrupted(long_model: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@contextmanager
+def pressing(handler: PressCtrlC) -> Iterator[None]:
     logger = logging.getLogger("tanuki_cli.llama_cpp")
     logger.setLevel(logging.DEBUG)
-    logger.addHandler(PressCtrlC())
+    logger.addHandler(handler)
     llama_native.start(debug=True)
     try:
-        with pytest.raises(KeyboardInterrupt):
-            llama_native.Model(long_model, gpu_layers=0, repack=False)
+        yield
     finally:
-        llama_native.start(debug=False)
+        logger.removeHandler(handler)
         logger.setLevel(logging.NOTSET)
+        llama_native.start(debug=False)
+
+
+def _load(path: Path, _model: LlamaCppModel) -> None:
+    load_llama_cpp(
+        LocalModel(name="long", format="gguf", path=path), Settings(context_length=512), debug=True
+    ).close()
+
+
+def _widen(_path: Path, model: LlamaCppModel) -> None:
+    next(model.generate([1, *range(300, 500)], replace(GREEDY, max_new_tokens=2000)))
+
+
+@pytest.mark.parametrize("action", [_load, _widen])
+def test_ctrl_c_at_any_line_of_the_log_is_honoured(
+    action: Callable[[Path, LlamaCppModel], None], long_model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The weights, the context, a longer context later: none goes on as if nothing had been."""
+
+    def short() -> LlamaCppModel:
+        local = LocalModel(name="long", format="gguf", path=long_model)
+        return load_llama_cpp(local, Settings(threads=1), debug=False, first_tokens=300)
+
+    model = short()
+    with pressing(counting := PressCtrlC()):
+        action(long_model, model)
+    assert counting.lines > 5
+    expected = list(islice(token_ids(model.generate(PROMPT, GREEDY)), 5))
+    model.close()
+    for line in range(1, counting.lines + 1, max(1, counting.lines // 12)):
+        model = short()
+        with pressing(PressCtrlC(line)), pytest.raises(KeyboardInterrupt):
+            action(long_model, model)
+        assert list(islice(token_ids(model.generate(PROMPT, GREEDY)), 5)) == expected
+        model.close()
     assert "KeyboardInterrupt" not in capfd.readouterr().err
-    llama_native.Model(long_model, gpu_layers=0, repack=False).close()
+
+
+def test_ctrl_c_while_weights_are_repacked_skips_the_rest_of_the_measurement(long_model: Path) -> None:
+    asked = []
+
+    def should_stop() -> bool:
+        asked.append(True)
+        return len(asked) > 1
+
+    with pytest.raises(llama_native.NativeError):
+        llama_native.Model(long_model, gpu_layers=0, repack=True, should_stop=should_stop)
+    assert len(asked) == 2
 
 
 @pytest.fixture(scope="module")
