@@ -116,25 +116,39 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
-    """Make ``text`` the content of ``path`` in one step: whoever reads finds the old file or the new one.
+@contextmanager
+def replacing(path: Path, *, mode: int | None = None, durable: bool = True) -> Iterator[BinaryIO]:
+    """A file that takes the place of ``path`` when the block ends: readers find the old one or the new.
 
     Folders that are missing are made. A link stays, and its file is written; a file that was there keeps
-    its permissions, a new one gets ``mode`` (default: the usual ones). Raises OSError, and leaves nothing
-    behind then.
+    its permissions, a new one gets ``mode`` (default: the usual ones). ``durable`` False does not wait for
+    the disk, for what can be made again. Raises OSError; then, and if the block raises, nothing is left.
+
+    What is no file, such as /dev/stdout, cannot be replaced: it takes what is written as it comes.
     """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     path = path.resolve()
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode)
-        with open(descriptor, "w", encoding="utf-8", newline="") as file:  # noqa: PTH123
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         with suppress(FileNotFoundError):
             shutil.copymode(path, temporary)
         temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def write_atomically(path: Path, text: str, *, mode: int | None = None) -> None:
+    """Make ``text`` the content of ``path`` in one step, as :func:`replacing` does. Raises OSError."""
+    with replacing(path, mode=mode) as file:
+        file.write(text.encode("utf-8"))

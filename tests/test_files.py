@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tanuki_cli.files import os_reason, write_atomically
+from tanuki_cli.files import os_reason, replacing, write_atomically
 from tanuki_cli.i18n import activate
 
 
@@ -72,6 +72,33 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="folder"):
         write_atomically(tmp_path / "folder", "二")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_block_that_raises_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with replacing(path, durable=False) as file:
+        file.write(b"one")
+
+    def write_half() -> None:
+        with replacing(path) as file:
+            file.write(b"half of another")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_or_device_is_written_and_not_replaced(tmp_path: Path) -> None:
+    write_atomically(Path(os.devnull), "text")
+    assert Path(os.devnull).is_char_device()
+    code = (
+        "from pathlib import Path\nfrom tanuki_cli.files import write_atomically\n"
+        "write_atomically(Path('/dev/stdout'), '狸\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout == "狸\n".encode()
 
 
 def test_links_and_permissions_stay(tmp_path: Path) -> None:

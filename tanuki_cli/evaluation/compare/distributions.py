@@ -13,7 +13,6 @@ of llama.cpp's perplexity tool, 16 bits in equal steps within 16 nats and not no
 by up to 5e-5 where f16 was held against f32 (practice model, 2,794 places), ten times the mean itself.
 """
 
-import os
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from tanuki_cli.evaluation.compare.divergence import ReferenceRows, normalized
+from tanuki_cli.files import replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,16 +43,11 @@ def write_distributions(path: Path, blocks: Iterable[ReferenceRows], *, places: 
 
     Raises OSError, and whatever ``blocks`` raises; then nothing is left of it.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     record = _record(vocabulary)
-    try:
-        with temporary.open("wb") as file:
-            file.write(_HEADER.pack(_MAGIC, places, vocabulary))
-            for rows in blocks:
-                file.write(_encoded(rows, record).tobytes())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, durable=False) as file:
+        file.write(_HEADER.pack(_MAGIC, places, vocabulary))
+        for rows in blocks:
+            file.write(_encoded(rows, record).tobytes())
 
 
 def is_whole(path: Path, *, places: int, vocabulary: int) -> bool:

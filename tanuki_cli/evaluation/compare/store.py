@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.files import os_reason
+from tanuki_cli.files import os_reason, replacing, write_atomically
 from tanuki_cli.i18n import _
 
 if TYPE_CHECKING:
@@ -101,9 +101,8 @@ class RunStore:
     def keep_scores(self, model: int, passage: int, scores: PassageScores) -> None:
         """Keep what a model gave."""
         path = self._path("scores", model, passage, ".npz")
-        temporary = path.with_suffix(".tmp")
         try:
-            with temporary.open("wb") as file:
+            with replacing(path, durable=False) as file:
                 np.savez(
                     file,
                     kl=scores.kl,
@@ -112,7 +111,6 @@ class RunStore:
                     tokens=np.int64(scores.tokens),
                     seconds=np.float64(scores.seconds),
                 )
-            temporary.replace(path)
         except OSError as exc:
             raise self._error(exc) from exc
 
@@ -130,10 +128,8 @@ class RunStore:
     def keep_note(self, name: str, value: Mapping[str, Any]) -> None:
         """Keep a small JSON object under ``name``."""
         path = self.folder / f"{name}.json"
-        temporary = path.with_suffix(".tmp")
         try:
-            temporary.write_text(json.dumps(value), encoding="utf-8")
-            temporary.replace(path)
+            write_atomically(path, json.dumps(value))
         except OSError as exc:
             raise self._error(exc) from exc
 

@@ -99,8 +99,8 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command(
         name="set",
         run=program_commands.set_option,
-        argument=N_("[KEY] [VALUE|-]"),
-        summary=N_("list or change how answers are chosen; - takes a value back"),
+        argument=N_("[KEY VALUE]"),
+        summary=N_("list or change settings of this chat; - takes one back"),
         completes="setting",
     ),
     Command(name="params", run=program_commands.params, summary=N_("show the settings of this chat")),
