@@ -127,7 +127,9 @@ def replacing(path: Path, *, mode: int | None = None, durable: bool = True) -> I
     What is no file, such as /dev/stdout, cannot be replaced: it takes what is written as it comes.
     """
     if path.exists() and not path.is_file():
-        with path.open("wb") as file:
+        descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe that nobody reads
+        os.set_blocking(descriptor, True)
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor
             yield file
         return
     path.parent.mkdir(parents=True, exist_ok=True)

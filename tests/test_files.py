@@ -99,6 +99,9 @@ def test_a_pipe_or_device_is_written_and_not_replaced(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert done.stdout == "狸\n".encode()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError):  # noqa: PT011 - what the system says; it must not wait for a reader
+        write_atomically(tmp_path / "pipe", "text")
 
 
 def test_links_and_permissions_stay(tmp_path: Path) -> None:
