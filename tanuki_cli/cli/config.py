@@ -22,7 +22,7 @@ from tanuki_cli.settings.file import REMOTES_TABLE, read_config, write_config
 from tanuki_cli.settings.specs import SPECS, Settings, find_spec, value_of
 from tanuki_cli.settings.values import load_settings
 from tanuki_cli.terminal.editor import edit_file
-from tanuki_cli.text.sanitize import sanitize
+from tanuki_cli.text.sanitize import sanitize, sanitize_line
 
 config_app = typer.Typer(
     add_completion=False,
@@ -74,12 +74,16 @@ def list_settings(ctx: typer.Context, options: OutputOptions) -> None:
     entries = list(_entries(context))
     if not context.console.out_is_terminal:
         for entry in entries:
-            context.console.write(f"{entry.key}\t{entry.value}\t{entry.source}\n")
+            context.console.write(
+                f"{sanitize_line(entry.key)}\t{sanitize_line(entry.value)}\t{entry.source}\n"
+            )
         return
     table = rich.table.Table.grid(padding=(0, 2))
     for entry in entries:
         style = "note" if entry.source == "default" else ""
-        table.add_row(entry.key, sanitize(entry.value), _(_SOURCES[entry.source]), style=style)
+        table.add_row(
+            sanitize_line(entry.key), sanitize_line(entry.value), _(_SOURCES[entry.source]), style=style
+        )
     context.console.out.print(table)
 
 

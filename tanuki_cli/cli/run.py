@@ -35,13 +35,11 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
         if isinstance(exc.__context__, BrokenPipeError):
             return ExitCode.CLOSED_PIPE
         raise
-    except Exception as exc:  # the last border: whatever is left becomes a sentence
+    except Exception as exc:  # noqa: BLE001  # the last border: whatever is left becomes a sentence
         if was_interrupted():  # libraries turn Ctrl-C into errors of their own
             return ExitCode.INTERRUPTED
         if "--debug" in arguments and not isinstance(exc, BrokenPipeError):
-            if not isinstance(exc, TanukiError):
-                raise
-            traceback.print_exc(file=environment.streams.stderr)
+            _console(environment, arguments).debug(traceback.format_exc())
         return _report(_translated(exc, environment), environment, arguments)
 
 
@@ -86,6 +84,9 @@ def _foreign(exc: Exception) -> TanukiError:
 
 def _report(error: TanukiError, environment: Environment, arguments: Sequence[str]) -> int:
     if not isinstance(error, (ClosedPipeError, InterruptedByUser)):
-        console = Console(environment.streams, environment.environ, no_color="--no-color" in arguments)
-        console.error(error)
+        _console(environment, arguments).error(error)
     return error.exit_code
+
+
+def _console(environment: Environment, arguments: Sequence[str]) -> Console:
+    return Console(environment.streams, environment.environ, no_color="--no-color" in arguments)

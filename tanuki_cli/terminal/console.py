@@ -25,6 +25,7 @@ from tanuki_cli.i18n import _
 from tanuki_cli.terminal.measuring import measure_ambiguous_width
 from tanuki_cli.terminal.typing_ahead import usual_typing
 from tanuki_cli.text.japanese import wrap_text
+from tanuki_cli.text.redaction import redact
 from tanuki_cli.text.sanitize import sanitize
 from tanuki_cli.text.width import default_ambiguous_width
 
@@ -167,7 +168,7 @@ class Console:
     def write(self, text: str) -> None:
         """Write to stdout as it is, at once. Raises ClosedPipeError if the reader went away."""
         try:
-            self.streams.stdout.write(text)
+            self.streams.stdout.write(redact(text))
             self.streams.stdout.flush()
         except BrokenPipeError as exc:
             raise ClosedPipeError(_("The reader of the output went away.")) from exc
@@ -213,7 +214,7 @@ class Console:
             self._print_err(_("  Next: {hint}").format(hint=error.hint), "hint")
 
     def _print_err(self, text: str, style: str) -> None:
-        self.err.print(sanitize(text), style=style, soft_wrap=True)
+        self.err.print(sanitize(redact(text)), style=style, soft_wrap=True)
 
     def confirm(self, question: str, *, default: bool) -> bool:
         """Ask yes or no on stderr; Enter takes the default, as does a closed stdin.
@@ -248,6 +249,11 @@ class Console:
         if not line:
             self.err.print()
         return line
+
+    def debug(self, text: str) -> None:
+        """Write what only ``--debug`` asks for, such as a traceback, to stderr."""
+        self.streams.stderr.write(sanitize(redact(text)))
+        self.streams.stderr.flush()
 
     def show(self, text: str, *, style: str = "none") -> None:
         """Print what a question is about on stderr, also with ``--quiet``."""
