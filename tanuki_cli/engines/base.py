@@ -58,8 +58,9 @@ class OpenOptions:
     and has them made although there is a record. ``debug`` lets the backend's own log through.
 
     For a server: ``served_tokenizers`` (tokenizer.json files, tried in turn, to send exact ids where it
-    takes them), and where its API key may be: the variables ``environ`` and ``key_file``. A key that is
-    bound to no name is only for a server ``named_by_user``: by its address, in this very run.
+    takes them), ``tokenizer_command`` (what gets Tanuki's own where it is not here), and where its API key
+    may be: the variables ``environ`` and ``key_file``. A key that is bound to no name is only for a server
+    ``named_by_user``: by its address, in this very run.
     """
 
     consent: Consent = never
@@ -69,6 +70,7 @@ class OpenOptions:
     report_trial: Callable[[str, float], None] | None = None
     debug: bool = False
     served_tokenizers: Sequence[Path] = ()
+    tokenizer_command: str = ""
     environ: Mapping[str, str] = field(default_factory=dict)
     key_file: Path | None = None
     named_by_user: bool = False

@@ -26,6 +26,7 @@ from tanuki_cli.errors import DownloadError
 from tanuki_cli.files import os_reason
 from tanuki_cli.hub.files import disk_fault
 from tanuki_cli.i18n import _
+from tanuki_cli.machine.certificates import certificate_fault
 from tanuki_cli.machine.proxies import find_proxy, proxy_hint
 
 
@@ -51,6 +52,8 @@ def translated(repository: str, *, name: str, path: str | None = None) -> Iterat
 
     ``name`` is the model as users call it, for the hint; ``path`` the file that is being fetched.
     """
+    if fault := certificate_fault():  # the client reads them, even for a mirror without TLS
+        raise DownloadError(fault[0], hint=fault[1])
     try:
         yield
     except HfHubHTTPError as exc:

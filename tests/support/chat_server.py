@@ -224,11 +224,13 @@ class ChatServer:
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 server.headers_seen.append(headers)
                 server.paths_seen.append(self.path)
-                if self.path.endswith(("/completions", "/completion")):
+                if self.command == "POST" and self.path.partition("?")[0].endswith(
+                    ("/completions", "/completion")
+                ):
                     server.requests.append(Request(self.command, self.path, headers, body))
                     script = server.scripts.pop(0)
                 else:
-                    script = server.page(self.path, body)
+                    script = server.page(self.path.partition("?")[0], body)
                 if isinstance(script, Status):
                     self.send_status(script)
                 else:

@@ -1,6 +1,7 @@
 """One answer from a server: its text, its counts, and why it ended, by the rules of local engines."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tanuki_cli.conversation import FinishReason, Usage
 from tanuki_cli.engines.base import Chunk, GenerationCancelled
@@ -9,6 +10,7 @@ from tanuki_cli.engines.stops import OWN_STOP, StopMatcher
 from tanuki_cli.errors import RemoteError
 from tanuki_cli.i18n import _
 from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.text.redaction import Redactor
 from tanuki_cli.tokenizer import ChatTokenizer
 
 
@@ -25,6 +27,7 @@ class RemoteAnswer:
         self._tokenizer = tokenizer
         self._prompt_ids = prompt.ids or ()
         self._options = options
+        self._room = prompt.max_new_tokens  # a server may go on beyond what it was asked for
         self._over = False  # by our own rules; what the server still sends is not part of the answer
         self._finish_reason: FinishReason = "stop"
         self._without_ids: Delta | None = None
@@ -37,14 +40,14 @@ class RemoteAnswer:
 
         Raises RequestFailed as ``deltas`` does; the chunks given by then stay valid.
         """
-        matcher = StopMatcher((OWN_STOP, *self._options.stop))
+        matcher, redactor = StopMatcher((OWN_STOP, *self._options.stop)), Redactor()
         counted = 0
         failure: RemoteError | None = None
         try:
             for text in self._texts(self._content(deltas)):
                 if matcher.stopped:
                     continue  # only the counts are still wanted
-                safe = matcher.feed(text)
+                safe = matcher.feed(redactor.feed(text))
                 if safe:
                     # A server may count fewer tokens than it sent pieces.
                     yield Chunk(text=safe, token_count=max(0, self._count - counted))
@@ -54,7 +57,7 @@ class RemoteAnswer:
                     self._finish_reason = "stop"
         except RemoteError as error:
             failure = error
-        if rest := matcher.flush():
+        if rest := matcher.feed(redactor.finish()) + matcher.flush():
             yield Chunk(text=rest, token_count=max(0, self._count - counted))
         if failure is not None:
             raise failure
@@ -76,12 +79,24 @@ class RemoteAnswer:
                     if self._over:
                         return  # the server goes on although the answer has ended: leave it
                     self.begun = True
+                    if self._room <= 0:
+                        self._finish_reason = "length"
+                        return
+                    delta = self._cut(delta)
                 self._note(delta)
                 if delta.has_content:
                     yield delta
         except GenerationCancelled:
             if not self._over:
                 self._finish_reason = "interrupted"
+
+    def _cut(self, delta: Delta) -> Delta:
+        """As much of ``delta`` as there is room for; a text without ids is at least one token."""
+        ids = delta.ids
+        if ids is not None and len(ids) > self._room:
+            delta = replace(delta, ids=ids[: self._room], completion_tokens=None, finish_reason="length")
+        self._room -= 1 if ids is None else len(ids)
+        return delta
 
     def _note(self, delta: Delta) -> None:
         if delta.finish_reason is not None and not self._over:

@@ -15,16 +15,18 @@ from tanuki_cli.engines.local import prompt_limit
 from tanuki_cli.engines.remote.answer import RemoteAnswer
 from tanuki_cli.engines.remote.credentials import ApiKey, how_to_give_a_key
 from tanuki_cli.engines.remote.failures import RequestFailed
-from tanuki_cli.engines.remote.http import END, RemoteConnection, RemoteTimeouts
+from tanuki_cli.engines.remote.http import END, RemoteConnection, RemoteTimeouts, StreamLimits
 from tanuki_cli.engines.remote.probe import Server, matching_tokenizer, probe
 from tanuki_cli.engines.remote.protocol import (
     ChatText,
     Delta,
     Dialect,
     LlamaServerIds,
+    OwnText,
     RemotePrompt,
     VllmIds,
     dispensable,
+    reported_error,
 )
 from tanuki_cli.engines.remote.sockets import CancelFlag
 from tanuki_cli.errors import InputError, RemoteError, TanukiError
@@ -32,10 +34,14 @@ from tanuki_cli.i18n import _
 from tanuki_cli.prompt import fit_context, prompt_too_long
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH
+from tanuki_cli.text.sanitize import sanitize_line
 from tanuki_cli.tokenizer import ChatTokenizer
 
 _RETRY_WAITS_S: Final = (0.25, 0.5, 1.0)
 _LONGEST_WAIT_S: Final = 30.0
+_LIMIT: Final = "max_tokens"
+_NEWER_LIMIT: Final = "max_completion_tokens"
+"""The name that some servers want instead."""
 _KEPT_SHARES: Final = (1.0, 0.75, 0.5, 0.25, 0.0)
 
 
@@ -45,7 +51,8 @@ class RemoteEngine:
     ``tokenizers`` are tried in turn where the server takes ids; the first whose ids are the server's is
     used. They may be made lazily, and must have been through
     :func:`~tanuki_cli.tokenizer.verify_tokenizer`, as those of local engines. ``context_length`` can
-    only shorten what the server offers; ``notes`` come before its own. Raises RemoteError if the server
+    only shorten what the server offers; ``notes`` come before its own. ``tokenizer_command`` gets Tanuki's
+    tokenizer where it is not here. Raises RemoteError if the server
     cannot be used, InputError for a wrong address.
     """
 
@@ -58,8 +65,10 @@ class RemoteEngine:
         api_key: ApiKey | None = None,
         context_length: int | None = None,
         timeouts: RemoteTimeouts | None = None,
+        tokenizer_command: str = "",
     ) -> None:
         self._name = model.name
+        self._tokenizer_command = tokenizer_command
         self._notes = notes
         self._flag = CancelFlag()
         self._connection = RemoteConnection(
@@ -79,11 +88,12 @@ class RemoteEngine:
         self._context_length = min(lengths, default=DEFAULT_CONTEXT_LENGTH)
         self._knows_context = bool(lengths)
         self._refused_fields: set[str] = set()
+        self._own_text = self._server.is_tanuki and self._server.takes_text
 
     @property
     def info(self) -> EngineInfo:
         """What runs where, e.g. ``lab (tanuki-8b)``, ``vLLM 0.10.2``, ``gpu1:8000``."""
-        served = self._server.model
+        served = sanitize_line(self._server.model)  # shown, and kept in the history
         model = served if "://" in self._name else f"{self._name} ({served})"
         return EngineInfo(model=model, engine=self._server.software, device=self._connection.host)
 
@@ -112,11 +122,13 @@ class RemoteEngine:
         """Sentences that the user should see once."""
         notes = [*self._notes]
         if not self.exact:
-            notes.append(
-                _(
-                    "{host} tokenises the text itself, so its answers can differ from those of exact tokens."
-                ).format(host=self._connection.host)
-            )
+            notes.append(self._inexact_note.format(host=self._connection.host))
+            if self._tokenizer_command and self._server.takes_ids and self._server.is_tanuki:
+                notes.append(
+                    _("With Tanuki's tokenizer (4 MB) it is given exact tokens: {command}").format(
+                        command=self._tokenizer_command
+                    )
+                )
         if self._connection.sends_key_in_the_clear:
             notes.append(
                 _("The API key goes to {host} unencrypted, because the address begins with http://.").format(
@@ -128,6 +140,17 @@ class RemoteEngine:
                 _("Tanuki-8x8B gives wrong answers on llama-server, unless it was built from the 8x8B fork.")
             )
         return notes
+
+    @property
+    def _inexact_note(self) -> str:
+        if self._own_text:
+            return _(
+                "{host} tokenises the text itself, so its answers can differ from those of exact tokens."
+            )
+        return _(
+            "{host} applies a template of its own and tokenises the text itself, so its answers can differ "
+            "from those of Tanuki's exact prompt."
+        )
 
     def plan(self, messages: Sequence[Message], options: SamplingOptions) -> PromptPlan:
         """What of ``messages`` would be sent.
@@ -224,15 +247,18 @@ class RemoteEngine:
 
     def _deltas(self, prompt: RemotePrompt, options: SamplingOptions) -> Generator[Delta, None, None]:
         """The answer's deltas; asks again while nothing of the answer has come."""
-        dialect = self._dialect()
         waits = iter(_RETRY_WAITS_S)
         begun = False
         while True:
+            dialect = self._dialect()
             body = dialect.body(prompt, options)
             for name in self._refused_fields:
-                body.pop(name, None)
+                value = body.pop(name, None)
+                if name == _LIMIT and value is not None:
+                    body[_NEWER_LIMIT] = value
+            limits = StreamLimits(tokens=prompt.max_new_tokens)
             try:
-                with closing(self._deltas_once(dialect, body)) as deltas:
+                with closing(self._deltas_once(dialect, body, limits)) as deltas:
                     for delta in deltas:
                         begun = begun or delta.has_content
                         yield delta
@@ -243,34 +269,46 @@ class RemoteEngine:
                 if not self._learn_refused(failure, body):
                     self._wait(failure, next(waits, None))
 
-    def _deltas_once(self, dialect: Dialect, body: dict[str, object]) -> Generator[Delta, None, None]:
-        finished = False
-        with closing(self._connection.events(dialect.url, body)) as events:
+    def _deltas_once(
+        self, dialect: Dialect, body: dict[str, object], limits: StreamLimits
+    ) -> Generator[Delta, None, None]:
+        finished = ended = content = unread = False
+        with closing(self._connection.events(dialect.url, body, limits)) as events:
             try:
                 for event in events:
                     if event is END:
-                        return
-                    if event.get("error") or event.get("object") == "error":
-                        raise self._connection.failures.reported(event.get("error") or event)
+                        ended = True
+                        break
+                    if (error := reported_error(event)) is not None:
+                        raise self._connection.failures.reported(error)
                     delta = dialect.parse(event)
                     finished = finished or delta.finish_reason is not None
+                    content = content or delta.has_content
+                    unread = unread or delta.unread or (delta.completion_tokens or 0) > 1
                     yield delta
             except RequestFailed:
                 if not finished:  # what comes after the finish reason is only statistics
                     raise
-        if not finished:
+        if not finished and not ended:
             raise self._connection.failures.cut()
+        if not content and (unread or not finished):  # absent is not the same as empty
+            raise self._connection.failures.empty()
 
     def _dialect(self) -> Dialect:
         if not self.exact:
-            return ChatText(self._server)
+            return OwnText(self._server) if self._own_text else ChatText(self._server)
         return LlamaServerIds(self._server) if self._server.kind == "llama-server" else VllmIds(self._server)
 
     def _learn_refused(self, failure: RequestFailed, body: Mapping[str, object]) -> bool:
-        """Whether the server refused fields that it can do without; they are left out from now on."""
+        """Whether the server refused what can be left out, or put otherwise, as it is from now on."""
+        if self._own_text and not self.exact and failure.status in (404, 405, 501):
+            self._own_text = False
+            return True
         if failure.status not in (400, 422):
             return False
         refused = {name for name in dispensable(body) if name in failure.detail}
+        if _LIMIT in body and _NEWER_LIMIT in failure.detail:
+            refused.add(_LIMIT)
         self._refused_fields |= refused
         return bool(refused)
 

@@ -17,9 +17,12 @@ from tanuki_cli.errors import RemoteError
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.proxies import proxy_hint
+from tanuki_cli.text.redaction import PLACE, redact
 
 _RETRYABLE_STATUS: Final = frozenset((408, 425, 429, 502, 503, 504))
 _MAX_DETAIL: Final = 300
+MAX_COUNT: Final = 2**31 - 1
+"""More of anything than a server can count; the history takes no more either."""
 _OVERFLOW: Final = re.compile(
     r"context[ _](?:length|size|window)|maximum context|max_model_len|exceed_context|too many tokens", re.I
 )
@@ -111,6 +114,20 @@ class Failures:
             ),
         )
 
+    def empty(self) -> RequestFailed:
+        """The failure for an answer without anything in it that could be read."""
+        return RequestFailed(
+            _("{host} sent no answer that can be read.").format(host=self.host),
+            hint=_("The server's own log says more. To ask again in a chat: /retry"),
+        )
+
+    def too_slow(self) -> RequestFailed:
+        """The failure for an answer that goes on, but does not get anywhere."""
+        return RequestFailed(
+            _("{host} took too long for its answer, although it kept sending.").format(host=self.host),
+            hint=_("The server's own log says more. To ask again in a chat: /retry"),
+        )
+
     def silent(self, seconds: float) -> RequestFailed:
         """The failure for a server that stopped sending."""
         return RequestFailed(
@@ -176,8 +193,8 @@ class Failures:
             status=status,
             detail=self._clean(text),
             retry_after=_seconds(response.headers.get("retry-after")),
-            prompt_tokens=_count(counts.get("n_prompt_tokens")),
-            context_length=_count(counts.get("n_ctx")),
+            prompt_tokens=as_count(counts.get("n_prompt_tokens")),
+            context_length=as_count(counts.get("n_ctx")),
         )
 
     def _status_message(self, status: int, detail: str, response: httpx2.Response) -> tuple[str, str]:
@@ -231,8 +248,8 @@ class Failures:
 
     def _clean(self, text: str) -> str:
         if self._api_key is not None:
-            text = text.replace(self._api_key.value, "…")
-        return " ".join(text.split())
+            text = text.replace(self._api_key.value, PLACE)  # also a key too short to be looked for elsewhere
+        return " ".join(redact(text).split())
 
 
 def _seconds(value: str | None) -> float | None:
@@ -243,5 +260,7 @@ def _seconds(value: str | None) -> float | None:
         return None
 
 
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+def as_count(value: object) -> int | None:
+    """A count that a server gives; None for anything that cannot be one, which then counts as absent."""
+    right = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+    return value if right and isinstance(value, int) else None

@@ -1,70 +1,72 @@
-"""Requests to one server. Every error of the HTTP libraries is translated here, and nowhere else."""
+"""Requests to one server. Every error of the HTTP libraries is translated here, and nowhere else.
+
+Whatever a server sends is bounded: in bytes, in the time between two of them, and in the time of the whole.
+"""
 
 import codecs
 import json
 import re
+import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import urlsplit
 
 import httpcore2
 import httpx2
 
+from tanuki_cli.engines.remote.address import LOOPBACK, Address
 from tanuki_cli.engines.remote.credentials import ApiKey
 from tanuki_cli.engines.remote.failures import Failures, JsonObject
-from tanuki_cli.engines.remote.sockets import CancelFlag
-from tanuki_cli.engines.remote.transport import LOOPBACK, CancellableTransport, find_proxy
-from tanuki_cli.errors import InputError
+from tanuki_cli.engines.remote.sockets import CancelFlag, TimeIsUp
+from tanuki_cli.engines.remote.transport import CancellableTransport, find_proxy
 from tanuki_cli.i18n import _
+from tanuki_cli.text.redaction import redact_json, remember_secret
 
 _MAX_ERROR_BODY: Final = 1 << 16
+_MAX_BODY: Final = 4 << 20
+"""Bytes of an answer to a small question; a gateway's list of a thousand models has 300 KB."""
 
 END: Final[JsonObject] = MappingProxyType({})
-"""Stands for ``[DONE]`` in a stream of events."""
+"""Stands for ``[DONE]`` in a stream of events, and for the end of an answer in one piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteTimeouts:
-    """Seconds to wait: for a connection, for an answer to a small question, and for the next sign of
-    life while the server works (a long prompt on a slow machine takes minutes).
+    """Seconds.
+
+    To wait for a connection; for the whole answer to a small question; for the next byte while the server
+    works (a long prompt on a slow machine takes minutes); for the next event, which comments and single
+    bytes only promise; and for a whole answer.
     """
 
     connect: float = 10.0
-    probe: float = 15.0
+    probe: float = 10.0
     silence: float = 300.0
+    event: float = 900.0
+    total: float = 6 * 3600.0
 
 
-def parse_base_url(text: str) -> httpx2.URL:
-    """The API's root, such as ``http://host:8000/v1``; ``/v1`` is added where there is no path.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLimits:
+    """How much an answer of ``tokens`` tokens may be: every token may come in an event of its own."""
 
-    Raises InputError for anything else than http(s), and for a URL with a password in it: what
-    stands on a command line is no secret.
-    """
-    try:
-        url = httpx2.URL(text.rstrip("/"))
-    except httpx2.InvalidURL:
-        url = httpx2.URL()
-    if url.userinfo or "@" in text:
-        raise InputError(
-            _("The address of the server must not contain a user name or a password."),
-            hint="export TANUKI_API_KEY=…",
-        )
-    if url.scheme not in ("http", "https") or not url.host:
-        raise InputError(
-            _("{address} is not the address of a server.").format(address=text),
-            hint=_("It looks like this: http://localhost:8000/v1"),
-        )
-    return url.copy_with(path="/v1") if url.path in ("", "/") else url
+    tokens: int
+
+    @property
+    def events(self) -> int:
+        """With room for reasoning, statistics and signs of life."""
+        return 1000 + 8 * self.tokens
+
+    @property
+    def bytes(self) -> int:
+        """The events of vLLM with token ids have about 300."""
+        return _MAX_BODY + 4096 * self.tokens
 
 
 class RemoteConnection:
-    """Requests to the server at ``base_url``; all of them can be cancelled through ``flag``.
-
-    ``root`` is the address without the final ``/v1``, where the servers' own endpoints are.
-    """
+    """Requests to the server at ``base_url``; all of them can be cancelled through ``flag``."""
 
     def __init__(
         self,
@@ -75,28 +77,29 @@ class RemoteConnection:
         flag: CancelFlag,
         key_hint: str = "",
     ) -> None:
-        self._url = parse_base_url(base_url)
-        self.base_url = str(self._url)
-        self.root = self.base_url.removesuffix("/v1")
-        self.host = urlsplit(self.base_url).netloc
+        self.address = Address.parse(base_url)
+        url = self.address.url
+        self.host = self.address.host
         self._has_key = api_key is not None
-        proxy = find_proxy(self._url)
+        proxy = find_proxy(url)
         self.failures = Failures(
             host=self.host,
-            base_url=self.base_url,
+            base_url=str(self.address),
             api_key=api_key,
             key_hint=key_hint,
             proxied=proxy is not None,
         )
         self._timeouts = timeouts
+        self._flag = flag
         headers = {
             "User-Agent": "tanuki",
             "Accept-Encoding": "identity",
             "Content-Type": "application/json",
         }
         if api_key is not None:
+            remember_secret(api_key.value)
             headers["Authorization"] = f"Bearer {api_key.value}"
-        transport = CancellableTransport(tls=self._url.scheme == "https", proxy=proxy, flag=flag)
+        transport = CancellableTransport(tls=url.scheme == "https", proxy=proxy, flag=flag)
         # A redirect is told, and not followed: it may lead to another host.
         self._client = httpx2.Client(
             transport=transport, headers=headers, follow_redirects=False, trust_env=False
@@ -105,59 +108,112 @@ class RemoteConnection:
     @property
     def sends_key_in_the_clear(self) -> bool:
         """Whether the API key can be read on the way to the server."""
-        return self._has_key and self._url.scheme == "http" and self._url.host not in LOOPBACK
+        url = self.address.url
+        return self._has_key and url.scheme == "http" and url.host not in LOOPBACK
 
     def close(self) -> None:
         """Close every connection."""
         self._client.close()
 
+    def get_value(self, url: str) -> object:
+        """The JSON value at ``url``. Raises RequestFailed."""
+        return self._small("GET", url, b"")
+
     def get(self, url: str) -> JsonObject:
         """The JSON object at ``url``. Raises RequestFailed."""
-        return self._small("GET", url, b"")
+        return self._object(self.get_value(url))
 
     def post(self, url: str, body: JsonObject) -> JsonObject:
         """The JSON object that answers ``body``. Raises RequestFailed."""
-        return self._small("POST", url, _encode(body))
+        return self._object(self._small("POST", url, _encode(body)))
 
-    def events(self, url: str, body: JsonObject) -> Generator[JsonObject, None, None]:
+    def events(self, url: str, body: JsonObject, limits: StreamLimits) -> Generator[JsonObject, None, None]:
         """The JSON objects of a stream of server-sent events, up to :data:`END` or its end.
 
-        Closing the generator closes the connection. Raises RequestFailed and GenerationCancelled.
+        An answer in one piece, without a stream, is one object and :data:`END`. An event named "error" comes
+        as an object with an ``error``. Closing the generator closes the connection. Raises RequestFailed and
+        GenerationCancelled.
         """
-        timeout = self._timeout(self._timeouts.silence)
+        ends = time.monotonic() + self._timeouts.total
         with (
             self._translated(self._timeouts.silence),
-            self._client.stream("POST", url, content=_encode(body), timeout=timeout) as response,
+            self._deadline(min(self._timeouts.event, self._timeouts.total)),
+            self._client.stream(
+                "POST", url, content=_encode(body), timeout=self._timeout(self._timeouts.silence)
+            ) as response,
         ):
             self._check(response)
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind == "application/json":
+                yield self._object(self._json(self._read(response)))
+                yield END
+                return
             if kind != "text/event-stream":
                 raise self.failures.broken(_("it does not stream its answer"))
-            # EventSource would put U+FFFD for broken UTF-8; a broken answer must be told from a real one.
-            strict = httpx2.Response(
-                200,
-                headers={"content-type": "text/event-stream; charset=utf-8"},
-                content=self._utf8(response.iter_bytes()),
-                request=response.request,
-            )
-            for event in httpx2.EventSource(strict):
-                if event.data.strip() == "[DONE]":
-                    yield END
+            for count, event in enumerate(self._server_sent(response, limits.bytes)):
+                if count == limits.events:
+                    raise self.failures.broken(_("it is longer than any answer"))
+                yield event
+                if event is END:
                     return
-                if event.data:
-                    yield self._object(event.data)
+                self._flag.deadline = min(ends, time.monotonic() + self._timeouts.event)
 
-    def _small(self, method: str, url: str, content: bytes) -> JsonObject:
-        timeout = self._timeout(self._timeouts.probe)
+    def _server_sent(self, response: httpx2.Response, most: int) -> Iterator[JsonObject]:
+        # EventSource would put U+FFFD for broken UTF-8; a broken answer must be told from a real one.
+        strict = httpx2.Response(
+            200,
+            headers={"content-type": "text/event-stream; charset=utf-8"},
+            content=self._utf8(self._bounded(response, most)),
+            request=response.request,
+        )
+        for event in httpx2.EventSource(strict):
+            if event.data.strip() == "[DONE]":
+                yield END
+            elif event.event == "error":
+                yield self._error_event(event.data)
+            elif event.data:
+                yield self._object(self._json(event.data))
+
+    def _error_event(self, data: str) -> JsonObject:
+        try:
+            value = redact_json(json.loads(data))
+        except (ValueError, RecursionError):
+            value = data
+        return value if isinstance(value, dict) and value.get("error") else {"error": value or "error"}
+
+    def _small(self, method: str, url: str, content: bytes) -> object:
         with (
             self._translated(self._timeouts.probe, streaming=False),
-            self._client.stream(method, url, content=content, timeout=timeout) as response,
+            self._deadline(self._timeouts.probe),
+            self._client.stream(
+                method, url, content=content, timeout=self._timeout(self._timeouts.probe)
+            ) as response,
         ):
             self._check(response)
-            return self._object(b"".join(self._utf8(response.iter_bytes())).decode("utf-8"))
+            return self._json(self._read(response))
 
     def _timeout(self, read: float) -> httpx2.Timeout:
         return httpx2.Timeout(read, connect=self._timeouts.connect)
+
+    @contextmanager
+    def _deadline(self, seconds: float) -> Iterator[None]:
+        """End every wait of the block so many seconds from now."""
+        self._flag.deadline = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            self._flag.deadline = float("inf")
+
+    def _read(self, response: httpx2.Response) -> str:
+        return b"".join(self._utf8(self._bounded(response, _MAX_BODY))).decode("utf-8")
+
+    def _bounded(self, response: httpx2.Response, most: int) -> Iterator[bytes]:
+        size = 0
+        for chunk in response.iter_bytes():
+            size += len(chunk)
+            if size > most:
+                raise self.failures.broken(_("it is longer than any answer"))
+            yield chunk
 
     def _utf8(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
@@ -168,11 +224,13 @@ class RemoteConnection:
         except UnicodeDecodeError as exc:
             raise self.failures.broken(_("it is not valid UTF-8")) from exc
 
-    def _object(self, text: str) -> JsonObject:
+    def _json(self, text: str) -> object:
         try:
-            value = json.loads(text)
+            return redact_json(json.loads(text))
         except (ValueError, RecursionError) as exc:
             raise self.failures.broken(_("it is not valid JSON")) from exc
+
+    def _object(self, value: object) -> JsonObject:
         if not isinstance(value, dict):
             raise self.failures.broken(_("it is not a JSON object"))
         return value
@@ -180,14 +238,15 @@ class RemoteConnection:
     def _check(self, response: httpx2.Response) -> None:
         if response.status_code == 200:
             return
+        self._flag.deadline = min(self._flag.deadline, time.monotonic() + self._timeouts.probe)
         content = b""
         for chunk in response.iter_bytes():
-            content += chunk
-            if len(content) > _MAX_ERROR_BODY:
+            content += chunk[: _MAX_ERROR_BODY - len(content)]
+            if len(content) == _MAX_ERROR_BODY:
                 break
         text = content.decode("utf-8", errors="replace")
         try:
-            body = json.loads(text)
+            body = redact_json(json.loads(text))
         except (ValueError, RecursionError):
             body = None
         body = body if isinstance(body, dict) else {}
@@ -197,6 +256,8 @@ class RemoteConnection:
     def _translated(self, timeout: float, *, streaming: bool = True) -> Iterator[None]:
         try:
             yield
+        except TimeIsUp as exc:
+            raise self.failures.too_slow() from exc
         except httpcore2.ConnectTimeout as exc:
             if exc.args and isinstance(exc.args[0], httpcore2.ReadTimeout):
                 raise self.failures.no_handshake() from exc

@@ -27,6 +27,7 @@ def open_server(target: RemoteModel, settings: Settings, options: OpenOptions) -
             named_by_user=options.named_by_user,
         ),
         context_length=settings.context_length,
+        tokenizer_command=options.tokenizer_command,
     )
 
 

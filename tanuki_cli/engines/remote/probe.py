@@ -1,10 +1,12 @@
 """What a server is, which model it serves, and whether its token ids are ours."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from tanuki_cli.engines.remote.failures import JsonObject, RequestFailed
+from tanuki_cli.engines.remote.address import Address
+from tanuki_cli.engines.remote.failures import JsonObject, RequestFailed, as_count
 from tanuki_cli.engines.remote.http import RemoteConnection
 from tanuki_cli.errors import RemoteError
 from tanuki_cli.i18n import _
@@ -17,21 +19,31 @@ _SAMPLE: Final = (
     "def greet(name):\n    return f'こんにちは、{name}さん'\n"
 )
 _MAX_NAMES: Final = 8
+_MAX_NAME_LENGTH: Final = 512
+_SHOWN_LENGTH: Final = 80
+_TANUKI: Final = re.compile(r"tanuki|\bmame\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """A server that answered: its kind, how it calls itself, and the model that was chosen.
 
-    ``context_length`` None means that it does not say. ``root`` is ``base_url`` without ``/v1``.
+    ``context_length`` None means that it does not say. ``is_tanuki`` is whether one of the model's names says
+    that it is one, so that Tanuki's prompt may be sent as text where ``takes_text``.
     """
 
     kind: ServerKind
     software: str
     model: str
     context_length: int | None
-    base_url: str
-    root: str
+    address: Address
+    is_tanuki: bool = False
+    takes_text: bool = False
+
+    @property
+    def takes_ids(self) -> bool:
+        """Whether servers of this kind take token ids."""
+        return self.kind in ("llama-server", "vllm")
 
 
 def probe(connection: RemoteConnection, served_name: str | None) -> Server:
@@ -48,8 +60,9 @@ def probe(connection: RemoteConnection, served_name: str | None) -> Server:
         software=software,
         model=str(model["id"]),
         context_length=_context_length(kind, model, connection),
-        base_url=connection.base_url,
-        root=connection.root,
+        address=connection.address,
+        is_tanuki=any(map(_TANUKI.search, (*_names(model), str(model.get("root", ""))))),
+        takes_text=_takes_text(kind, connection),
     )
 
 
@@ -61,12 +74,14 @@ def matching_tokenizer(
     The server turns the ids of a sample back into text, which must be the sample's. Only llama-server
     and vLLM take ids at all; for others ``tokenizers`` is not even looked at.
     """
-    if server.kind not in ("llama-server", "vllm"):
+    if not server.takes_ids:
         return None
     for tokenizer in tokenizers:
         ids = tokenizer.encode(_SAMPLE)
         try:
-            answer = connection.post(f"{server.root}/detokenize", {"model": server.model, "tokens": ids})
+            answer = connection.post(
+                server.address.own("/detokenize"), {"model": server.model, "tokens": ids}
+            )
         except RequestFailed:
             continue  # an id that the server does not have, or a gateway that hides this endpoint
         text = answer.get("content", answer.get("prompt"))
@@ -77,17 +92,22 @@ def matching_tokenizer(
 
 def _models(connection: RemoteConnection, served_name: str | None) -> list[JsonObject]:
     try:
-        listed = connection.get(f"{connection.base_url}/models").get("data")
+        answer = connection.get_value(connection.address.api("/models"))
     except RequestFailed as failure:
         # A gateway may serve a model without listing it.
         if failure.status not in (404, 405, 501) or served_name is None:
             raise
         return [{"id": served_name}]
+    listed = answer
+    if isinstance(answer, dict):
+        if answer.get("error"):
+            raise connection.failures.reported(answer["error"])
+        listed = answer.get("data")
     models = [model for model in listed if _names(model)] if isinstance(listed, list) else []
     if not models:
         raise RemoteError(
             _("{host} serves no model.").format(host=connection.host),
-            hint=_("See what it says: curl {url}").format(url=f"{connection.base_url}/models"),
+            hint=_("See what it says: curl {url}").format(url=f"{connection.address}/models"),
         )
     return models
 
@@ -105,20 +125,43 @@ def _choose(
         return models[0]
     else:
         message = _("{host} serves several models; name one of: {names}")
-    shown = ", ".join(names[:_MAX_NAMES]) + (", …" if len(names) > _MAX_NAMES else "")
+    shown = ", ".join(map(_shown, names[:_MAX_NAMES])) + (", …" if len(names) > _MAX_NAMES else "")
     raise RemoteError(
-        message.format(host=connection.host, name=served_name, names=shown),
-        hint=f"tanuki chat -m '{connection.base_url}#{names[0]}'",
+        message.format(host=connection.host, name=_shown(served_name or ""), names=shown),
+        hint=f"tanuki chat -m '{connection.address}#{names[0]}'",
     )
 
 
 def _names(model: object) -> list[str]:
     """The id of a listed model, then its other names; empty if it is not one."""
-    if not isinstance(model, dict) or not isinstance(model.get("id"), str) or not model["id"]:
+    if not isinstance(model, dict) or not _is_name(model.get("id")):
         return []
     aliases = model.get("aliases")
-    others = [alias for alias in aliases if isinstance(alias, str)] if isinstance(aliases, list) else []
+    others = [alias for alias in aliases if _is_name(alias)] if isinstance(aliases, list) else []
     return [model["id"], *others]
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_NAME_LENGTH
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= _SHOWN_LENGTH else f"{name[: _SHOWN_LENGTH - 1]}…"
+
+
+def _takes_text(kind: ServerKind, connection: RemoteConnection) -> bool:
+    """Whether ``/completions`` takes a prompt as text, to which the server adds no template.
+
+    Ollama has the endpoint, but puts a template around what comes. Others are asked in a way that generates
+    nothing: 405 says that the place is there, but for another method.
+    """
+    if kind in ("llama-server", "vllm", "ollama"):
+        return kind != "ollama"
+    try:
+        connection.get_value(connection.address.api("/completions"))
+    except RequestFailed as failure:
+        return failure.status == 405
+    return False
 
 
 def _identify(model: JsonObject, connection: RemoteConnection) -> tuple[ServerKind, str]:
@@ -134,7 +177,7 @@ def _identify(model: JsonObject, connection: RemoteConnection) -> tuple[ServerKi
 
 def _version(connection: RemoteConnection, path: str) -> str:
     version = _optional(connection, path).get("version")
-    return version if isinstance(version, str) else ""
+    return _shown(version) if isinstance(version, str) else ""
 
 
 def _context_length(kind: ServerKind, model: JsonObject, connection: RemoteConnection) -> int | None:
@@ -145,12 +188,12 @@ def _context_length(kind: ServerKind, model: JsonObject, connection: RemoteConne
     elif kind == "llama-server":
         defaults = _optional(connection, "/props").get("default_generation_settings")
         found = defaults.get("n_ctx") if isinstance(defaults, dict) else None
-    return found if isinstance(found, int) and found > 0 else None
+    return as_count(found) or None
 
 
 def _optional(connection: RemoteConnection, path: str) -> JsonObject:
     """What ``path`` gives, or nothing where the server or a gateway before it does not have it."""
     try:
-        return connection.get(f"{connection.root}{path}")
+        return connection.get(connection.address.own(path))
     except RequestFailed:
         return {}

@@ -4,14 +4,16 @@ A dialect turns one prompt into the JSON that its server wants, and each event o
 :class:`Delta`. It knows no network.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from tanuki_cli.conversation import FinishReason, Message
-from tanuki_cli.engines.remote.failures import JsonObject
+from tanuki_cli.engines.remote.failures import JsonObject, as_count
 from tanuki_cli.engines.remote.probe import Server
 from tanuki_cli.engines.stops import OWN_STOP
+from tanuki_cli.prompt import segments
 from tanuki_cli.sampling import SamplingOptions
 
 MAX_CHAT_STOPS: Final = 4
@@ -20,7 +22,18 @@ MAX_CHAT_STOPS: Final = 4
 _OPTIONAL_FIELDS: Final = frozenset(
     ("cache_prompt", "return_token_ids", "return_tokens", "seed", "stop_token_ids", "stream_options")
 )
-_OFF: Final = {"min_p": (0.0,), "repeat_penalty": (1.0,), "repetition_penalty": (1.0,), "top_k": (0, -1)}
+_OTHER_CONTENT: Final = ("reasoning", "reasoning_content", "refusal", "tool_calls", "function_call")
+_EOS: Final = "</s>"
+_CONTROL: Final = re.compile(
+    r"<(/?s>|unk>|pad>|CLS>|SEP>|EOD>|MASK>|/?llm-code(?:-output)?>|0x[0-9A-Fa-f]{2}>)"
+)
+_OFF: Final[Mapping[str, Sequence[float]]] = {
+    "top_p": (1.0,),
+    "min_p": (0.0,),
+    "repeat_penalty": (1.0,),
+    "repetition_penalty": (1.0,),
+    "top_k": (0, -1),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +41,8 @@ class Delta:
     """What one event adds to the answer.
 
     ``ids`` None means that only ``text`` is there, or that the server left ids out: then ``text``
-    stands for all of them. Counts are totals so far, None where the server does not tell.
+    stands for all of them. Counts are totals so far, None where the server does not tell. ``unread`` is
+    whether there was something in the place of the text that is none.
     """
 
     text: str = ""
@@ -37,6 +51,7 @@ class Delta:
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cached_tokens: int | None = None
+    unread: bool = False
 
     @property
     def has_content(self) -> bool:
@@ -76,7 +91,7 @@ class LlamaServerIds:
     """
 
     def __init__(self, server: Server) -> None:
-        self.url = f"{server.root}/completion"
+        self.url = server.address.own("/completion")
         self._server = server
         self._received = 0
 
@@ -100,7 +115,8 @@ class LlamaServerIds:
         predicted = _integer(event.get("tokens_predicted"))
         if event.get("stop") is True:
             computed = _integer(_mapping(event.get("timings")).get("prompt_n"))
-            cached = prompt_tokens - computed if prompt_tokens is not None and computed is not None else None
+            known = prompt_tokens is not None and computed is not None
+            cached = as_count((prompt_tokens or 0) - (computed or 0)) if known else None
             return Delta(
                 text=_text(event.get("content")),
                 finish_reason="length" if _stopped_by_limit(event) else "stop",
@@ -125,7 +141,7 @@ class VllmIds:
     """vLLM's ``/v1/completions``, which takes ids, and gives them where the version can."""
 
     def __init__(self, server: Server) -> None:
-        self.url = f"{server.base_url}/completions"
+        self.url = server.address.api("/completions")
         self._server = server
 
     def body(self, prompt: RemotePrompt, options: SamplingOptions) -> dict[str, object]:
@@ -144,20 +160,38 @@ class VllmIds:
 
     def parse(self, event: JsonObject) -> Delta:
         """See :meth:`Dialect.parse`."""
-        choice = _choice(event)
-        return _with_usage(
-            event,
-            text=_text(choice.get("text")),
-            ids=_ids(choice.get("token_ids")),
-            finish_reason=_finish_reason(choice.get("finish_reason")),
-        )
+        return _openai_delta(event)
+
+
+class OwnText:
+    """Plain completions: Tanuki's own prompt as text, which the server only tokenises, ``<s>`` before it."""
+
+    def __init__(self, server: Server) -> None:
+        self.url = server.address.api("/completions")
+        self._server = server
+
+    def body(self, prompt: RemotePrompt, options: SamplingOptions) -> dict[str, object]:
+        """See :meth:`Dialect.body`."""
+        return {
+            "model": self._server.model,
+            "prompt": _EOS.join(segments([_without_controls(message) for message in prompt.messages])),
+            "max_tokens": prompt.max_new_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "stop": [OWN_STOP, *options.stop][:MAX_CHAT_STOPS],
+            **_sampling_fields(self._server.kind, options),
+        }
+
+    def parse(self, event: JsonObject) -> Delta:
+        """See :meth:`Dialect.parse`."""
+        return _openai_delta(event)
 
 
 class ChatText:
     """The chat endpoint that every OpenAI-compatible server has; the server makes the prompt."""
 
     def __init__(self, server: Server) -> None:
-        self.url = f"{server.base_url}/chat/completions"
+        self.url = server.address.api("/chat/completions")
         self._server = server
 
     def body(self, prompt: RemotePrompt, options: SamplingOptions) -> dict[str, object]:
@@ -174,13 +208,18 @@ class ChatText:
 
     def parse(self, event: JsonObject) -> Delta:
         """See :meth:`Dialect.parse`."""
-        choice = _choice(event)
-        return _with_usage(
-            event,
-            text=_text(_mapping(choice.get("delta")).get("content")),
-            ids=None,
-            finish_reason=_finish_reason(choice.get("finish_reason")),
-        )
+        return _openai_delta(event)
+
+
+def reported_error(event: JsonObject) -> object:
+    """What went wrong, where an event says that something did; None where it does not."""
+    if event.get("error") or event.get("object") == "error":
+        return event.get("error") or event
+    choice = _choice(event)
+    if choice.get("error"):
+        return choice["error"]
+    reason = choice.get("finish_reason")
+    return reason if reason in ("error", "abort") else None
 
 
 def dispensable(body: JsonObject) -> frozenset[str]:
@@ -196,10 +235,11 @@ def _sampling_fields(kind: str, options: SamplingOptions) -> dict[str, object]:
     """How tokens are chosen. Servers of known kinds are told what is off too: their defaults are not."""
     fields: dict[str, object] = {
         "temperature": options.temperature,
-        "top_p": options.top_p,
         "seed": options.seed,
     }
     known = kind in ("llama-server", "vllm")
+    if known or options.top_p != 1.0:
+        fields["top_p"] = options.top_p
     if known or options.top_k:
         # Off is -1 for every vLLM; only newer ones take 0.
         fields["top_k"] = -1 if kind == "vllm" and not options.top_k else options.top_k
@@ -211,14 +251,25 @@ def _sampling_fields(kind: str, options: SamplingOptions) -> dict[str, object]:
     return fields
 
 
-def _with_usage(
-    event: JsonObject, *, text: str, ids: tuple[int, ...] | None, finish_reason: FinishReason | None
-) -> Delta:
+def _without_controls(message: Message) -> Message:
+    """What spells a control piece would be one to the server: a backslash keeps it text."""
+    return replace(message, content=_CONTROL.sub(r"<\\\1", message.content))
+
+
+def _openai_delta(event: JsonObject) -> Delta:
+    """An event of a stream, or a whole answer, in any of the shapes that servers give it."""
+    choice = _choice(event)
+    held = next((choice[name] for name in ("delta", "message") if choice.get(name)), choice)
+    place = _mapping(held)
+    content = place.get("content", place.get("text"))
+    text = _content_text(content)
+    other = bool(content) or any(bool(value) for name, value in place.items() if name in _OTHER_CONTENT)
     usage = _mapping(event.get("usage"))
     return Delta(
         text=text,
-        ids=ids,
-        finish_reason=finish_reason,
+        ids=_ids(choice.get("token_ids")),
+        finish_reason=_finish_reason(choice.get("finish_reason")),
+        unread=not text and other,
         prompt_tokens=_integer(usage.get("prompt_tokens")),
         completion_tokens=_integer(usage.get("completion_tokens")),
         cached_tokens=_integer(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
@@ -244,12 +295,20 @@ def _mapping(value: object) -> JsonObject:
     return value if isinstance(value, dict) else {}
 
 
+def _content_text(content: object) -> str:
+    """The text of a message's content: text itself, or a list of parts of which some are text."""
+    if isinstance(content, list):
+        parts = (part.get("text") if isinstance(part, dict) else part for part in content)
+        return "".join(map(_text, parts))
+    return _text(content)
+
+
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
 def _integer(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    return as_count(value)
 
 
 def _ids(value: object) -> tuple[int, ...] | None:

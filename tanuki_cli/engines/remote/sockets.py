@@ -32,10 +32,18 @@ _CONNECTING: Final = frozenset(
 _T = TypeVar("_T")
 
 
+class TimeIsUp(httpcore2.ReadTimeout):
+    """The answer took longer than it may as a whole, although bytes kept coming."""
+
+
 class CancelFlag:
-    """Set by a signal handler, looked at wherever the main thread waits."""
+    """Set by a signal handler, looked at wherever the main thread waits.
+
+    ``deadline`` is the :func:`time.monotonic` from which every wait for a byte raises TimeIsUp.
+    """
 
     def __init__(self) -> None:
+        self.deadline = float("inf")
         self._cancelled = False
 
     def set(self) -> None:
@@ -103,6 +111,8 @@ class _TcpStream(httpcore2.NetworkStream):
         deadline = _deadline(timeout)
         while True:
             self._flag.check()
+            if time.monotonic() >= self._flag.deadline:
+                raise TimeIsUp
             try:
                 return operation()
             except TimeoutError as exc:
@@ -197,7 +207,7 @@ class CancellableBackend(httpcore2.NetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
         """Connect to the first address of ``host`` that accepts; ``local_address`` is not supported."""
-        deadline = _deadline(timeout)
+        deadline = min(_deadline(timeout), self._flag.deadline)
         failure: OSError | None = None
         try:
             for family, kind, protocol, _name, address in socket.getaddrinfo(

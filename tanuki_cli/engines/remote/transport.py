@@ -1,18 +1,18 @@
 """An httpx2 transport on cancellable sockets, and the proxy that the environment names."""
 
+import ssl
 from collections.abc import Iterator
 from importlib.util import find_spec
-from typing import Final
 
 import httpcore2
 import httpx2
 
+from tanuki_cli.engines.remote.address import LOOPBACK
 from tanuki_cli.engines.remote.sockets import CancelFlag, CancellableBackend
 from tanuki_cli.errors import RemoteError
 from tanuki_cli.i18n import _
 from tanuki_cli.machine import proxies
-
-LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
+from tanuki_cli.machine.certificates import certificate_fault
 
 
 class _Body(httpx2.SyncByteStream):
@@ -36,7 +36,7 @@ class CancellableTransport(httpx2.BaseTransport):
     def __init__(self, *, tls: bool, proxy: httpcore2.Proxy | None, flag: CancelFlag) -> None:
         self._pool = httpcore2.ConnectionPool(
             # Reading all certificates takes a while; where none is needed there is no use in it.
-            ssl_context=httpx2.create_ssl_context() if tls else None,
+            ssl_context=_trusted() if tls else None,
             proxy=proxy,
             max_keepalive_connections=0,
             network_backend=CancellableBackend(flag),
@@ -65,6 +65,12 @@ class CancellableTransport(httpx2.BaseTransport):
     def close(self) -> None:
         """Close every connection."""
         self._pool.close()
+
+
+def _trusted() -> ssl.SSLContext:
+    if fault := certificate_fault():
+        raise RemoteError(fault[0], hint=fault[1])
+    return httpx2.create_ssl_context()
 
 
 def find_proxy(url: httpx2.URL) -> httpcore2.Proxy | None:

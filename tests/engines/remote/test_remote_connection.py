@@ -30,7 +30,7 @@ QUESTION = [Message("user", "たぬきは?")]
 
 
 def answer(engine: RemoteEngine) -> str:
-    return "".join(chunk.text for chunk in engine.stream(QUESTION, SamplingOptions()))
+    return "".join(chunk.text for chunk in engine.stream(QUESTION, SamplingOptions(max_new_tokens=2048)))
 
 
 def refusal(base_url: str, *, api_key: ApiKey | None = None) -> RemoteError:
@@ -93,7 +93,7 @@ def test_a_server_that_waits_for_more_than_the_greeting_of_tls() -> None:
             flag=CancelFlag(),
         )
         with pytest.raises(RemoteError, match="No encrypted connection") as error:
-            connection.get(f"{connection.base_url}/models")
+            connection.get(connection.address.api("/models"))
     assert "http://" in (error.value.hint or "")
 
 
@@ -182,7 +182,7 @@ def test_a_cancel_while_connecting() -> None:
         threading.Timer(0.2, flag.set).start()
         started = time.monotonic()
         with pytest.raises(GenerationCancelled):
-            connection.get(f"{connection.base_url}/models")
+            connection.get(connection.address.api("/models"))
         assert 0.1 < time.monotonic() - started < 5
 
 
@@ -195,7 +195,7 @@ def test_a_host_that_does_not_answer() -> None:
             flag=CancelFlag(),
         )
         with pytest.raises(RemoteError, match="did not answer in time"):
-            connection.get(f"{connection.base_url}/models")
+            connection.get(connection.address.api("/models"))
 
 
 def test_a_cancel_over_tls(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

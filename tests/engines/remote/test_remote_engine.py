@@ -20,6 +20,7 @@ from tanuki_cli.engines.remote.http import RemoteTimeouts
 from tanuki_cli.engines.stops import OWN_STOP
 from tanuki_cli.errors import ExitCode, InputError, PromptTooLongError, RemoteError
 from tanuki_cli.interrupts import on_interrupt
+from tanuki_cli.prompt import SYSTEM_TEXT
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.conftest import small_unigram, until
@@ -192,8 +193,9 @@ def test_a_server_with_another_vocabulary_gets_text(kind: Kind, small_tokenizer:
         assert ask(engine)[0] == "はい"
 
     assert not engine.exact
-    assert len(engine.notes) == 1
-    assert server.requests[0].path == "/v1/chat/completions"
+    assert ["tokenises the text itself" in note for note in engine.notes] == [True]
+    assert server.requests[0].path == "/v1/completions"
+    assert server.requests[0].body["prompt"] == f"{SYSTEM_TEXT}\n\n### 指示:\nたぬきは?\n\n### 応答:\n"
 
 
 def test_the_tokenizer_that_fits_is_found(small_tokenizer: ChatTokenizer) -> None:
@@ -301,7 +303,9 @@ def test_the_same_ids_give_the_same_answer_as_on_a_local_engine(small_tokenizer:
             options = SamplingOptions(max_new_tokens=len(ids) + 1, seed=1, stop=stop)
             server.scripts.append(vllm_answer(ids))
             local = ask(LocalEngine(ScriptedModel(ids, context_length=4096), small_tokenizer), options)
-            assert ask(engine, options) == local
+            (text, last), (expected, end) = ask(engine, options), local
+            assert text == expected
+            assert (last.finish_reason, last.usage, last.seed) == (end.finish_reason, end.usage, end.seed)
 
         same()
 
@@ -354,7 +358,7 @@ FAILURES: list[tuple[Script, str, str]] = [
     (Status(400, b'{"error": {"message": "bad temperature"}}'), "", "status 400: bad temperature"),
     (Status(500, b"<html>oops</html>"), "", "status 500: <html>oops</html>"),
     (Status(307, headers={"Location": "http://127.0.0.1:9/"}), "", "another address"),
-    (Status(200, b'{"choices": []}'), "", "does not stream"),
+    (Status(200, b"<p>", {"Content-Type": "text/html"}), "", "does not stream"),
     ([chat("はい\n\n###"), Cut()], "はい\n\n###", "broke off"),
     ([chat("はい")], "はい", "broke off"),
     ([chat("はい"), b"data: {nonsense\n\n"], "はい", "not valid JSON"),
