@@ -136,6 +136,20 @@ def test_screens_and_the_command_line_stay_in_their_rooms(path: Path) -> None:
         assert package not in SCREENS or own in {"cli", "terminal"}, f"{dotted(path)} imports {name}"
 
 
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("__init__.py")), ids=dotted)
+def test_no_name_of_a_package_hides_one_of_its_modules(path: Path) -> None:
+    modules_in_it = {entry.stem for entry in path.parent.iterdir() if entry.suffix == ".py" or entry.is_dir()}
+    names: set[str] = set()
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+            names.add(statement.name)
+        elif isinstance(statement, ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in statement.names}
+        elif isinstance(statement, ast.Assign):
+            names |= {target.id for target in statement.targets if isinstance(target, ast.Name)}
+    assert not names & modules_in_it
+
+
 def test_imports_have_no_cycle() -> None:
     graph = {
         dotted(path): {name for name in imported(path) if name.startswith("tanuki_cli.")}
