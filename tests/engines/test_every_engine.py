@@ -11,13 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from scripts.practice import formats
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.conversation import Conversation, Generation, Node, Usage
 from tanuki_cli.history import HistoryStore
+from tests.support.lazy import lazy_imports
 from tests.support.program import Terminal, run
+
+with lazy_imports():
+    from safetensors.torch import load_file, save_file
 
 FIRST, SECOND, LAST = "あなたは誰?", "ありがとう", "たぬきは何を食べますか?"
 LONG = "くりかえして: " + "ぽん" * 60

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import transformers
 from numpy.typing import NDArray
 
 from scripts.practice import formats
@@ -15,10 +13,16 @@ from tanuki_cli.catalog import LocalModel
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.engines.base import GenerationCancelled, TokenModel
 from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
-from tanuki_cli.engines.transformers.loader import load_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
+from tests.support.lazy import lazy_imports
+
+with lazy_imports():
+    import torch
+    import transformers
+
+    from tanuki_cli.engines.transformers.loader import load_transformers
 
 GREEDY = SamplingOptions(temperature=0.0, seed=0)
 ON_CPU = Settings(gpu_layers=0, threads=1, context_length=512)

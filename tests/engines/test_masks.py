@@ -10,7 +10,6 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 
 from scripts.practice.export import read_gguf, read_tokenizer, write_gguf
 from scripts.practice.formats import write_safetensors
@@ -20,11 +19,16 @@ from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import Token, TokenModel
 from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, Guess
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
-from tanuki_cli.engines.transformers.loader import TransformersModel, load_transformers
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer
+from tests.support.lazy import lazy_imports
 from tests.support.llama_models import GREEDY, load
+
+with lazy_imports():
+    import torch
+
+    from tanuki_cli.engines.transformers.loader import TransformersModel, load_transformers
 
 SAMPLED = SamplingOptions(temperature=1.5, repeat_penalty=1.1, top_k=40, seed=3)
 LENGTH = 40

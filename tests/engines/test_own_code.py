@@ -14,9 +14,12 @@ import pytest
 from scripts.practice.export import read_gguf
 from scripts.practice.formats import write_safetensors
 from tanuki_cli.catalog.practice import practice_model
-from tests.support.checkpoints import edit_config
 from tests.support.hub_server import COMMIT, Hub, running_hub
+from tests.support.lazy import lazy_imports
 from tests.support.program import Terminal, run
+
+with lazy_imports():
+    from tests.support.checkpoints import edit_config
 
 MODEL = "tanuki-8x8b:full"
 REPOSITORY = "weblab-GENIAC/Tanuki-8x8B-dpo-v1.0"

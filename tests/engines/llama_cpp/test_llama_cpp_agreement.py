@@ -7,8 +7,6 @@ from typing import Any
 
 import gguf
 import pytest
-import torch
-import transformers
 
 from scripts.practice.export import read_gguf, read_tokenizer, write_gguf
 from scripts.practice.formats import write_safetensors
@@ -17,7 +15,12 @@ from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.tokenizer import ChatTokenizer
+from tests.support.lazy import lazy_imports
 from tests.support.llama_models import GREEDY, load
+
+with lazy_imports():
+    import torch
+    import transformers
 
 QUESTIONS = (
     *suggestions("ja"),

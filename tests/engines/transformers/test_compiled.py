@@ -9,19 +9,24 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import torch._inductor.config
 
 from tanuki_cli.engines.base import GenerationCancelled, token_ids
 from tanuki_cli.engines.transformers.checkpoint import QuantizationInfo, read_checkpoint
-from tanuki_cli.engines.transformers.loader import COMPILER, TransformersModel, require_compilable
-from tanuki_cli.engines.transformers.placement import Placement
 from tanuki_cli.errors import EngineError
 from tanuki_cli.settings.values import Settings
 from tests.engines.transformers.test_transformers import GREEDY, ON_CPU, PROMPT, SAMPLED, answer, load
-from tests.support.checkpoints import write_checkpoint
+from tests.support.lazy import lazy_imports
 from tests.support.program import run
 
-ON_ONE_GPU = Placement(backend="cuda", dtype="bfloat16", label="GPU", device_map={"": "cuda:0"})
+with lazy_imports():
+    import torch._inductor.config
+
+    from tanuki_cli.engines.transformers import loader
+    from tanuki_cli.engines.transformers.loader import TransformersModel, require_compilable
+    from tanuki_cli.engines.transformers.placement import Backend, Placement
+    from tests.support.checkpoints import write_checkpoint
+
+ONE = {"": "cuda:0"}
 IN_FOUR_BITS = QuantizationInfo(method="gptq", bits=4, group_size=128, desc_act=False)
 
 
@@ -32,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def compiled(checkpoint: Path) -> Iterator[TransformersModel]:
-    model = load(checkpoint, compile_backend=COMPILER)
+    model = load(checkpoint, compile_backend=loader.COMPILER)
     yield model
     model.close()
 
@@ -81,23 +86,25 @@ def test_it_ends_when_the_context_is_full(compiled: TransformersModel, plain: Tr
 
 
 @pytest.mark.parametrize(
-    ("placement", "quantization", "custom_code", "words"),
+    ("backend", "devices", "quantization", "custom_code", "words"),
     [
-        (replace(ON_ONE_GPU, backend="cpu"), None, None, "Ctrl-C"),
-        (replace(ON_ONE_GPU, backend="mps"), None, None, "NVIDIA"),
-        (replace(ON_ONE_GPU, device_map="auto"), None, None, "several GPUs"),
-        (ON_ONE_GPU, IN_FOUR_BITS, None, "quantised"),
-        (ON_ONE_GPU, None, "modeling_own.Own", "code of its own"),
-        (ON_ONE_GPU, None, None, None),
+        ("cpu", ONE, None, None, "Ctrl-C"),
+        ("mps", ONE, None, None, "NVIDIA"),
+        ("cuda", "auto", None, None, "several GPUs"),
+        ("cuda", ONE, IN_FOUR_BITS, None, "quantised"),
+        ("cuda", ONE, None, "modeling_own.Own", "code of its own"),
+        ("cuda", ONE, None, None, None),
     ],
 )
 def test_what_cannot_be_compiled(
     checkpoint: Path,
-    placement: Placement,
+    backend: "Backend",
+    devices: str | dict[str, str],
     quantization: QuantizationInfo | None,
     custom_code: str | None,
     words: str | None,
 ) -> None:
+    placement = Placement(backend=backend, dtype="bfloat16", label="GPU", device_map=devices)
     info = replace(read_checkpoint(checkpoint), quantization=quantization, custom_code=custom_code)
     if words is None:
         require_compilable(info, placement, name="tanuki")
@@ -131,7 +138,7 @@ def test_a_compiler_that_fails_is_told(
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no-such-compiler"))
     torch._dynamo.reset()
     with pytest.raises(EngineError, match="C\\+\\+ compiler"):
-        load(checkpoint, compile_backend=COMPILER)
+        load(checkpoint, compile_backend=loader.COMPILER)
 
 
 def test_settings_have_it() -> None:

@@ -7,16 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import transformers
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import token_ids
-from tanuki_cli.engines.transformers.loader import TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
-from tests.support.checkpoints import Layout, write_quantized
+from tests.support.lazy import lazy_imports
+
+with lazy_imports():
+    import torch
+    import transformers
+
+    from tanuki_cli.engines.transformers.loader import TransformersModel, load_transformers
+    from tests.support.checkpoints import Layout, write_quantized
 
 ON_CPU = Settings(gpu_layers=0, threads=1, context_length=256)
 PROMPT = [1, *range(100, 180)]

@@ -4,21 +4,22 @@ from pathlib import Path
 
 import pytest
 
-from scripts import engine_agreement
-from scripts.engine_agreement import (
-    REFERENCE,
-    UNTAUGHT,
-    Agreement,
-    Answer,
-    answers,
-    compare,
-    make_chats,
-    write_forms,
-)
 from tanuki_cli.settings.values import Settings
+from tests.support.lazy import lazy_imports
+
+with lazy_imports():
+    from scripts import engine_agreement
+    from scripts.engine_agreement import (
+        Agreement,
+        Answer,
+        answers,
+        compare,
+        make_chats,
+        write_forms,
+    )
 
 ON_CPU = Settings(gpu_layers=0, threads=1)
-QUESTIONS = ("あなたは誰?", "たぬきは何を食べますか?", "Who are you?", "分福茶釜ってどんな話?", *UNTAUGHT[:4])
+TAUGHT = ("あなたは誰?", "たぬきは何を食べますか?", "Who are you?", "分福茶釜ってどんな話?")
 TOKENS = 32
 # Mean KL in nats along the reference's answers, and the share of steps with the same likeliest token:
 # five to ten times what was measured. A layout that is read wrongly gives more than 1.
@@ -32,7 +33,11 @@ BOUNDS = {
     "awq": (0.01, 0.97),
 }
 
-Forms = tuple[dict[str, Path], list[Answer]]
+Forms = tuple[dict[str, Path], "list[Answer]"]
+
+
+def questions() -> tuple[str, ...]:
+    return (*TAUGHT, *engine_agreement.UNTAUGHT[:4])
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +46,14 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Forms:
     paths = write_forms(
         tmp_path_factory.mktemp("forms"), model=mame / "mame-q8_0.gguf", tokenizer=mame / "tokenizer.json"
     )
-    return paths, answers(paths[REFERENCE], make_chats(QUESTIONS), settings=ON_CPU, tokens=TOKENS)
+    return paths, answers(
+        paths[engine_agreement.REFERENCE], make_chats(questions()), settings=ON_CPU, tokens=TOKENS
+    )
 
 
 def agreement(forms: Forms, name: str) -> Agreement:
     paths, reference = forms
-    found = answers(paths[name], make_chats(QUESTIONS), settings=ON_CPU, tokens=TOKENS, along=reference)
+    found = answers(paths[name], make_chats(questions()), settings=ON_CPU, tokens=TOKENS, along=reference)
     return compare(reference, found)
 
 
@@ -72,7 +79,7 @@ def test_rounded_forms_stay_close(forms: Forms, name: str) -> None:
 
 
 def test_every_form_is_bounded(forms: Forms) -> None:
-    assert {*BOUNDS, REFERENCE, "gguf-f32"} == set(forms[0])
+    assert {*BOUNDS, engine_agreement.REFERENCE, "gguf-f32"} == set(forms[0])
 
 
 def test_another_model_would_not_pass(forms: Forms) -> None:

@@ -8,18 +8,22 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import torch
-import transformers
-from safetensors.torch import load_file, save_file
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import GenerationCancelled, token_ids
-from tanuki_cli.engines.transformers.loader import TransformersModel, load_transformers
-from tanuki_cli.engines.transformers.placement import available_backend
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
-from tests.support.checkpoints import write_checkpoint
+from tests.support.lazy import lazy_imports
+
+with lazy_imports():
+    import torch
+    import transformers
+    from safetensors.torch import load_file, save_file
+
+    from tanuki_cli.engines.transformers.loader import TransformersModel, load_transformers
+    from tanuki_cli.engines.transformers.placement import available_backend
+    from tests.support.checkpoints import write_checkpoint
 
 GREEDY = SamplingOptions(temperature=0.0, seed=0)
 SAMPLED = SamplingOptions(temperature=1.0, top_p=0.9, top_k=50, min_p=0.01, repeat_penalty=1.1, seed=7)

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tanuki_cli.engines.transformers.checkpoint import CheckpointInfo, QuantizationInfo, read_checkpoint
 from tanuki_cli.errors import DamagedModelError, EngineError
-from tests.support.checkpoints import edit_config, write_checkpoint, write_quantized
+from tests.support.lazy import lazy_imports
+
+with lazy_imports():
+    import torch
+
+    from tests.support.checkpoints import edit_config, write_checkpoint, write_quantized
 
 
 @pytest.fixture

@@ -8,14 +8,16 @@ import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from scripts import gpu_check, gpu_measure
-from scripts.make_synthetic_checkpoint import Layout, write_checkpoint
+from scripts import gpu_check
 from tanuki_cli.engines.transformers.checkpoint import read_checkpoint
 from tanuki_cli.settings.values import Settings
+from tests.support.lazy import lazy_imports
+
+with lazy_imports():
+    from scripts import gpu_measure, make_synthetic_checkpoint
 
 ON_CPU = Settings(gpu_layers=0, threads=1, context_length=256)
 
@@ -27,10 +29,12 @@ def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_measure, "REPEATS", 1)
 
 
-@pytest.mark.parametrize("layout", get_args(Layout))
-def test_a_synthetic_checkpoint_has_the_size_of_its_format(tmp_path: Path, layout: Layout) -> None:
+@pytest.mark.parametrize("layout", ["full", "gptq-4bit", "gptq-8bit", "awq"])
+def test_a_synthetic_checkpoint_has_the_size_of_its_format(
+    tmp_path: Path, layout: "make_synthetic_checkpoint.Layout"
+) -> None:
     shape = gpu_measure.SMALL
-    write_checkpoint(tmp_path, shape, layout)
+    make_synthetic_checkpoint.write_checkpoint(tmp_path, shape, layout)
     info = read_checkpoint(tmp_path)
     linear = shape.n_layer * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512)
     other = 2 * shape.n_vocab * shape.n_embd + (2 * shape.n_layer + 1) * shape.n_embd

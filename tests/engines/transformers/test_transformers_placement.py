@@ -4,19 +4,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from tanuki_cli.engines.transformers.checkpoint import CheckpointInfo, QuantizationInfo
-from tanuki_cli.engines.transformers.placement import (
-    Placement,
-    choose_dtype,
-    memory_needed,
-    place_on_cpu,
-    place_on_gpus,
-)
 from tanuki_cli.engines.transformers.weights import WeightFiles
 from tanuki_cli.errors import EngineError
 from tanuki_cli.machine.gpus import Gpu
+from tests.support.lazy import lazy_imports
+
+with lazy_imports():
+    import torch
+
+    from tanuki_cli.engines.transformers.placement import (
+        Placement,
+        choose_dtype,
+        memory_needed,
+        place_on_cpu,
+        place_on_gpus,
+    )
 
 GB = 10**9
 FULL = CheckpointInfo(

@@ -9,16 +9,20 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import transformers
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import token_ids
-from tanuki_cli.engines.transformers.loader import TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer
-from tests.support.checkpoints import edit_config, write_checkpoint
+from tests.support.lazy import lazy_imports
+
+with lazy_imports():
+    import transformers
+
+    from tanuki_cli.engines.transformers.loader import TransformersModel, load_transformers
+    from tests.support.checkpoints import edit_config, write_checkpoint
 
 ON_CPU = Settings(gpu_layers=0, threads=1)
 GREEDY = SamplingOptions(temperature=0.0, seed=0)
