@@ -1,6 +1,6 @@
 """Make the environment that the scripts beside this file run in, with nothing but the standard library.
 
-    python -m scripts.bootstrap run|test DIRECTORY      (in the checkout)
+    python -m scripts.bootstrap run|test|fast DIRECTORY      (in the checkout)
 
 An environment is complete when its stamp stands in it; the stamp is written last, in one step. One
 without a stamp, because a start was interrupted, is made anew: what pip had built already comes from
@@ -29,13 +29,14 @@ from tanuki_cli.i18n import _, activate, detect_language
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 SOURCES: Final = ("pyproject.toml", "scripts/bootstrap.py")
-VARIABLES: Final = {"run": "TANUKI_VENV", "test": "TANUKI_TEST_VENV"}
+VARIABLES: Final = {"run": "TANUKI_VENV", "test": "TANUKI_TEST_VENV", "fast": "TANUKI_FAST_VENV"}
 LOCK_NAME: Final = "tanuki-environment.lock"
 STAMP_NAME: Final = "complete"
 LOG_NAME: Final = "install.log"
 
 TORCH: Final = "torch==2.13.0"  # the version the tests were written against; its CPU build is enough
 TEST_EXTRAS: Final = "dev,quantized"
+FAST_EXTRAS: Final = "dev"
 LLAMA_CPP: Final = "llama-cpp-python"
 
 Finder = Callable[[str], "str | None"]
@@ -106,6 +107,19 @@ def plan_test() -> Plan:
             Stage(
                 title=_("Installing tanuki with its tests and building llama.cpp"),
                 pip=("--editable", f".[{TEST_EXTRAS}]", TORCH),
+            ),
+        ),
+    )
+
+
+def plan_fast() -> Plan:
+    """What the fast tests need: no torch."""
+    return Plan(
+        announcement=_("This is done once and takes 3 to 20 minutes; most of it is building llama.cpp."),
+        stages=(
+            Stage(
+                title=_("Installing tanuki with its tests and building llama.cpp"),
+                pip=("--editable", f".[{FAST_EXTRAS}]"),
             ),
         ),
     )
@@ -211,7 +225,7 @@ def empty(directory: Path) -> None:
 def prepare(kind: str, directory: Path) -> None:
     """Make the environment complete. Raises BootstrapError, KeyboardInterrupt."""
     with locked(directory, variable=VARIABLES[kind]) as lock:
-        plan = plan_run(os.environ) if kind == "run" else plan_test()
+        plan = {"run": lambda: plan_run(os.environ), "test": plan_test, "fast": plan_fast}[kind]()
         mark = fingerprint(kind, plan)
         old = stamp_lines(directory)
         if old == [str(ROOT), mark]:

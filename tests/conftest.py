@@ -14,6 +14,7 @@ from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.engines.opening import read_tokenizer
 from tanuki_cli.i18n import activate
 from tanuki_cli.tokenizer import ChatTokenizer
+from tests.support.fast import mark_slow
 from tests.support.model_servers import LLAMA_SERVER, PYTHON_SERVER, running
 
 CONTROL_PIECES = ("<unk>", "<s>", "</s>", "<pad>", "<CLS>", "<SEP>", "<EOD>", "<MASK>")
@@ -30,6 +31,12 @@ def pytest_configure() -> None:
     background or under nohup."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let ``-m "not slow"`` choose among all tests."""
+    mark_slow(items)
 
 
 def until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:

@@ -436,3 +436,25 @@ def test_the_test_environment_keeps_its_torch_and_passes_arguments_on(
     (site / "pytest.py").write_text("import sys; print(sys.argv[1:])")
     result = checkout.start("-k", "a b", script=Path("scripts/test"))
     assert (result.returncode, result.stdout, result.stderr) == (0, "['-k', 'a b']\n", "")
+
+
+def test_the_fast_tests_need_no_torch_and_take_the_whole_environment_where_it_is(
+    make_checkout: Callable[[], Checkout],
+) -> None:
+    checkout = make_checkout()
+    script = Path("scripts/test")
+    assert checkout.start("--fast", script=script).stderr.splitlines()[-1].endswith("No module named pytest")
+    [site] = (checkout.root / ".venv-fast" / "lib").glob("python*/site-packages")
+    assert not (site / "torch").exists()
+    (site / "pytest.py").write_text("import sys; print(sys.prefix, sys.argv[1:])")
+    result = checkout.start("--fast", "-k", "a b", script=script)
+    assert result.stdout == f"{checkout.root / '.venv-fast'} ['-m', 'not slow', '-k', 'a b']\n"
+
+    write_wheel(checkout.wheels, "torch", "2.13.0", "")
+    checkout.start(script=script)
+    [whole] = (checkout.root / ".venv-test" / "lib").glob("python*/site-packages")
+    (whole / "pytest.py").write_text((site / "pytest.py").read_text())
+    assert (
+        checkout.start("--fast", script=script).stdout
+        == f"{checkout.root / '.venv-test'} ['-m', 'not slow']\n"
+    )
