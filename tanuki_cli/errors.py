@@ -21,6 +21,8 @@ wrote (names, reasons, values out of files and servers) goes into a message thro
 from enum import IntEnum
 from typing import ClassVar, Final
 
+from tanuki_cli.i18n import N_
+
 _MAX_MESSAGE: Final = 1000
 _MAX_QUOTED: Final = 160
 
@@ -51,6 +53,22 @@ class ExitCode(IntEnum):
     HISTORY = 8
     INTERRUPTED = 130
     CLOSED_PIPE = 141
+
+
+EXIT_MEANINGS: Final = {
+    ExitCode.SUCCESS: N_("success"),
+    ExitCode.UNEXPECTED: N_("something unexpected"),
+    ExitCode.USAGE: N_("wrong usage, or input that cannot be used"),
+    ExitCode.SETTINGS: N_("the settings"),
+    ExitCode.MODEL: N_("the model is unknown or not installed"),
+    ExitCode.DOWNLOAD: N_("the download"),
+    ExitCode.ENGINE: N_("the engine: loading, memory, generation"),
+    ExitCode.REMOTE: N_("the server"),
+    ExitCode.HISTORY: N_("the history"),
+    ExitCode.INTERRUPTED: N_("interrupted by Ctrl-C"),
+    ExitCode.CLOSED_PIPE: N_("the reader of the output went away"),
+}
+"""What each code says, as message ids."""
 
 
 class TanukiError(Exception):

@@ -34,7 +34,8 @@ LAYERS = (
     ("conversation",),
     ("sampling", "files", "interrupts"),
     ("options",),
-    ("i18n", "errors"),
+    ("errors",),
+    ("i18n",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # Rooms within a room, likewise.

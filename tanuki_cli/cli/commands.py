@@ -21,32 +21,39 @@ GROUPS: Final[dict[Group, str]] = {
 class CommandRow:
     """One command: its name as typed, the heading it stands under, what it does (a message id).
 
-    ``module``, a file beside this one, holds it as ``<name>_app``; by default it has the command's name.
+    ``page`` is the page of ``tanuki help`` that says more; ``--help`` names it. ``module``, a file beside
+    this one, holds the command as ``<name>_app``; by default it has the command's name.
     """
 
     name: str
     group: Group
     summary: str
+    page: str
     module: str = ""
 
 
 COMMANDS: Final = (
-    CommandRow("chat", "talk", N_("Talk with the model, with history.")),
-    CommandRow("ask", "talk", N_("Ask one question and print the answer.")),
-    CommandRow("history", "talk", N_("List, search, export and remove conversations.")),
-    CommandRow("arena", "know", N_("Compare the answers of models blindly, and rate the models.")),
-    CommandRow("compare", "know", N_("See what a quantisation costs: models beside a reference.")),
-    CommandRow("bench", "know", N_("Measure the speed of a model on this machine.")),
-    CommandRow("mtbench", "know", N_("Run Japanese MT-Bench, which the model card reports.")),
-    CommandRow("models", "models", N_("List the models, their sizes and what fits this machine.")),
-    CommandRow("pull", "models", N_("Download a model, or finish a download."), module="models"),
-    CommandRow("rm", "models", N_("Remove a downloaded model."), module="models"),
-    CommandRow("config", "house", N_("Show and change the settings.")),
-    CommandRow("doctor", "house", N_("Check the machine, the engines and the models.")),
+    CommandRow("chat", "talk", N_("Talk with the model, with history."), "chat"),
+    CommandRow("ask", "talk", N_("Ask one question and print the answer."), "pipes"),
+    CommandRow("history", "talk", N_("List, search, export and remove conversations."), "history"),
+    CommandRow(
+        "arena", "know", N_("Compare the answers of models blindly, and rate the models."), "evaluation"
+    ),
+    CommandRow(
+        "compare", "know", N_("See what a quantisation costs: models beside a reference."), "evaluation"
+    ),
+    CommandRow("bench", "know", N_("Measure the speed of a model on this machine."), "measurements"),
+    CommandRow("mtbench", "know", N_("Run Japanese MT-Bench, which the model card reports."), "evaluation"),
+    CommandRow("models", "models", N_("List the models, their sizes and what fits this machine."), "models"),
+    CommandRow("pull", "models", N_("Download a model, or finish a download."), "models", module="models"),
+    CommandRow("rm", "models", N_("Remove a downloaded model."), "models", module="models"),
+    CommandRow("config", "house", N_("Show and change the settings."), "settings"),
+    CommandRow("doctor", "house", N_("Check the machine, the engines and the models."), "gpu"),
     CommandRow(
         "help",
         "house",
         N_("Read about tanuki: keys, settings, servers, measurements."),
+        "changes",
         module="help_pages",
     ),
 )

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import typer.core
 
+from tanuki_cli.cli.commands import COMMAND_BY_NAME
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.settings.specs import SPEC_BY_KEY
@@ -54,6 +55,8 @@ def help_page(command: Any, ctx: Any, *, columns: int) -> str:
         lines += ["", f"{_(title)}:", *_table(sections[title], width, names=names if of_commands else ())]
     if command.epilog:
         lines += ["", *_wrap(_(command.epilog), width)]
+    if row := COMMAND_BY_NAME.get("".join(ctx.command_path.split()[1:2])):
+        lines += ["", _("More: {command}").format(command=f"tanuki help {row.page}")]
     return "\n".join(lines) + "\n"
 
 

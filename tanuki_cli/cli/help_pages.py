@@ -26,8 +26,8 @@ _HELP: Final = N_(
 
 Examples:
   tanuki help
-  tanuki help changes
-  tanuki help changes | head -20
+  tanuki help chat
+  tanuki help settings | head -20
   tanuki help ask
 
 Without a topic, the pages are listed. A topic may also be a command."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli import __version__
+from tanuki_cli.cli.commands import COMMANDS, CommandRow
 from tanuki_cli.cli.help_pages import DOCS, page_title, read_page, topics
 from tanuki_cli.i18n import LANGUAGES
 from tests.support.command_lines import parse, shown_command_lines
@@ -127,9 +128,19 @@ def test_an_unknown_topic_names_the_nearest(tmp_path: Path, topic: str, language
     assert done.stderr.splitlines()[-1].endswith(f": {hint}")
 
 
+@pytest.mark.parametrize("row", COMMANDS, ids=lambda row: row.name)
+def test_the_help_of_a_command_names_its_page(tmp_path: Path, row: CommandRow) -> None:
+    assert row.page in topics()
+    assert run(tmp_path, row.name, "--help").stdout.endswith(f"\nMore: tanuki help {row.page}\n")
+
+
+def test_the_help_of_a_command_within_a_command_names_its_page(tmp_path: Path) -> None:
+    assert run(tmp_path, "history", "list", "--help").stdout.endswith("\nMore: tanuki help history\n")
+
+
 def test_a_command_shows_its_help(tmp_path: Path) -> None:
     assert run(tmp_path, "help", "rm").stdout == run(tmp_path, "rm", "--help").stdout
-    assert "Usage: tanuki history [OPTIONS]" in run(tmp_path, "help", "history").stdout
+    assert "--again" in run(tmp_path, "help", "compare").stdout
 
 
 def test_topics_are_completed(tmp_path: Path) -> None:

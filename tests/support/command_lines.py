@@ -55,7 +55,7 @@ def parse(words: list[str]) -> None:
     rest = [*context._protected_args, *context.args]
     while rest:
         name, command, rest = command.resolve_command(context, rest)  # type: ignore[attr-defined]
-        context = command.make_context(name, rest, parent=context, resilient_parsing=len(words) == 1)
+        context = command.make_context(name, rest, parent=context, resilient_parsing=not rest)
         if not hasattr(command, "resolve_command"):
             return
         rest = [*context._protected_args, *context.args]
