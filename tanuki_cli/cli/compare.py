@@ -19,7 +19,7 @@ from tanuki_cli.evaluation.compare.job import compare as run_comparison
 from tanuki_cli.evaluation.compare.pictures import picture
 from tanuki_cli.evaluation.compare.request import Request, read_record
 from tanuki_cli.evaluation.compare.run import Watcher
-from tanuki_cli.files import os_reason
+from tanuki_cli.files import os_reason, write_atomically
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.options import OptionSpec
 from tanuki_cli.terminal.step_progress import StepProgress
@@ -200,7 +200,7 @@ def _questions(path: Path | None, count: int) -> tuple[str, ...]:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text, encoding="utf-8")
+        write_atomically(path, text)
     except OSError as exc:
         raise InputError(
             _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),

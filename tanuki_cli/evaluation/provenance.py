@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli import __version__
-from tanuki_cli.files import write_atomically
+from tanuki_cli.files import read_bounded, write_atomically
 
 _ENGINE_PACKAGES: Final = ("llama-cpp-python", "numpy", "tokenizers", "torch", "transformers", "gptqmodel")
 _MODEL_FILES: Final = ("*.safetensors", "*.json", "*.py", "*.gguf")
 """What of a checkpoint's folder decides what it computes."""
 _BLOCK: Final = 1 << 20
+_MOST_MEMORY: Final = 16 << 20
 
 JsonObject = Mapping[str, Any]
 
@@ -164,14 +165,14 @@ class DigestMemory:
 
     def _read(self) -> dict[str, Any]:
         with suppress(OSError, ValueError, RecursionError):
-            data = json.loads(self._path.read_text(encoding="utf-8"))
+            data = json.loads(read_bounded(self._path, limit=_MOST_MEMORY))
             if isinstance(data, dict):
                 return data
         return {}
 
     def _write(self, known: Mapping[str, Any]) -> None:
         with suppress(OSError):
-            write_atomically(self._path, json.dumps(known, ensure_ascii=False, indent=1))
+            write_atomically(self._path, json.dumps(known, indent=1))
 
 
 def model_files(path: Path) -> list[Path]:

@@ -21,7 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.files import os_reason, replacing, write_atomically
+from tanuki_cli.files import os_reason, read_bounded, replacing, write_atomically
 from tanuki_cli.i18n import _
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from tanuki_cli.evaluation.compare.divergence import Floats, Ids
 
+_MOST_NOTE: Final = 16 << 20
 _KEPT_S: Final = 14 * 24 * 3600
 """What was broken off and not gone on with for so long is removed."""
 
@@ -121,15 +122,14 @@ class RunStore:
     def note(self, name: str) -> dict[str, Any] | None:
         """A small JSON object that was kept under ``name``; None if there is none."""
         with suppress(OSError, ValueError, RecursionError):
-            value = json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+            value = json.loads(read_bounded(self.folder / f"{name}.json", limit=_MOST_NOTE))
             return value if isinstance(value, dict) else None
         return None
 
     def keep_note(self, name: str, value: Mapping[str, Any]) -> None:
         """Keep a small JSON object under ``name``."""
-        path = self.folder / f"{name}.json"
         try:
-            write_atomically(path, json.dumps(value))
+            write_atomically(self.folder / f"{name}.json", json.dumps(value))
         except OSError as exc:
             raise self._error(exc) from exc
 
