@@ -18,7 +18,7 @@ from tanuki_cli.loading import LoadedModel
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.commands import is_command, run_command
 from tanuki_cli.terminal.first_run.welcome import greet
-from tanuki_cli.terminal.typing_ahead import hold_typing
+from tanuki_cli.terminal.typing_ahead import hold_typing, take_finished_lines
 from tanuki_cli.text.decoding import decode_text
 
 chat_app = typer.Typer(add_completion=False)
@@ -56,7 +56,8 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
         return open_model(context, options, reference=reference)
 
     # From here on what is typed waits for the prompt instead of being echoed between the first lines.
-    with hold_typing(context.environment.streams.stdin):
+    with hold_typing(stdin := context.environment.streams.stdin):
+        context.console.keep_typed(take_finished_lines(stdin))
         model, download = open_first_model(context, options)
         chat = Chat(
             console=context.console,

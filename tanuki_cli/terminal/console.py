@@ -132,8 +132,12 @@ class Console:
             self.ambiguous_width = measured.ambiguous_width or self.ambiguous_width
             self._typed += measured.typed
 
+    def keep_typed(self, typed: str) -> None:
+        """Give ``typed`` to the next :meth:`take_typed`, after what is kept already."""
+        self._typed += typed
+
     def take_typed(self) -> str:
-        """What was typed while the terminal was measured; the next call gives nothing."""
+        """What was typed before the first prompt and read already; the next call gives nothing."""
         typed, self._typed = self._typed, ""
         return typed
 

@@ -1,5 +1,9 @@
 """What is typed while no prompt is shown: kept for the next one, and not echoed into an answer."""
 
+import os
+import select
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final, Protocol
@@ -22,11 +26,17 @@ class Terminal(Protocol):
         ...
 
 
+_Change = Callable[["_Attributes"], None]
 _Attributes = list[Any]
 """As ``termios.tcgetattr`` gives them: flags by index, the control characters at the end."""
 _INPUT: Final = 0
 _LOCAL: Final = 3
 _CHARACTERS: Final = 6
+_NUL: Final = "\0"
+"""What the terminal puts where a line was ended by Ctrl-D."""
+
+_in_force: list[tuple[int, _Change]] = []
+"""The terminals that were changed and how, the newest change last."""
 
 
 @contextmanager
@@ -35,10 +45,23 @@ def hold_typing(stdin: Terminal | None) -> Iterator[None]:
 
     Nothing is echoed or edited by the terminal, and Enter stays Enter. Ctrl-C is a signal that
     discards nothing: a prompt inside this block changes that alone, so that at every moment Ctrl-C is
-    either a signal or a key. Does nothing off a terminal.
+    either a signal or a key. After a stop (Ctrl-Z) it holds again. Does nothing off a terminal.
     """
-    with _changed(stdin, _hold):
+    with _held_after_a_stop(), _changed(stdin, _hold):
         yield
+
+
+def take_finished_lines(stdin: Terminal | None) -> str:
+    """At the begin of :func:`hold_typing`: what was typed before it, with Enter as the key it was.
+
+    Until then the terminal itself edits lines, and ends them by a line feed; from then on that is Ctrl-J.
+    """
+    if termios is None or stdin is None or not stdin.isatty():
+        return ""
+    typed = b""
+    while select.select([stdin.fileno()], [], [], 0)[0] and (piece := os.read(stdin.fileno(), 4096)):
+        typed += piece
+    return typed.decode("utf-8", errors="ignore").replace("\n", "\r").replace(_NUL, "")
 
 
 @contextmanager
@@ -63,7 +86,31 @@ def _release(attributes: _Attributes) -> None:
 
 
 @contextmanager
-def _changed(stdin: Terminal | None, change: Callable[[_Attributes], None]) -> Iterator[None]:
+def _held_after_a_stop() -> Iterator[None]:
+    """A shell that had the terminal meanwhile leaves it as it likes it."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if termios is None or not is_main or signal.getsignal(signal.SIGCONT) is _change_again:
+        yield
+        return
+    before = signal.signal(signal.SIGCONT, _change_again)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCONT, before)
+
+
+def _change_again(_number: int, _frame: object) -> None:
+    # In the background the terminal is the shell's; to touch it there would stop this process again.
+    with suppress(termios.error, OSError, IndexError):
+        descriptor, change = _in_force[-1]
+        if os.tcgetpgrp(descriptor) == os.getpgrp():
+            changed = termios.tcgetattr(descriptor)
+            change(changed)
+            termios.tcsetattr(descriptor, termios.TCSANOW, changed)
+
+
+@contextmanager
+def _changed(stdin: Terminal | None, change: _Change) -> Iterator[None]:
     if termios is None or stdin is None or not stdin.isatty():
         yield
         return
@@ -74,9 +121,11 @@ def _changed(stdin: Terminal | None, change: Callable[[_Attributes], None]) -> I
         changed = termios.tcgetattr(descriptor)
         change(changed)
         termios.tcsetattr(descriptor, termios.TCSANOW, changed)
+    _in_force.append((descriptor, change))
     try:
         yield
     finally:
+        _in_force.pop()
         if before is not None:
             with suppress(termios.error):
                 termios.tcsetattr(descriptor, termios.TCSANOW, before)

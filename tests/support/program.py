@@ -122,6 +122,11 @@ class Terminal:
         """The process group that the keys go to."""
         return os.tcgetpgrp(self._master)
 
+    @property
+    def echoes(self) -> bool:
+        """Whether the terminal itself shows what is typed."""
+        return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)
+
     def paste(self, text: str) -> None:
         """Paste ``text`` as a terminal does that was asked to bracket it."""
         data = f"\x1b[200~{text}\x1b[201~".encode()

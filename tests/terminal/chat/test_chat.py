@@ -426,6 +426,19 @@ def test_what_is_typed_before_the_first_prompt_waits_for_it(tmp_path: Path) -> N
         assert terminal.text.count("先に打つ") == 1
 
 
+def test_lines_that_are_finished_before_the_first_prompt_are_sent_in_order(tmp_path: Path) -> None:
+    with Terminal(tmp_path, CHAT, env={"TANUKI_LANG": "en"}) as terminal:
+        # The first before the program has looked at the terminal, the last before its prompt.
+        terminal.type("あなたは誰?\r/stats on\r/title 先に\rありがとう\r書きかけ")
+        terminal.wait_for("> 書きかけ")
+        assert "Statistics are on." in terminal.text
+        terminal.wait_for("先に")
+        terminal.type("\x15" + CTRL_D)
+        assert terminal.wait_for_exit() == 0
+    (conversation,) = saved(tmp_path)
+    assert [conversation[0], conversation[2]] == ["あなたは誰?", "ありがとう"]
+
+
 @pytest.mark.parametrize("before_report", ["先に打つ", "先に\x1b[D打つ"])
 def test_what_is_typed_while_the_terminal_is_measured_waits_for_the_prompt(
     tmp_path: Path, before_report: str

@@ -254,5 +254,24 @@ def test_typing_is_held_again_after_ctrl_z_in_an_answer(tmp_path: Path) -> None:
         assert terminal.text.count("先に打つ") == 1
 
 
+def test_typing_is_held_again_in_the_same_answer_after_ctrl_z(tmp_path: Path) -> None:
+    with (
+        ChatServer([chat("むかしむかし、"), Hang()]) as server,
+        Terminal(tmp_path, ["chat", "-m", server.url], command=SHELL) as terminal,
+    ):
+        terminal.wait_for_prompt(0)
+        terminal.type("一つ目" + ENTER)
+        terminal.wait_for("むかしむかし、")
+        terminal.type(CTRL_Z)
+        terminal.wait_for("SUSPENDED")
+        until(lambda: not terminal.pump(0.01) and terminal.foreground != terminal.process.pid)
+        until(lambda: not terminal.pump(0.01) and not terminal.echoes)
+        terminal.type("/title 先に" + ENTER + "書きかけ")
+        terminal.interrupt()
+        terminal.wait_for("> 書きかけ")
+        assert terminal.text.count("書きかけ") == 1
+        terminal.wait_for(" · 先に")
+
+
 def _row_of_the_cursor(terminal: Terminal) -> str:
     return terminal.screen.window[terminal.screen.raw.cursor.y]
