@@ -127,16 +127,16 @@ SPEC_BY_KEY: Final = {spec.key: spec for spec in SPECS}
 SAMPLING_KEYS: Final = tuple(spec.key for spec in SAMPLING_SPECS)
 
 
-def find_spec(key: str) -> OptionSpec:
+def find_spec(key: str, *, all_keys: str = "tanuki config list") -> OptionSpec:
     """The spec of ``key``; ``-`` and ``_``, full-width and half-width are the same.
 
-    Raises SettingsError with the nearest key.
+    Raises SettingsError with the nearest key, or with the command that lists ``all_keys``.
     """
     normal = fold(key).lower().replace("-", "_")
     if normal in SPEC_BY_KEY:
         return SPEC_BY_KEY[normal]
     near = difflib.get_close_matches(normal, SPEC_BY_KEY, n=1)
-    hint = _("Did you mean {key}?").format(key=near[0]) if near else "tanuki config list"
+    hint = _("Did you mean {key}?").format(key=near[0]) if near else all_keys
     raise SettingsError(_("There is no setting {key!r}.").format(key=key), hint=hint)
 
 

@@ -107,7 +107,7 @@ def set_option(chat: Chat, argument: str) -> None:
         rows = [(f"{spec.key} = {_shown(chat, spec)}", _(spec.help)) for spec in SAMPLING_SPECS]
         show_rows(chat, rows)
         return
-    spec = find_spec(key)
+    spec = find_spec(key, all_keys="/set")
     if spec not in SAMPLING_SPECS:
         raise InputError(
             _("{key} cannot be changed inside a chat.").format(key=spec.key),
