@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tanuki_cli.conversation import FinishReason, Usage
-from tanuki_cli.engines.base import Chunk, GenerationCancelled
+from tanuki_cli.engines.base import Chunk, GenerationCancelled, Token
 from tanuki_cli.engines.remote.protocol import Delta, RemotePrompt
 from tanuki_cli.engines.stops import OWN_STOP, StopMatcher
 from tanuki_cli.errors import RemoteError
@@ -25,14 +25,20 @@ class RemoteAnswer:
     ) -> None:
         self.begun = False
         self._tokenizer = tokenizer
-        self._prompt_ids = prompt.ids or ()
+        self._unsent: list[Token] = []
+        self._counted = 0
+        ids = prompt.ids or ()
+        # What was begun may end in the middle of a character.
+        withheld = len(prompt.begun) - (tokenizer.complete_length(prompt.begun) if tokenizer else 0)
+        self._context = ids[: len(ids) - withheld] if tokenizer else ids
+        self._withheld = ids[len(self._context) :]
         self._options = options
         self._room = prompt.max_new_tokens  # a server may go on beyond what it was asked for
         self._over = False  # by our own rules; what the server still sends is not part of the answer
         self._finish_reason: FinishReason = "stop"
         self._without_ids: Delta | None = None
         self._count = 0
-        self._prompt_tokens = len(self._prompt_ids)
+        self._prompt_tokens = len(ids)
         self._cached_tokens = 0
 
     def stream(self, deltas: Iterator[Delta]) -> Iterator[Chunk]:
@@ -41,7 +47,6 @@ class RemoteAnswer:
         Raises RequestFailed as ``deltas`` does; the chunks given by then stay valid.
         """
         matcher, redactor = StopMatcher((OWN_STOP, *self._options.stop)), Redactor()
-        counted = 0
         failure: RemoteError | None = None
         try:
             for text in self._texts(self._content(deltas)):
@@ -49,18 +54,23 @@ class RemoteAnswer:
                     continue  # only the counts are still wanted
                 safe = matcher.feed(redactor.feed(text))
                 if safe:
-                    # A server may count fewer tokens than it sent pieces.
-                    yield Chunk(text=safe, token_count=max(0, self._count - counted))
-                    counted = self._count
+                    yield self._chunk(safe)
                 if matcher.stopped:
                     self._over = True
                     self._finish_reason = "stop"
         except RemoteError as error:
             failure = error
         if rest := matcher.feed(redactor.finish()) + matcher.flush():
-            yield Chunk(text=rest, token_count=max(0, self._count - counted))
+            yield self._chunk(rest)
         if failure is not None:
             raise failure
+
+    def _chunk(self, text: str) -> Chunk:
+        tokens, self._unsent = tuple(self._unsent), []
+        # A server may count fewer tokens than it sent pieces.
+        count = max(0, self._count - self._counted)
+        self._counted = self._count
+        return Chunk(text=text, token_count=count, tokens=tokens)
 
     def last_chunk(self, *, seed: int | None) -> Chunk:
         """The chunk that ends the stream; ``seed`` None if the server took none."""
@@ -69,7 +79,7 @@ class RemoteAnswer:
             completion_tokens=self._count,
             cached_tokens=self._cached_tokens,
         )
-        return Chunk(finish_reason=self._finish_reason, usage=usage, seed=seed)
+        return replace(self._chunk(""), finish_reason=self._finish_reason, usage=usage, seed=seed)
 
     def _content(self, deltas: Iterator[Delta]) -> Iterator[Delta]:
         """The deltas that add to the answer; the counts of all of them are noted."""
@@ -115,7 +125,7 @@ class RemoteAnswer:
             yield from (delta.text for delta in content)
             return
         # Where a delta has no ids, its text takes their place and a new run of ids begins.
-        context = self._prompt_ids
+        context = self._context
         while True:
             self._without_ids = None
             yield from self._tokenizer.detokenize(self._ids(content, self._tokenizer), prompt_ids=context)
@@ -125,6 +135,8 @@ class RemoteAnswer:
             context = ()
 
     def _ids(self, content: Iterator[Delta], tokenizer: ChatTokenizer) -> Iterator[int]:
+        withheld, self._withheld = self._withheld, ()
+        yield from withheld
         for delta in content:
             if delta.ids is None:
                 self._without_ids = delta
@@ -133,6 +145,7 @@ class RemoteAnswer:
                 if id_ in tokenizer.end_ids:
                     self._over = True
                     self._finish_reason = "stop"
+                    self._unsent.append(Token(id_))
                     break
                 if not 0 <= id_ < tokenizer.vocab_size:
                     raise RemoteError(
@@ -141,4 +154,5 @@ class RemoteAnswer:
                         ),
                         hint=_("Is it really the model that you mean? tanuki doctor"),
                     )
+                self._unsent.append(Token(id_))
                 yield id_

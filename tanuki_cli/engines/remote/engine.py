@@ -10,7 +10,7 @@ from typing import Final
 
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import PLAIN, AnswerForm, AnswerScore, Chunk, EngineInfo, PromptPlan
+from tanuki_cli.engines.base import PLAIN, AnswerForm, AnswerScore, Chunk, EngineInfo, PromptPlan, Token
 from tanuki_cli.engines.local import prompt_limit
 from tanuki_cli.engines.remote.answer import RemoteAnswer
 from tanuki_cli.engines.remote.credentials import ApiKey, how_to_give_a_key
@@ -28,6 +28,7 @@ from tanuki_cli.engines.remote.protocol import (
     dispensable,
     reported_error,
 )
+from tanuki_cli.engines.remote.shapes import RESPONSE_FORMAT, cannot_be_asked, form_fields
 from tanuki_cli.engines.remote.sockets import CancelFlag
 from tanuki_cli.errors import InputError, RemoteError, TanukiError
 from tanuki_cli.i18n import _
@@ -168,18 +169,21 @@ class RemoteEngine:
         A failure before the first token is tried again a few times where that may help.
         """
         self._flag.clear()
-        if form != PLAIN:
-            raise RemoteError(
-                _("Shapes and log probabilities are not asked of servers yet."),
-                hint=_("Use a model on this machine: tanuki models"),
-            )
+        fields = form_fields(self._server, form, host=self._connection.host)
         options = options.with_seed()
         overflow: RequestFailed | None = None
-        for prompt in self._prompts(messages, options):
-            yield Chunk(plan=self._plan_of(prompt, messages, options))
+        begun = ""
+        for prompt in self._prompts(messages, options, form.begun):
+            text = self._begun_text(prompt)
+            yield Chunk(
+                plan=self._plan_of(prompt, messages, options),
+                text=text.removeprefix(begun),  # once, however often the prompt has to be shortened
+                tokens=tuple(map(Token, prompt.begun)),
+            )
+            begun = text
             answer = RemoteAnswer(self._tokenizer, prompt, options)
             try:
-                with closing(self._deltas(prompt, options)) as deltas:
+                with closing(self._deltas(prompt, options, fields)) as deltas:
                     yield from answer.stream(deltas)
             except RequestFailed as failure:
                 if answer.begun or not failure.context_overflow:
@@ -210,15 +214,30 @@ class RemoteEngine:
         """Close the connection."""
         self._connection.close()
 
-    def _prompts(self, messages: Sequence[Message], options: SamplingOptions) -> Iterator[RemotePrompt]:
+    def _begun_text(self, prompt: RemotePrompt) -> str:
+        """How the answer begins, as far as it is whole characters."""
+        if self._tokenizer is None or prompt.ids is None:
+            return prompt.begun_text
+        whole = prompt.begun[: self._tokenizer.complete_length(prompt.begun)]
+        before = prompt.ids[: len(prompt.ids) - len(prompt.begun)]
+        return "".join(self._tokenizer.detokenize(whole, prompt_ids=before))
+
+    def _prompts(
+        self,
+        messages: Sequence[Message],
+        options: SamplingOptions,
+        begun: str | tuple[int, ...] = "",
+    ) -> Iterator[RemotePrompt]:
         """The prompt; where only the server can count, then ever shorter ones, down to one question."""
         limit = prompt_limit(self._context_length, options.max_new_tokens)
         if self._tokenizer is not None:
-            kept = fit_context(messages, self._tokenizer, max_prompt_tokens=limit)
-            ids = self._tokenizer.encode_chat(kept)
+            begun_ids = self._tokenizer.encode(begun) if isinstance(begun, str) else begun
+            kept = fit_context(messages, self._tokenizer, max_prompt_tokens=limit - len(begun_ids))
+            ids = [*self._tokenizer.encode_chat(kept), *begun_ids]
             yield RemotePrompt(
                 messages=tuple(kept),
                 ids=tuple(ids),
+                begun=tuple(begun_ids),
                 max_new_tokens=min(options.max_new_tokens, self._context_length - len(ids)),
                 end_ids=tuple(sorted(self._tokenizer.end_ids)),
             )
@@ -230,6 +249,7 @@ class RemoteEngine:
             yield RemotePrompt(
                 messages=(*head, *turns[2 * dropped :]),
                 ids=None,
+                begun_text=begun if isinstance(begun, str) else "",
                 max_new_tokens=self._context_length - limit
                 if self._knows_context
                 else options.max_new_tokens,
@@ -245,13 +265,15 @@ class RemoteEngine:
             limit=prompt_limit(self._context_length, options.max_new_tokens),
         )
 
-    def _deltas(self, prompt: RemotePrompt, options: SamplingOptions) -> Generator[Delta, None, None]:
+    def _deltas(
+        self, prompt: RemotePrompt, options: SamplingOptions, fields: Mapping[str, object]
+    ) -> Generator[Delta, None, None]:
         """The answer's deltas; asks again while nothing of the answer has come."""
         waits = iter(_RETRY_WAITS_S)
         begun = False
         while True:
-            dialect = self._dialect()
-            body = dialect.body(prompt, options)
+            dialect = self._dialect(prompt, fields)
+            body = {**dialect.body(prompt, options), **fields}
             for name in self._refused_fields:
                 value = body.pop(name, None)
                 if name == _LIMIT and value is not None:
@@ -294,9 +316,15 @@ class RemoteEngine:
         if not content and (unread or not finished):  # absent is not the same as empty
             raise self._connection.failures.empty()
 
-    def _dialect(self) -> Dialect:
+    def _dialect(self, prompt: RemotePrompt, fields: Mapping[str, object]) -> Dialect:
         if not self.exact:
-            return OwnText(self._server) if self._own_text else ChatText(self._server)
+            if self._own_text and RESPONSE_FORMAT not in fields:
+                return OwnText(self._server)
+            if prompt.begun_text and self._server.kind not in ("vllm", "llama-server"):
+                raise cannot_be_asked(
+                    self._server, "--prefill, --continue-answer", host=self._connection.host
+                )
+            return ChatText(self._server)
         return LlamaServerIds(self._server) if self._server.kind == "llama-server" else VllmIds(self._server)
 
     def _learn_refused(self, failure: RequestFailed, body: Mapping[str, object]) -> bool:

@@ -61,11 +61,17 @@ class Delta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemotePrompt:
-    """A prompt ready to be sent: its messages, and their ids where ids are sent."""
+    """A prompt ready to be sent: its messages, and their ids where ids are sent.
+
+    ``begun`` is how the answer begins, the last of ``ids``; ``begun_text`` the same for a server that takes
+    text.
+    """
 
     messages: tuple[Message, ...]
     ids: tuple[int, ...] | None
     max_new_tokens: int
+    begun: tuple[int, ...] = ()
+    begun_text: str = ""
     end_ids: tuple[int, ...] = ()
 
 
@@ -174,7 +180,8 @@ class OwnText:
         """See :meth:`Dialect.body`."""
         return {
             "model": self._server.model,
-            "prompt": _EOS.join(segments([_without_controls(message) for message in prompt.messages])),
+            "prompt": _EOS.join(segments([_without_controls(message) for message in prompt.messages]))
+            + _without_controls(Message("assistant", prompt.begun_text)).content,
             "max_tokens": prompt.max_new_tokens,
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -196,9 +203,16 @@ class ChatText:
 
     def body(self, prompt: RemotePrompt, options: SamplingOptions) -> dict[str, object]:
         """See :meth:`Dialect.body`."""
+        messages = list(prompt.messages)
+        going_on: dict[str, object] = {}
+        if prompt.begun_text:
+            messages.append(Message("assistant", prompt.begun_text))
+            if self._server.kind == "vllm":  # llama-server goes on with a last message that is an answer
+                going_on = {"add_generation_prompt": False, "continue_final_message": True}
         return {
             "model": self._server.model,
-            "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
+            "messages": [{"role": message.role, "content": message.content} for message in messages],
+            **going_on,
             "max_tokens": prompt.max_new_tokens,
             "stream": True,
             "stream_options": {"include_usage": True},
