@@ -79,6 +79,11 @@ class Family:
     shape: ModelShape
     cuda_only: bool = False
 
+    @property
+    def tokenizer_command(self) -> str:
+        """What fetches its tokenizer.json without any weights."""
+        return f"tanuki pull {self.name} --tokenizer-only"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:

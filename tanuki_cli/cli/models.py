@@ -14,6 +14,7 @@ from tanuki_cli.catalog import (
     FamilyReference,
     HubReference,
     PracticeReference,
+    Reference,
     Variant,
     parse_reference,
 )
@@ -43,6 +44,7 @@ Examples:
   tanuki pull tanuki-8b:q4_k_m
   tanuki pull hf:owner/repo/file.gguf
   tanuki pull tanuki-8b:q4_k_m --verify
+  tanuki pull tanuki-8b --tokenizer-only
 
 A download that was interrupted resumes. A model that is whole already is left alone."""
 )
@@ -102,6 +104,13 @@ def pull(
     as_json: Annotated[
         bool, typer.Option("--json", help=N_("Print the progress as JSON, one object a line."))
     ] = False,
+    tokenizer_only: Annotated[
+        bool,
+        typer.Option(
+            "--tokenizer-only",
+            help=N_("Fetch only the tokenizer (4 MB), for a server that runs the model."),
+        ),
+    ] = False,
 ) -> None:
     """Download a model, or finish a download."""
     context = prepare(ctx, options)
@@ -110,6 +119,14 @@ def pull(
     finder = Finder(context.settings, environ=context.environ, directories=context.directories, asker=asker)
     text = model or context.settings.model
     reference = parse_reference(text, context.settings.remotes)
+    if tokenizer_only:
+        if as_json or revision:
+            raise InputError(
+                _("--tokenizer-only goes neither with --json nor with --revision."),
+                hint=TANUKI_8B.tokenizer_command,
+            )
+        _pull_tokenizer(finder, asker, reference, verify=verify)
+        return
     if isinstance(reference, PracticeReference):
         console.note(_("The practice model is part of tanuki; there is nothing to download."))
         return
@@ -128,6 +145,21 @@ def pull(
         if reason := lasting_obstacle(reference, machine, memory_plan(context.settings)):
             console.warn(reason)
     fetch(finder.hub, reference, asker, revision=revision, verify=verify)
+
+
+def _pull_tokenizer(finder: Finder, asker: TerminalAsker, reference: Reference, *, verify: bool) -> None:
+    if isinstance(reference, AutoReference):
+        family = TANUKI_8B
+    elif isinstance(reference, (FamilyReference, Variant)):
+        family = reference.family
+    else:
+        raise InputError(_("--tokenizer-only is for the models of Tanuki."), hint=TANUKI_8B.tokenizer_command)
+    with asker.progress() as show:
+        path = finder.hub.pull_tokenizer(family, verify=verify, on_progress=show)
+    size = format_bytes(path.stat().st_size)
+    asker.note(
+        _("The tokenizer of {name} is ready: {size}.").format(name=family.name, size=size), kind="success"
+    )
 
 
 def _pull_with_events(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.catalog import Downloadable, Family, LocalModel, PathReference, Variant
+from tanuki_cli.catalog import VARIANTS, Downloadable, Family, LocalModel, PathReference, Variant
 from tanuki_cli.errors import ModelError
 from tanuki_cli.hub.files import Cache, cache_directory
 from tanuki_cli.hub.local import (
@@ -121,6 +121,27 @@ class Hub:
 
         pull = Pull(self.cache, self._records, reference, on_progress=on_progress, waits=self._waits)
         return pull.run(revision=revision, verify=verify, offline=self._offline)
+
+    def pull_tokenizer(
+        self, family: Family, *, verify: bool = False, on_progress: OnProgress = ignore_progress
+    ) -> Path:
+        """Fetch the family's tokenizer.json alone, its digest checked. Raises as :meth:`pull`."""
+        from tanuki_cli.hub.download import Pull
+
+        reference = next(
+            variant
+            for variant in VARIANTS
+            if variant.family == family and variant.repository == family.reference_repository
+        )
+        pull = Pull(
+            self.cache,
+            self._records,
+            reference,
+            on_progress=on_progress,
+            waits=self._waits,
+            command_name=family.tokenizer_command.removeprefix("tanuki pull "),
+        )
+        return pull.run_tokenizer(family, verify=verify, offline=self._offline)
 
     def check_removable(self, reference: Downloadable) -> None:
         """Raise ModelError if there is nothing of a model here, not even an unfinished file."""

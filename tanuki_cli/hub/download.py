@@ -12,7 +12,7 @@ from filelock import Timeout
 from huggingface_hub import constants
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # documented
 
-from tanuki_cli.catalog import Downloadable
+from tanuki_cli.catalog import Downloadable, Family
 from tanuki_cli.errors import DownloadError, InterruptedByUser
 from tanuki_cli.hub.client import DEFAULT_REVISION, HubClient
 from tanuki_cli.hub.code import MAX_CODE_BYTES, code_names
@@ -22,6 +22,7 @@ from tanuki_cli.hub.local import (
     TOKENIZER,
     InstalledModel,
     find_installed,
+    find_tokenizer,
     is_whole,
     reference_repository,
 )
@@ -50,14 +51,16 @@ class Pull:
         *,
         on_progress: OnProgress,
         waits: tuple[float, ...],
+        command_name: str | None = None,
     ) -> None:
+        """``command_name`` follows ``tanuki pull`` in hints, where it is not the model's name."""
         self._cache = cache
         self._records = records
         self._reference = reference
         self._on_progress = on_progress
         self._meter = Meter(self._report_wait, "downloading", files_total=0, bytes_total=0)
         self._patience = Patience(waits=waits, notify=lambda fault: self._meter.wait(fault.message))
-        self._client = HubClient(reference.name)
+        self._client = HubClient(command_name or reference.name)
 
     def run(self, *, revision: str | None, verify: bool, offline: bool) -> InstalledModel:
         """Make the model whole; the hub is asked only if it is not, or a ``revision`` is given."""
@@ -86,6 +89,29 @@ class Pull:
                 hint=f"tanuki pull {self._reference.name} --revision {DEFAULT_REVISION}",
             )
         return whole
+
+    def run_tokenizer(self, family: Family, *, verify: bool, offline: bool) -> Path:
+        """Fetch nothing but the tokenizer.json, for a model that runs elsewhere."""
+        if offline or constants.HF_HUB_OFFLINE:
+            if found := find_tokenizer(self._cache, family.reference_repository):
+                return found
+            raise DownloadError(
+                _("The tokenizer of {name} is not here, and the network is not to be used.").format(
+                    name=family.name
+                ),
+                hint=_("Without --offline, TANUKI_OFFLINE and HF_HUB_OFFLINE: {command}").format(
+                    command=family.tokenizer_command
+                ),
+            )
+        tokenizer = self._reference_tokenizer(())
+        pinned = PinnedModel(name=self._reference.name, revision=DEFAULT_REVISION, files=(tokenizer,))
+        try:
+            self._complete(pinned, verify=verify, offline=False)
+        except KeyboardInterrupt as exc:
+            raise InterruptedByUser(
+                _("Interrupted; what was received is kept."), hint=family.tokenizer_command
+            ) from exc
+        return self._cache.path(tokenizer)
 
     def _known_revision(self, installed: InstalledModel | None, pinned: PinnedModel | None) -> str:
         if pinned is not None:
@@ -127,7 +153,7 @@ class Pull:
 
     def _reference_tokenizer(self, listing: Sequence[HubFile]) -> HubFile:
         repository = reference_repository(self._reference)
-        if repository != self._reference.repository:
+        if repository != self._reference.repository or not listing:
             listing = self._patience.persist(lambda: self._client.list_files(repository, DEFAULT_REVISION))
         for file in listing:
             if file.path == TOKENIZER:
@@ -245,11 +271,15 @@ class Pull:
         path = self._cache.path(file)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
+            # In one step: another process that has just finished the same file may be looking for it.
+            link = path.with_name(f"{path.name}.{os.getpid()}.link")
             try:
-                path.symlink_to(os.path.relpath(blob, path.parent))
+                link.unlink(missing_ok=True)
+                link.symlink_to(os.path.relpath(blob, path.parent))
             except OSError:
                 blob.replace(path)
+            else:
+                link.replace(path)
         except OSError as exc:
             raise disk_fault(exc, path) from exc
 

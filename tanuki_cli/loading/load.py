@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tanuki_cli.catalog import LocalModel, RemoteModel, Target
+from tanuki_cli.catalog import TANUKI_8B, LocalModel, RemoteModel, Target
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import Engine, OpenOptions
@@ -82,6 +82,7 @@ def load_model(
         report_trial=report_trial,
         debug=debug,
         served_tokenizers=_tokenizers(finder) if isinstance(target, RemoteModel) else (),
+        tokenizer_command="" if finder.family_tokenizer() else TANUKI_8B.tokenizer_command,
         environ=environ,
         key_file=directories.key_file,
         named_by_user=named_by_user,

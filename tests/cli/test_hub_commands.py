@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli.catalog import VARIANTS
+from tanuki_cli.tokenizer import ChatTokenizer
+from tests.support.chat_server import ChatServer, vllm_answer
 from tests.support.hub_server import Fault, Hub, running_hub
 from tests.support.program import Terminal, run
 
@@ -166,3 +168,30 @@ def test_a_download_that_nothing_here_could_run_is_said_before_it(hub: Hub, tmp_
     first, second, *_rest = done.stderr.splitlines()
     assert first.startswith("It needs an NVIDIA GPU with about 9")
     assert second.startswith("Downloading ")
+
+
+def test_the_tokenizer_alone_gives_a_server_exact_ids(
+    hub: Hub, small_tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    """What the note of a server names does what it says: the next question is sent as ids."""
+    path = tmp_path / "tokenizer.json"
+    small_tokenizer.backend.save(str(path))
+    hub.add(REFERENCE_REPOSITORY, {"tokenizer.json": path.read_bytes(), "model.safetensors": WEIGHTS})
+    env = {"HF_ENDPOINT": hub.url}
+    command = "tanuki pull tanuki-8b --tokenizer-only"
+    offline = run(tmp_path, *command.split()[1:], "--offline", env=env)
+    assert (offline.returncode, command in offline.stderr) == (5, True)
+    answers = [vllm_answer(small_tokenizer.encode("です")) for _ in range(2)]
+    with ChatServer(*answers, kind="vllm", tokenizer=small_tokenizer) as server:
+        before = run(tmp_path, "ask", "-m", server.url, "何?", env=env)
+        assert f"exact tokens: {command}" in before.stderr
+        pulled = run(tmp_path, *command.split()[1:], env=env)
+        assert pulled.returncode == 0, pulled.stderr
+        assert pulled.stderr.splitlines()[-1].startswith("The tokenizer of tanuki-8b is ready: ")
+        assert not hub.paths(r"\.(safetensors|gguf)$")
+        after = run(tmp_path, "ask", "-m", server.url, "何?", env=env)
+    assert (after.stdout.strip(), command in after.stderr) == ("です", False)
+    assert [isinstance(request.body["prompt"], list) for request in server.requests] == [False, True]
+    assert run(tmp_path, *command.split()[1:], "--offline", env=env).returncode == 0
+    for wrong in (("mame",), ("hf:owner/repo",), ("tanuki-8b", "--json")):
+        assert run(tmp_path, "pull", *wrong, "--tokenizer-only", env=env).returncode == 2

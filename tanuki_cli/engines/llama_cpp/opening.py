@@ -7,7 +7,7 @@ from operator import ne
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.catalog import LocalModel
+from tanuki_cli.catalog import TANUKI_8B, LocalModel
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import OpenOptions, shared_prefix
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts
@@ -118,7 +118,9 @@ def gguf_tokenizer(target: LocalModel, gguf: GgufFile, facts: ModelFacts) -> Cha
     else:
         raise EngineError(
             _("{path} has no usable tokenizer of its own.").format(path=target.path),
-            hint=_("Put the model's tokenizer.json beside it, or fetch Tanuki's: tanuki pull tanuki-8b"),
+            hint=_("Put the model's tokenizer.json beside it, or fetch Tanuki's: {command}").format(
+                command=TANUKI_8B.tokenizer_command
+            ),
         )
     tokenizer = ChatTokenizer(source, bos_id=facts.bos_id, eos_id=facts.eos_id, vocab_size=facts.n_vocab)
     pieces = gguf.metadata.get("tokenizer.ggml.tokens")

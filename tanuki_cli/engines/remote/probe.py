@@ -1,6 +1,7 @@
 """What a server is, which model it serves, and whether its token ids are ours."""
 
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -128,7 +129,7 @@ def _choose(
     shown = ", ".join(map(_shown, names[:_MAX_NAMES])) + (", …" if len(names) > _MAX_NAMES else "")
     raise RemoteError(
         message.format(host=connection.host, name=_shown(served_name or ""), names=shown),
-        hint=f"tanuki chat -m '{connection.address}#{names[0]}'",
+        hint=f"tanuki chat -m {shlex.quote(f'{connection.address}#{names[0]}')}",
     )
 
 
