@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-import transformers
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import AnswerForm, AnswerScore, Engine, GenerationCancelled
@@ -20,6 +18,11 @@ from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.support.f32 import write_f32
+from tests.support.lazy import lazy_imports
+
+with lazy_imports():
+    import torch
+    import transformers
 
 QUESTION = [Message("user", "たぬきは何を食べますか?")]
 ANSWERS = ("はい", "はいはい", "いいえ", "いいえ、違います。", "木の実", "虫や木の実を食べます。", "ｶﾞ", "a")

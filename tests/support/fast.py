@@ -17,6 +17,9 @@ _STARTERS: Final = frozenset(
     {
         "subprocess",
         "multiprocessing",
+        "scripts.practice.export",
+        "tests.fuzz.harness",
+        "tests.support.f32",
         "tests.support.hub_driver",
         "tests.support.llama_models",
         "tests.support.model_servers",

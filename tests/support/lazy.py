@@ -5,7 +5,8 @@
         from tanuki_cli.engines.transformers.loader import load_transformers
 
 Collecting the tests must not wait for torch, and needs none. A name that was imported so can be called
-and asked for its attributes; it is no class, so ``isinstance`` takes the attribute of a module instead.
+and asked for its attributes; it is no class, so ``isinstance`` takes the attribute of a module instead,
+and ``monkeypatch`` the dotted name.
 """
 
 import builtins
@@ -18,19 +19,15 @@ from typing import Any
 class Lazy:
     """Stands for what ``load`` gives, and loads it when it is used."""
 
+    __slots__ = ("_load",)
+
     def __init__(self, load: Callable[[], Any]) -> None:
-        object.__setattr__(self, "_load", load)
+        self._load = load
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_mock_name":  # pytest asks everything in a file for these
             raise AttributeError(name)
         return getattr(self._load(), name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        setattr(self._load(), name, value)
-
-    def __delattr__(self, name: str) -> None:
-        delattr(self._load(), name)
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         return self._load()(*arguments, **options)

@@ -24,9 +24,9 @@ ON_CPU = Settings(gpu_layers=0, threads=1, context_length=256)
 
 @pytest.fixture(autouse=True)
 def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu_measure, "PROMPTS", (20, 70))
-    monkeypatch.setattr(gpu_measure, "DECODED", 8)
-    monkeypatch.setattr(gpu_measure, "REPEATS", 1)
+    monkeypatch.setattr("scripts.gpu_measure.PROMPTS", (20, 70))
+    monkeypatch.setattr("scripts.gpu_measure.DECODED", 8)
+    monkeypatch.setattr("scripts.gpu_measure.REPEATS", 1)
 
 
 @pytest.mark.parametrize("layout", ["full", "gptq-4bit", "gptq-8bit", "awq"])

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
-from scripts.engine_agreement import write_forms
 from tanuki_cli.catalog.practice import practice_model
+from tests.support.lazy import lazy_imports
 from tests.support.program import run
+
+with lazy_imports():
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    from scripts.engine_agreement import write_forms
 
 Compare = Callable[..., dict[str, Any]]
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from tanuki_cli.evaluation.compare.divergence import (
@@ -19,6 +18,10 @@ from tanuki_cli.evaluation.compare.divergence import (
     score_candidate,
     summarize,
 )
+from tests.support.lazy import lazy_imports
+
+with lazy_imports():
+    import torch
 
 ROWS, VOCABULARY = 400, 700
 Rows = NDArray[np.float32]

@@ -9,16 +9,19 @@ import gguf
 import llama_cpp
 import numpy as np
 import pytest
-import torch
-import transformers
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from scripts.practice.export import read_gguf, read_tokenizer, write_gguf
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.evaluation.compare.passages import Passage, cut_like_llama_cpp, cut_texts, limited
 from tanuki_cli.evaluation.compare.texts import Document, built_in_texts
 from tanuki_cli.tokenizer import ChatTokenizer
+from tests.support.lazy import lazy_imports
+
+with lazy_imports():
+    import torch
+    import transformers
+    from safetensors.torch import load_file
 
 Logits = NDArray[np.float64]
 Compare = Callable[..., dict[str, Any]]
