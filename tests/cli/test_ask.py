@@ -15,6 +15,7 @@ from tests.support.program import COMMAND, ROOT, Terminal, environment, run
 ESCAPE = "\x1b"
 
 
+@pytest.mark.fast
 def test_the_first_question(tmp_path: Path) -> None:
     done = run(tmp_path, "ask", "-m", "mame", "あなたは誰?")
     assert done.returncode == 0, done.stderr
@@ -26,6 +27,7 @@ def test_the_first_question(tmp_path: Path) -> None:
     assert run(tmp_path, "ask", "-m", "mame", "-q", "あなたは誰?").stderr == ""
 
 
+@pytest.mark.fast
 def test_json(tmp_path: Path) -> None:
     done = run(tmp_path, "ask", "-m", "mame", "--json", "--seed", "7", "あなたは誰?")
     result = json.loads(done.stdout)
@@ -73,6 +75,7 @@ def test_piped_question_in_a_legacy_encoding(tmp_path: Path) -> None:
     assert "豆だぬき" in done.stdout
 
 
+@pytest.mark.fast
 def test_continue_goes_on_in_the_same_conversation(tmp_path: Path) -> None:
     first = json.loads(run(tmp_path, "ask", "-m", "mame", "--json", "こんにちは").stdout)
     second = json.loads(run(tmp_path, "ask", "--json", "-c", "あなたは誰?").stdout)
@@ -99,6 +102,7 @@ def test_statistics_go_to_stderr(tmp_path: Path) -> None:
     assert "tokens/s" not in done.stdout
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -168,6 +168,7 @@ def test_an_encoding_without_japanese_is_a_warning(tmp_path: Path) -> None:
     assert done.stdout.startswith("+ program: ")
 
 
+@pytest.mark.fast
 def test_text_is_one_line_per_finding_with_its_fix_below(tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.toml").write_text("temperature = 9\n")

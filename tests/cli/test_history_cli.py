@@ -100,6 +100,7 @@ def test_show_tells_of_the_other_branches(tanuki: Tanuki, store: HistoryStore) -
     assert tanuki("show")[1] == out
 
 
+@pytest.mark.fast
 def test_search(tanuki: Tanuki, store: HistoryStore) -> None:
     conversation = talk(store, "ガソリンの値段は？", "高い", "安い")
     code, out, err = tanuki("search", "ｶﾞｿﾘﾝ", "値")

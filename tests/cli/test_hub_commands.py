@@ -27,6 +27,7 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
+@pytest.mark.fast
 def test_pull_models_rm(hub: Hub, tmp_path: Path) -> None:
     env = {"HF_ENDPOINT": hub.url}
     pulled = run(tmp_path, "pull", MODEL, env=env)

@@ -45,6 +45,7 @@ def test_first_screen_suggests_questions(tmp_path: Path) -> None:
         terminal.wait_for("mame (practice) · 0/")
 
 
+@pytest.mark.fast
 def test_two_turns_and_leaving(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         ask(terminal, "あなたは誰?")
@@ -91,6 +92,7 @@ def test_paste_of_many_lines_never_sends(tmp_path: Path) -> None:
     assert saved(tmp_path)[0][0] == text
 
 
+@pytest.mark.fast
 def test_ctrl_c_in_the_middle_of_an_answer_keeps_it(tmp_path: Path) -> None:
     # A server that holds its answer back: the practice model may have ended before the key arrives.
     with (
@@ -297,6 +299,7 @@ def test_narrow_window(tmp_path: Path) -> None:
         assert all(len(row) <= 40 for row in terminal.screen.display)
 
 
+@pytest.mark.fast
 def test_every_line_of_a_script_is_a_turn(tmp_path: Path) -> None:
     done = run(tmp_path, *CHAT, stdin="あなたは誰?\n\nありがとう\n/exit\nこれは送らない\n".encode())
     assert done.returncode == 0, done.stderr
