@@ -9,6 +9,7 @@ parts are checked against a list, and what would change a prompt is switched off
 import base64
 import binascii
 import json
+import math
 import os
 import stat
 import sys
@@ -27,12 +28,17 @@ from tanuki_cli.errors import DamagedModelError, brief
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
 
-_MAX_BYTES: Final = 64 << 20
+_MAX_BYTES: Final = 24 << 20
+"""Tanuki's has 2 MB; one with a quarter of a million pieces has 17."""
+_MAX_OBJECTS: Final = 20_000
 _MAX_PIECES: Final = 1 << 20
 _MAX_PIECE: Final = 1024
 _MAX_TEXT: Final = 64
 """Characters that a normaliser or a decoder may look for, or put in."""
 _MAX_DEPTH: Final = 4
+_MAX_PARTS: Final = 32
+_MAX_GROWTH: Final = 8
+"""A few replacements, each of them short, could make gigabytes of a character."""
 _PANICS: Final = "pyo3_runtime"
 
 Section = Literal["truncation", "padding"]
@@ -86,7 +92,8 @@ def read_tokenizer_file(path: Path) -> TokenizerFile:
     """Read ``path``. Raises DamagedModelError if it is missing, not a tokenizer, or not of Tanuki's kind."""
     try:
         data = _read_bounded(path)
-        _check_character_map(data)
+        if _is_odd(data):
+            _check_sections(data)
         with translated_faults(quiet=True):
             tokenizer = Tokenizer.from_buffer(data)
         return _checked(tokenizer)
@@ -122,6 +129,58 @@ def are_possible(pieces: Collection[str]) -> bool:
     """Whether a vocabulary could consist of ``pieces``: all different, none empty, none very long."""
     longest = max(map(len, pieces), default=0)
     return 0 < len(set(pieces)) == len(pieces) <= _MAX_PIECES and "" not in pieces and longest <= _MAX_PIECE
+
+
+# Before the library parses it: it tries every kind of part for every object, and once more for each level
+# around it, and takes the memory that a character map asks for. Files as Tanuki's need no second parser.
+
+_ODD_BYTES: Final = 8 << 20
+_ODD_OBJECTS: Final = 2000
+_MAX_SECTION_BYTES: Final = 8 << 20
+_SECTIONS: Final = ("normalizer", "pre_tokenizer", "post_processor", "decoder", "truncation", "padding")
+
+
+def _is_odd(data: bytes) -> bool:
+    """Whether more than a vocabulary and a few parts may be in it."""
+    many = len(data) > _ODD_BYTES or data.count(b"{") > _ODD_OBJECTS
+    return many or b"Precompiled" in data or b"\\u" in data
+
+
+def _check_sections(data: bytes) -> None:
+    """Raise _NotAllowed unless the parts of the file are few, small and not nested deeply."""
+    objects = data.count(b"{")
+    if objects > _MAX_OBJECTS:
+        raise _NotAllowed(_("it would hold {count} entries").format(count=objects))
+    try:
+        content = json.loads(data, object_pairs_hook=_without_doubles)
+    except (ValueError, RecursionError) as exc:
+        raise _NotAllowed(str(exc)) from exc
+    sections = [content.get(name) for name in _SECTIONS] if isinstance(content, dict) else []
+    if len(json.dumps(sections)) > _MAX_SECTION_BYTES:
+        raise _NotAllowed(_("it is too large"))
+    for section in sections:
+        _check_depth(section, depth=0)
+
+
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The library reads every member of an object, Python keeps the last of those with the same name."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError(_("{key} is there twice").format(key=brief(pairs[-1][0])))
+    return members
+
+
+def _check_depth(part: object, *, depth: int) -> None:
+    if depth > 2 * _MAX_DEPTH:
+        raise _NotAllowed(_("it is nested too deeply"))
+    members = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+    if len(members) > _MAX_PARTS:
+        raise _NotAllowed(_("it would hold {count} entries").format(count=len(members)))
+    character_map = part.get("precompiled_charsmap", "") if isinstance(part, dict) else None
+    if isinstance(part, dict) and part.get("type") == "Precompiled" and not _is_character_map(character_map):
+        raise _NotAllowed(_("its character map is damaged"))
+    for member in members:
+        _check_depth(member, depth=depth + 1)
 
 
 @contextmanager
@@ -184,7 +243,18 @@ def _parts(component: Any, allowed: Allowed) -> list[Part]:
     if component is None:
         return []
     state: object = json.loads(component.__getstate__())
-    return list(_walk(state, allowed, depth=0))
+    parts = list(_walk(state, allowed, depth=0))
+    if len(parts) > _MAX_PARTS or math.prod(map(_growth, parts)) > _MAX_GROWTH:
+        raise _NotAllowed(_("it would make texts much longer"))
+    return parts
+
+
+def _growth(part: Part) -> float:
+    """How many times longer a replacement can make a text."""
+    pattern, content = part.get("pattern"), part.get("content")
+    if part["type"] != "Replace" or not isinstance(pattern, dict) or not isinstance(content, str):
+        return 1.0
+    return max(1.0, len(content) / len(str(pattern.get("String", " "))))
 
 
 def _walk(part: object, allowed: Allowed, *, depth: int) -> Iterator[Part]:
@@ -254,24 +324,6 @@ _DECODERS: Final[Allowed] = {
 # The library follows it without looking where it leads.
 
 _UNITS_PER_BLOCK: Final = 256
-
-
-def _check_character_map(data: bytes) -> None:
-    """Raise _NotAllowed for a file whose precompiled normaliser would lead out of its arrays."""
-    if b"Precompiled" not in data and b"\\u" not in data:
-        return
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as exc:
-        raise _NotAllowed(str(exc)) from exc
-    normalizer = content.get("normalizer") if isinstance(content, dict) else None
-    waiting = [normalizer]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, dict):
-            if part.get("type") == "Precompiled" and not _is_character_map(part.get("precompiled_charsmap")):
-                raise _NotAllowed(_("its character map is damaged"))
-            waiting += [member for value in part.values() if isinstance(value, list) for member in value]
 
 
 def _is_character_map(encoded: object) -> bool:

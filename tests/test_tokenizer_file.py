@@ -117,6 +117,12 @@ def test_control_pieces_are_guarded_in_whatever_form_they_are_found(tmp_path: Pa
         {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}},
         {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "/P///w=="}},
         {"normalizer": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}},
+        {
+            "normalizer": {
+                "type": "Sequence",
+                "normalizers": [{"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}] * 30,
+            }
+        },
         {"normalizer": {"type": "Prepend", "prepend": "x" * 10_000}},
         {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True}},
         {"decoder": {"type": "Strip", "content": " ", "start": 2**60, "stop": 0}},

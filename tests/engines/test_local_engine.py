@@ -34,6 +34,15 @@ def test_eos_ends_the_answer_and_is_counted(small_tokenizer: ChatTokenizer) -> N
     assert [token.id for chunk in chunks for token in chunk.tokens] == [*ids, 2]
 
 
+@pytest.mark.parametrize("end", [2, 4, 6], ids=["the tokenizer's </s>", "another of a list", "the model's"])
+def test_every_id_that_ends_an_answer_ends_it(small_tokenizer: ChatTokenizer, end: int) -> None:
+    backend = small_tokenizer.backend
+    tokenizer = ChatTokenizer(backend, bos_id=1, eos_id=6, vocab_size=1000, other_eos_ids=(6, 4))
+    ids = tokenizer.encode("はい。")
+    text, chunks = answer(ScriptedModel([*ids, end, *ids]), tokenizer)
+    assert (text, chunks[-1].finish_reason) == ("はい。", "stop")
+
+
 def test_the_first_chunk_tells_the_plan_before_the_model_runs(small_tokenizer: ChatTokenizer) -> None:
     model = ScriptedModel([2])
     stream = LocalEngine(model, small_tokenizer).stream(QUESTION, SamplingOptions())

@@ -13,12 +13,15 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gguf
 
 from scripts.make_synthetic_gguf import CONTROLS, make_vocabulary
 from tests.fuzz.harness import flip_bits, main, numbers, spoil_bytes
+
+if TYPE_CHECKING:
+    from tanuki_cli.catalog import LocalModel
 
 Kind = gguf.GGMLQuantizationType
 FORMATS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -388,7 +391,7 @@ MUTATIONS = (
 
 
 def attempt(path: Path) -> str:
-    """Load the file and let it answer, as the program does; most have no tokenizer that fits."""
+    """Load the file and let it compute, whether it has a tokenizer that fits or not."""
     from tanuki_cli.catalog import LocalModel
     from tanuki_cli.engines.llama_cpp.facts import model_facts, without_vocabulary
     from tanuki_cli.engines.llama_cpp.gguf import read_gguf
@@ -419,7 +422,26 @@ def attempt(path: Path) -> str:
     except DamagedModelError as exc:
         exc.hint = exc.hint or target.get_again
         raise
+    if path.stat().st_size % 3 == 1:
+        return _through_the_door(target)
     return "runs" if count else "runs, no room"
+
+
+def _through_the_door(target: "LocalModel") -> str:
+    """As ``tanuki ask`` uses a model, its own tokenizer included."""
+    from tanuki_cli.conversation import Message
+    from tanuki_cli.engines.opening import open_engine
+    from tanuki_cli.sampling import SamplingOptions
+    from tanuki_cli.settings.values import Settings
+
+    engine = open_engine(target, Settings(threads=1))
+    try:
+        options = SamplingOptions(temperature=0.5, max_new_tokens=3, seed=1)
+        for _chunk in engine.stream([Message("user", "たぬき")], options):
+            pass
+    finally:
+        engine.close()
+    return "answers"
 
 
 if __name__ == "__main__":

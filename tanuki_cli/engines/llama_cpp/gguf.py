@@ -172,7 +172,8 @@ class _Reader:
         alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or alignment <= 0:
             raise _Broken(_("its alignment is impossible"))
-        available = self._file_size + -self._position // alignment * alignment
+        start = -(-self._position // alignment) * alignment
+        available = self._file_size - start
         tensors = tuple(replace(tensor, available=available) for tensor in infos)
         return GgufFile(
             path=path, metadata=metadata, kinds=kinds, alignment=alignment, parts=(path,), tensors=(tensors,)

@@ -12,11 +12,13 @@ import pytest
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.catalog.practice import practice_model, suggestions
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import Chunk
+from tanuki_cli.engines.base import Chunk, OpenOptions
+from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.engines.remote.engine import RemoteEngine
 from tanuki_cli.errors import PromptTooLongError
 from tanuki_cli.prompt import SYSTEM_TEXT
 from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.conftest import until
 from tests.support.model_servers import CONTEXT_LENGTH, LLAMA_SERVER, running
@@ -76,6 +78,17 @@ def test_llama_server_takes_the_exact_ids(engine: RemoteEngine, tokenizer: ChatT
         assert text == "".join(tokenizer.detokenize(expected, prompt_ids=prompt_ids))
         assert last.usage is not None
         assert last.usage.prompt_tokens == len(prompt_ids)
+
+
+def test_a_cached_tokenizer_that_is_damaged_is_left_out(llama_server: str, tmp_path: Path) -> None:
+    own = practice_model().tokenizer
+    assert own is not None
+    damaged = tmp_path / "tokenizer.json"
+    damaged.write_bytes(own.read_bytes()[:-100])
+    model = RemoteModel(name="lab", base_url=f"{llama_server}/v1")
+    with closing(open_engine(model, Settings(), OpenOptions(served_tokenizers=(damaged, own)))) as engine:
+        assert engine.tokenizer is not None
+        assert str(damaged) in engine.notes[0]
 
 
 def test_the_same_seed_gives_the_same_answer(engine: RemoteEngine) -> None:
