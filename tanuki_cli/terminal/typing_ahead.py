@@ -52,7 +52,7 @@ def hold_typing(stdin: Terminal | None) -> Iterator[None]:
 
 
 def take_finished_lines(stdin: Terminal | None) -> str:
-    """At the begin of :func:`hold_typing`: what was typed before it, with Enter as the key it was.
+    """What waits to be read, with Enter as the key it was: at the begin of :func:`hold_typing`.
 
     Until then the terminal itself edits lines, and ends them by a line feed; from then on that is Ctrl-J.
     """

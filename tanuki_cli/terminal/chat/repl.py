@@ -29,7 +29,7 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.layout.controls import SearchBufferControl
 from prompt_toolkit.layout.processors import BeforeInput
-from prompt_toolkit.output import ColorDepth
+from prompt_toolkit.output import ColorDepth, DummyOutput
 from prompt_toolkit.output.defaults import create_output
 from prompt_toolkit.search import SearchDirection
 from prompt_toolkit.styles import Style
@@ -41,6 +41,7 @@ from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.commands import is_command, run_command
 from tanuki_cli.terminal.chat.completion import ChatCompleter
 from tanuki_cli.terminal.chat.input_history import open_input_history
+from tanuki_cli.terminal.chat.plain_prompt import PlainPrompt
 from tanuki_cli.terminal.chat.status_line import status_line
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.editor import edit_text
@@ -68,6 +69,7 @@ class Repl:
     def __init__(self, chat: Chat, *, history_file: Path) -> None:
         self._chat = chat
         self._leaves_until = 0.0
+        self._plain = PlainPrompt(chat.console) if _is_dumb(chat.console) else None
         vi = chat.settings.editing_mode == "vi"
         self._prompt: PromptSession[str] = PromptSession(
             message=[("class:prompt", "> ")],
@@ -86,15 +88,15 @@ class Repl:
             include_default_pygments_style=False,
             enable_suspend=True,
             # With the answers in a pipe (tanuki chat | tee log) the prompt goes to stderr.
-            # A dumb terminal gets prompt_toolkit's plain prompt, which must choose its output itself.
-            output=None if _is_dumb(chat.console) else create_output(always_prefer_tty=True),
+            output=DummyOutput() if self._plain else create_output(always_prefer_tty=True),
         )
         self._prompt.default_buffer.on_text_changed += self._disarm
         _speak_in_search(self._prompt)
 
     def run(self) -> None:
         """Until /exit, Ctrl-D or Ctrl-C twice. The typing is held (:func:`hold_typing`)."""
-        self._take_typed()
+        if self._plain is None:
+            self._take_typed()
         # One handler for all of it: nothing is installed and removed around the prompt.
         with on_interrupt(self._signalled):
             self._loop()
@@ -118,6 +120,9 @@ class Repl:
 
     def _read(self) -> str:
         """The next input. Raises EOFError when the user leaves."""
+        if self._plain is not None:
+            self._chat.session.forget_interrupt()
+            return self._plain.read()
         default, self._chat.next_input = self._chat.next_input, ""
         # While a download runs, the status line shows how far it is.
         refresh_s = 1.0 if self._chat.download else 0.0

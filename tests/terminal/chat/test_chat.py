@@ -522,12 +522,22 @@ def test_help_wraps_inside_its_column(tmp_path: Path, columns: int) -> None:
     assert "edit question N (the last one) and ask it again" in text
 
 
-def test_a_dumb_terminal_is_not_sent_cursor_movements(tmp_path: Path) -> None:
-    with Terminal(tmp_path, CHAT, env={"TERM": "dumb"}) as terminal:
+@pytest.mark.parametrize("enter", ["\r", "\n"])
+def test_a_dumb_terminal_sends_lines_and_is_sent_nothing_but_text(tmp_path: Path, enter: str) -> None:
+    with Terminal(tmp_path, CHAT, env={"TERM": "dumb", "TANUKI_LANG": "en"}) as terminal:
         terminal.wait_for(READY)
-        terminal.type("あなたは誰?" + ENTER)
+        terminal.type("あなたは誰?" + enter)
         until(lambda: not terminal.pump(0.1) and terminal.text.count(READY) == 2)
         assert "> あなたは誰?\nわたしは豆だぬき。" in terminal.text
-        assert not re.search(rb"\x1b\[\d*[A-DJK]|\x1b\[\?2004", terminal.raw)
+        terminal.type(f"/stats on{enter}/title だむ{enter}")
+        until(lambda: not terminal.pump(0.1) and terminal.text.count(READY) == 4)
+        terminal.type(CTRL_C)
+        terminal.wait_for("Press Ctrl-C again to leave.")
+        until(lambda: not terminal.pump(0.1) and terminal.text.count(READY) == 5)
+        terminal.type(f"ありがとう{enter}")
+        until(lambda: not terminal.pump(0.1) and terminal.text.count(READY) == 6)
+        assert b"\x1b" not in terminal.raw
         terminal.type(CTRL_D)
         assert terminal.wait_for_exit() == 0
+    (conversation,) = saved(tmp_path)
+    assert [conversation[0], conversation[2]] == ["あなたは誰?", "ありがとう"]
