@@ -16,7 +16,7 @@ from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.terminal.chat.chat import Chat
-from tanuki_cli.terminal.chat.commands import is_command, run_command
+from tanuki_cli.terminal.chat.commands import as_message, is_command, run_command
 from tanuki_cli.terminal.first_run.welcome import greet
 from tanuki_cli.terminal.typing_ahead import hold_typing, take_finished_lines
 from tanuki_cli.text.decoding import decode_text
@@ -114,7 +114,7 @@ def _run_line(chat: Chat, line: str) -> None:
     if is_command(line):
         run_command(chat, line)
     elif line.strip():
-        chat.ask(line)
+        chat.ask(as_message(line))
     turn = chat.session.last_turn
     if turn is not None and turn.finish_reason == "interrupted":
         raise InterruptedByUser(_("Interrupted."))

@@ -1,6 +1,7 @@
 """The slash commands of a chat: one table, from which help, completion and the README are made."""
 
 import difflib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -176,9 +177,22 @@ _OTHER_NAMES: Final = {"?": "help", "quit": "exit", "q": "exit", "bye": "exit"}
 """What other chats call them; understood, but neither listed nor completed."""
 
 
-def is_command(line: str) -> bool:
-    """Whether ``line`` is a slash command; ``／`` counts, a leading space makes it plain text."""
-    return line.startswith(("/", "／")) and not line.startswith("//")
+_LINE: Final = re.compile(r"[/／](?:([A-Za-z?Ａ-Ｚａ-ｚ？]+)(?:[^\S\r\n](.*))?)?")
+_TEXT: Final = ("", "path", "attachment")
+"""Arguments of which every full-width space counts; others are names, and typed with an input method, too."""
+
+
+def is_command(text: str) -> bool:
+    """Whether ``text`` is a slash command: one line, a word of letters, and then a blank or the end.
+
+    So paths, comments and anything of several lines that begins with a slash are messages.
+    """
+    return _LINE.fullmatch(text.rstrip("\r\n")) is not None
+
+
+def as_message(text: str) -> str:
+    """What is sent of ``text``, which is no command: ``//word`` is how ``/word`` is sent."""
+    return text[1:] if text.startswith(("/", "／")) and is_command(text[1:]) else text
 
 
 def find_command(name: str, *, hint: str = "/help") -> Command:
@@ -195,6 +209,8 @@ def find_command(name: str, *, hint: str = "/help") -> Command:
 
 def run_command(chat: Chat, line: str) -> None:
     """Run the slash command ``line``. Raises TanukiError; the chat goes on."""
-    word, argument = program_commands.split_word(line[1:])
+    match = _LINE.fullmatch(line.rstrip("\r\n"))
+    word, argument = match.groups("") if match else ("", "")
     hint = _("/help (a message that begins with / is sent with //)")
-    find_command(word, hint=hint).run(chat, argument.strip())
+    command = find_command(word, hint=hint)
+    command.run(chat, argument.strip(" \t" if command.completes in _TEXT else None))

@@ -38,7 +38,7 @@ from tanuki_cli.errors import ClosedPipeError, InputError, InterruptedByUser, Ta
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import interruptible, on_interrupt
 from tanuki_cli.terminal.chat.chat import Chat
-from tanuki_cli.terminal.chat.commands import is_command, run_command
+from tanuki_cli.terminal.chat.commands import as_message, is_command, run_command
 from tanuki_cli.terminal.chat.completion import ChatCompleter
 from tanuki_cli.terminal.chat.input_history import open_input_history
 from tanuki_cli.terminal.chat.plain_prompt import PlainPrompt
@@ -260,7 +260,7 @@ def handle_input(chat: Chat, text: str) -> None:
                     raise KeyboardInterrupt
                 run_command(chat, text)
         else:
-            chat.ask(text.removeprefix("/") if text.startswith("//") else text)
+            chat.ask(as_message(text))
     except ClosedPipeError:
         raise
     except (KeyboardInterrupt, InterruptedByUser):
