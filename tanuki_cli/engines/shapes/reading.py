@@ -4,6 +4,7 @@ Nothing of a schema is ignored: a keyword that changes what is valid is enforced
 """
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -13,6 +14,8 @@ from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
 
 MAX_BYTES: Final = 1 << 20
+_CONTROL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u00[01]|\x7f")
+r"""What JSON, or llguidance, writes as \u0000 to \u001F and \u007F only: no answer has such escapes."""
 _ANY_OBJECT: Final = '{"type": "object"}'
 
 
@@ -53,7 +56,13 @@ def json_schema(text: str, *, name: str = "--json-schema") -> Shape:
             ),
             hint=_("Take them out, or see what is supported: tanuki help shapes"),
         )
-    return _checked(Shape("json_schema", json.dumps(schema, ensure_ascii=False)), name)
+    written = json.dumps(schema, ensure_ascii=False)
+    if _CONTROL.search(written):
+        raise InputError(
+            _("{name} holds control characters, which an answer cannot spell.").format(name=name),
+            hint=_("Of those, only line breaks, tabs, backspaces and form feeds can be used."),
+        )
+    return _checked(Shape("json_schema", written), name)
 
 
 def choices(answers: Iterable[str], *, name: str = "--choices") -> Shape:

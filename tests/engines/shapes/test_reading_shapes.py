@@ -46,6 +46,9 @@ def test_unsupported_keywords_are_named(schema: object, named: list[str]) -> Non
         ({"type": "string", "minLength": 3, "maxLength": 2}, "minLength"),
         ({"type": "number", "minimum": 5, "maximum": 1}, "minimum"),
         ({"enum": []}, "empty"),
+        ({"const": "a\0b"}, "control characters"),
+        ({"properties": {"\x1f": {}}}, "control characters"),
+        ({"enum": ["\x7f"]}, "control characters"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_with_its_reason(schema: object, reason: str) -> None:
@@ -65,6 +68,12 @@ def test_a_bottomless_schema_is_refused() -> None:
         schema = {"items": schema}
     with pytest.raises(InputError, match="nested too deeply"):
         reading.json_schema(json.dumps(schema))
+
+
+@pytest.mark.parametrize("text", ["\n\t\b\f\r", "\\u0000", "\x80", "\u2028", "\ufeff"])
+def test_other_odd_characters_come_as_they_are(text: str) -> None:
+    shape = reading.json_schema(json.dumps({"const": text}))
+    assert reading.fits(shape, json.dumps(text, ensure_ascii=False))
 
 
 def test_remarks_and_vendor_keywords_rule_nothing_out() -> None:
