@@ -13,7 +13,7 @@ from tomlkit.items import Table
 from tanuki_cli.catalog import VARIANT_BY_NAME, parse_reference
 from tanuki_cli.catalog.variants import FAMILY_BY_NAME, PRACTICE_NAME
 from tanuki_cli.cli.context import CommandContext, prepare, prepare_repair
-from tanuki_cli.cli.options import OutputOptions, takes
+from tanuki_cli.cli.options import OutputOptions, describe_group, takes
 from tanuki_cli.errors import InputError, SettingsError, TanukiError
 from tanuki_cli.files import locked
 from tanuki_cli.i18n import N_, _
@@ -60,10 +60,7 @@ class Entry:
     source: Source
 
 
-@config_app.callback(invoke_without_command=True)
-def _group(ctx: typer.Context) -> None:
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+describe_group(config_app)
 
 
 @config_app.command("list", help=N_("List every setting, its value and where it comes from."))

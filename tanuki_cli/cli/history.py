@@ -10,7 +10,7 @@ from tanuki_cli.cli import history_output as output
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history
 from tanuki_cli.cli.forgetting import forget_traces
-from tanuki_cli.cli.options import OutputOptions, read_count, takes
+from tanuki_cli.cli.options import OutputOptions, describe_group, read_count, takes
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.files import os_reason, read_stream
@@ -57,10 +57,7 @@ Id = Annotated[str, typer.Argument(metavar="ID", help=N_("The first digits of a 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help=N_("Do not ask."))]
 
 
-@history_app.callback(invoke_without_command=True)
-def _group(ctx: typer.Context) -> None:
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+describe_group(history_app)
 
 
 @history_app.command("list", help=N_("List the conversations, last talked in first."))

@@ -15,7 +15,7 @@ from tanuki_cli.cli import mtbench_output as output
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.mtbench_options import DEFAULT_FOLDER, AnswerOptions, BenchOptions, JudgeOptions
-from tanuki_cli.cli.options import OutputOptions, takes
+from tanuki_cli.cli.options import OutputOptions, describe_group, takes
 from tanuki_cli.errors import InputError, InterruptedByUser
 from tanuki_cli.evaluation.mtbench.answers import AnswerRun, answer_path
 from tanuki_cli.evaluation.mtbench.generating import AnswerProgress, generate_answers
@@ -61,10 +61,7 @@ _LARGE_BYTES: Final = 1 << 30
 mtbench_app = typer.Typer(add_completion=False, help=_HELP)
 
 
-@mtbench_app.callback(invoke_without_command=True)
-def _group(ctx: typer.Context) -> None:
-    if ctx.invoked_subcommand is None:
-        typer.echo(ctx.get_help())
+describe_group(mtbench_app)
 
 
 @mtbench_app.command("answer", help=N_("Let a model answer the questions; run again, it goes on."))

@@ -18,7 +18,7 @@ from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_
 from tanuki_cli.options import OptionSpec, Scope, Value, parse_value, range_sentence
 from tanuki_cli.prompt import guarded
-from tanuki_cli.settings.specs import SPECS
+from tanuki_cli.settings.specs import SPEC_BY_KEY, SPECS
 from tanuki_cli.settings.values import Settings, with_values
 
 SAMPLING = N_("Sampling")
@@ -217,6 +217,22 @@ def _parameter(spec: OptionSpec) -> inspect.Parameter:
         default=False if spec.kind == "boolean" else None,
         annotation=Annotated[kinds.get(spec.kind, str | None), shown],
     )
+
+
+def describe_group(app: typer.Typer) -> None:
+    """Let ``app``, which has commands, show its help where none is named; it takes ``--lang``."""
+
+    @app.callback(invoke_without_command=True)
+    def group(
+        ctx: typer.Context,
+        lang: Annotated[
+            str | None, typer.Option(metavar="ja|en", help=N_("Language of the messages."))
+        ] = None,
+    ) -> None:
+        if lang is not None:  # which has been chosen by now: the help page, too, is in it
+            read_option(SPEC_BY_KEY["lang"], lang)
+        if ctx.invoked_subcommand is None:
+            typer.echo(ctx.get_help())
 
 
 def read_option(spec: OptionSpec, text: str) -> Value:

@@ -104,7 +104,10 @@ def test_every_language_choice(tmp_path: Path) -> None:
     ]:
         assert expected in run(tmp_path, "--help", env=env).stdout
     assert "Usage" in run(tmp_path, "--lang", "en", "--help", env={"LANG": "ja_JP.UTF-8"}).stdout
-    assert "使い方" in run(tmp_path, "ask", "--help", "--lang=ja").stdout
+    for command in COMMANDS:
+        assert "使い方" in run(tmp_path, command, "--help", "--lang=ja").stdout
+    assert run(tmp_path, "history", "--lang", "ja", "list").stderr == "会話はまだありません。\n"
+    assert "allowed is ja, en." in run(tmp_path, "history", "--lang", "fr").stderr
 
 
 def test_broken_config_is_named_with_line_and_column(tmp_path: Path) -> None:
