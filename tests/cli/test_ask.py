@@ -102,7 +102,6 @@ def test_statistics_go_to_stderr(tmp_path: Path) -> None:
     assert "tokens/s" not in done.stdout
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

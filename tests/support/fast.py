@@ -16,7 +16,7 @@ from tests.support.lazy import Lazy
 _STARTERS: Final = frozenset(
     {
         "subprocess",
-        "multiprocessing",
+        "multiprocessing.connection",
         "scripts.practice.export",
         "tests.fuzz.harness",
         "tests.support.f32",
