@@ -40,6 +40,7 @@ from tanuki_cli.interrupts import interruptible, on_interrupt
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.commands import as_message, is_command, run_command
 from tanuki_cli.terminal.chat.completion import ChatCompleter
+from tanuki_cli.terminal.chat.farewell import Farewell
 from tanuki_cli.terminal.chat.input_history import open_input_history
 from tanuki_cli.terminal.chat.plain_prompt import PlainPrompt
 from tanuki_cli.terminal.chat.status_line import status_line
@@ -69,6 +70,7 @@ class Repl:
     def __init__(self, chat: Chat, *, history_file: Path) -> None:
         self._chat = chat
         self._leaves_until = 0.0
+        self._farewell = Farewell(chat.console)
         self._plain = PlainPrompt(chat.console) if _is_dumb(chat.console) else None
         vi = chat.settings.editing_mode == "vi"
         self._prompt: PromptSession[str] = PromptSession(
@@ -114,6 +116,10 @@ class Repl:
             if text.strip():
                 # Held again: a shell that had the terminal meanwhile (Ctrl-Z) leaves it as it likes it.
                 with hold_typing(self._chat.console.streams.stdin):
+                    decision = self._farewell.decide(text)
+                    self._chat.leaving |= decision == "leave"
+                    if decision != "send":
+                        continue
                     if not is_command(text):
                         take_over(self._chat)  # it may have come while this was typed
                     handle_input(self._chat, text)

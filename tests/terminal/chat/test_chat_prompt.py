@@ -100,6 +100,29 @@ def test_the_words_of_other_chats_leave(tmp_path: Path, word: str) -> None:
         assert terminal.wait_for_exit() == 0
 
 
+@pytest.mark.parametrize("word", ["exit", "ｑｕｉｔ", ":q", "終了 "])
+def test_a_word_that_leaves_other_programs_is_asked_about_once(tmp_path: Path, word: str) -> None:
+    question = "Leave the chat?"
+    with Terminal(tmp_path, CHAT, env={"TANUKI_LANG": "en"}) as terminal:
+        terminal.wait_for_prompt(0)
+        terminal.send(f"{word}とは?")
+        terminal.type(word + ENTER)
+        terminal.wait_for(question)
+        terminal.send("n")
+        terminal.send(word)
+        assert terminal.text.count(question) == 1
+        terminal.type("/exit" + ENTER)
+        assert terminal.wait_for_exit() == 0
+    assert saved(tmp_path)[0][::2] == [f"{word}とは?", word, word]
+    with Terminal(tmp_path, CHAT, env={"TANUKI_LANG": "en"}) as terminal:
+        terminal.wait_for_prompt(0)
+        terminal.type(word + ENTER)
+        terminal.wait_for(question)
+        terminal.type(ENTER)
+        assert terminal.wait_for_exit() == 0
+    assert len(saved(tmp_path)) == 1
+
+
 def test_a_message_that_begins_with_a_slash_can_be_sent(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         terminal.send("/usr とは?")
