@@ -67,8 +67,7 @@ def main(path: Path, what: str, room: int) -> None:
             with cramped(room if what == "context" and tried[-1] > ENOUGH else None):
                 super().__init__(model, params)
 
-    llama_cpp.Model = CrampedModel  # type: ignore[assignment]
-    llama_cpp.Context = CrampedContext  # type: ignore[attr-defined]
+    vars(llama_cpp).update(Model=CrampedModel, Context=CrampedContext)
     llama_native.gpus = lambda: [Gpu(name="Card", free_bytes=10**11, total_bytes=10**11)]
     local = LocalModel(name="hollow", format="gguf", path=path)
     result: dict[str, object] = {"tried": tried, "taken": taken}
