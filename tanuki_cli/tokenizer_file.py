@@ -186,7 +186,8 @@ def _check_depth(part: object, *, depth: int) -> None:
 @contextmanager
 def _held_back_stderr() -> Iterator[None]:
     """Keep what native code writes to stderr until it is known not to be about a panic."""
-    sys.stderr.flush()
+    if sys.stderr is not None:  # Python has none where it was closed before the start
+        sys.stderr.flush()
     try:
         original = os.dup(2)
     except OSError:  # it is closed
