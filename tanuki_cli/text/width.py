@@ -15,6 +15,7 @@ from wcwidth import iter_graphemes, wcswidth
 # Ranges in which every character is its own grapheme: ASCII, kana, kanji and full-width forms.
 _SIMPLE: Final = re.compile(r"[ -~\u3001-\u3029\u3041-\u3096\u309b-\u30ff\u4e00-\u9fff\uff01-\uff60]*")
 _NARROW: Final = re.compile(r"[ -~]*")
+_SHORT: Final = 256
 
 
 def graphemes(text: str) -> Iterator[str]:
@@ -26,7 +27,10 @@ def cell_width(text: str, *, ambiguous: int = 1) -> int:
     """Cells that sanitised ``text`` of one line takes; ``ambiguous`` is 1 or 2."""
     if _NARROW.fullmatch(text):
         return len(text)
-    return max(0, wcswidth(text, ambiguous_width=ambiguous))
+    if len(text) <= _SHORT:
+        return max(0, wcswidth(text, ambiguous_width=ambiguous))
+    # wcswidth looks back over a whole run of flags for each of them.
+    return sum(max(0, wcswidth(part, ambiguous_width=ambiguous)) for part in graphemes(text))
 
 
 def truncate_cells(text: str, cells: int, *, ambiguous: int = 1, ellipsis: str = "…") -> str:

@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wcwidth import wcswidth
 
 from tanuki_cli.text.japanese import (
     NOT_AT_END,
@@ -149,3 +150,20 @@ def test_marks_without_a_base_get_one() -> None:
 )
 def test_unmeasured_width_follows_the_encoding(environ: dict[str, str], width: int) -> None:
     assert default_ambiguous_width(environ) == width
+
+
+@pytest.mark.parametrize("part", ["🇯🇵", FAMILY, "か\u3099", "👍🏽", "日a", "\u200d", "e\u0301\u0302"])
+def test_a_long_run_is_as_wide_as_its_parts_and_measured_in_short_pieces(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """wcswidth needs the square of the length of a run of flags."""
+    measured: list[int] = []
+
+    def counting(text: str, *, ambiguous_width: int) -> int:
+        measured.append(len(text))
+        return wcswidth(text, ambiguous_width=ambiguous_width)
+
+    expected = 400 * cell_width(part)
+    monkeypatch.setattr("tanuki_cli.text.width.wcswidth", counting)
+    assert cell_width(part * 400) == expected
+    assert max(measured) <= 400 if part == "\u200d" else max(measured) <= len(part)
