@@ -196,3 +196,22 @@ def test_start_up_is_light(arguments: list[str]) -> None:
     )
     assert result.stdout
     assert result.stderr.strip() == "[]"
+
+
+def test_a_plain_ask_imports_only_what_it_needs() -> None:
+    """Downloads, recovery, the other engines, shapes and screens are for those who ask for them."""
+    code = (
+        "import sys\nfrom tanuki_cli.cli import main\n"
+        "sys.argv = ['tanuki', 'ask', '--no-save', '-q', '-m', 'mame', 'あなたは誰?']\n"
+        "try:\n    main()\nexcept SystemExit as exc:\n    assert not exc.code, exc.code\n"
+        "print(*(name for name in sys.modules if name.startswith('tanuki_cli')), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
+    )
+    seldom = (
+        "hub", "history.recovery", "history.transfer", "engines.transformers", "engines.remote",
+        "engines.shapes", "evaluation", "terminal.chat", "terminal.markdown", "terminal.first_run",
+        "loading.offers",
+    )  # fmt: skip
+    assert not [name for name in done.stderr.split() if name in {f"tanuki_cli.{room}" for room in seldom}]

@@ -1,21 +1,9 @@
-"""The models: what a reference such as ``tanuki-8b:q4_k_m`` means, and which one suits a machine."""
+"""The models: what a reference such as ``tanuki-8b:q4_k_m`` means, and which one suits a machine.
 
-from tanuki_cli.catalog.engines import (
-    Engines,
-    EngineSummary,
-    MemoryNeeds,
-    MemoryPlan,
-    engine_for,
-    estimate_variant,
-)
+The last is in ``recommendation``, what it asks of an engine in ``engines``: imported where they are needed.
+"""
+
 from tanuki_cli.catalog.parts import part_names, whole_models
-from tanuki_cli.catalog.recommendation import (
-    Fit,
-    Recommendation,
-    best_installed,
-    fit,
-    recommend,
-)
 from tanuki_cli.catalog.references import parse_reference, reference_names
 from tanuki_cli.catalog.types import (
     AutoReference,
@@ -52,32 +40,21 @@ __all__ = [
     "VARIANT_BY_NAME",
     "AutoReference",
     "Downloadable",
-    "EngineSummary",
-    "Engines",
     "Family",
     "FamilyReference",
-    "Fit",
     "Format",
     "HubReference",
     "LocalModel",
-    "MemoryNeeds",
-    "MemoryPlan",
     "ModelShape",
     "PathReference",
     "PracticeReference",
     "Quantization",
-    "Recommendation",
     "Reference",
     "RemoteModel",
     "Target",
     "Variant",
-    "best_installed",
-    "engine_for",
-    "estimate_variant",
-    "fit",
     "parse_reference",
     "part_names",
-    "recommend",
     "reference_names",
     "whole_models",
 ]

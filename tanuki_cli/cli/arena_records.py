@@ -12,7 +12,7 @@ from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.arena.exchange import export_line, not_yet_there, read_any, read_records
 from tanuki_cli.evaluation.arena.labels import read_labels
 from tanuki_cli.evaluation.arena.votes import LONGEST_NAME, OWN, Ballots, Vote, VoteFile
-from tanuki_cli.history import write_export
+from tanuki_cli.history.transfer import write_export
 from tanuki_cli.i18n import N_, _
 
 _TOLD_LINES: Final = 3

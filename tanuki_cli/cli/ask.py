@@ -17,9 +17,7 @@ from tanuki_cli.cli.conversations import (
 )
 from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.options import OUTPUT, SESSION, ChatOptions, takes
-from tanuki_cli.cli.probabilities import score_json, score_lines
 from tanuki_cli.cli.question import Question, read_question, truncate_question
-from tanuki_cli.cli.results import logprobs_json, result_json
 from tanuki_cli.cli.shapes import ShapeOptions, check_shape, explained, read_shape
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import AnswerForm, Chunk, GenerationCancelled
@@ -254,6 +252,8 @@ def _answer(
                 writer.feed(chunk.text)
                 begun = begun or bool(chunk.text)
                 if options.as_jsonl and chunk.text:
+                    from tanuki_cli.cli.results import logprobs_json  # only programs read them
+
                     tokens = chunk.tokens if chunk.plan is None else ()  # not those it began with
                     context.console.write_json({"delta": chunk.text, **logprobs_json(session, tokens)})
         except TanukiError:
@@ -263,6 +263,8 @@ def _answer(
         writer.finish()
         _announce(context, session)
         if options.machine_readable:
+            from tanuki_cli.cli.results import result_json
+
             context.console.write_json(result_json(session, model))
     if session.last_turn is not None and session.last_turn.finish_reason == "interrupted":
         raise InterruptedByUser(_("Interrupted."))
@@ -287,6 +289,9 @@ def _announce(context: CommandContext, session: ChatSession) -> None:
 
 def _score(context: CommandContext, options: AskOptions, session: ChatSession, text: str) -> None:
     """Say how likely the given answer is. Raises InterruptedByUser after a Ctrl-C."""
+    from tanuki_cli.cli.probabilities import score_json, score_lines  # only --score needs them
+    from tanuki_cli.cli.results import logprobs_json
+
     messages = session.prompt_messages(Message("user", text))
     with session.interruptible():
         try:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Final
 
 from tanuki_cli import __version__
-from tanuki_cli.catalog import TANUKI_8B, VARIANTS, LocalModel, Recommendation, Variant, recommend
+from tanuki_cli.catalog import TANUKI_8B, VARIANTS, LocalModel, Variant
 from tanuki_cli.catalog.practice import practice_model
+from tanuki_cli.catalog.recommendation import Recommendation, recommend
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.remote_checks import check_remotes
 from tanuki_cli.engines.checking import Check

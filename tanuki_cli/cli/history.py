@@ -14,15 +14,9 @@ from tanuki_cli.cli.options import OutputOptions, describe_group, read_count, ta
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.files import os_reason, read_stream
-from tanuki_cli.history import (
-    ExportFormat,
-    HistoryStore,
-    export_text,
-    format_of,
-    from_json,
-    write_export,
-)
+from tanuki_cli.history import HistoryStore
 from tanuki_cli.history.recovery import recover as recover_history
+from tanuki_cli.history.transfer import ExportFormat, export_text, format_of, from_json, write_export
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.options import OptionSpec, fold
 from tanuki_cli.text.sanitize import sanitize, sanitize_line

@@ -8,7 +8,9 @@ from typing import Final
 import rich.text
 
 from tanuki_cli.conversation import Conversation, Node
-from tanuki_cli.history import ConversationSummary, ImportReport, SearchHit, conversation_to_json, excerpt
+from tanuki_cli.history import ConversationSummary, SearchHit, excerpt
+from tanuki_cli.history.merging import ImportReport
+from tanuki_cli.history.transfer import conversation_to_json
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.text.sanitize import sanitize, sanitize_line

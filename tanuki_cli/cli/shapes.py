@@ -2,17 +2,18 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Final, TextIO
+from typing import TYPE_CHECKING, Annotated, Final, TextIO
 
 import typer
 
 from tanuki_cli.cli.question import Attachment, Question
-from tanuki_cli.engines.shapes import Shape, reading
-from tanuki_cli.engines.shapes.schema import explanation
 from tanuki_cli.errors import EngineError, InputError, RemoteError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.session import TurnStatistics
 from tanuki_cli.text.decoding import decode_text, read_text_file
+
+if TYPE_CHECKING:
+    from tanuki_cli.engines.shapes import Shape
 
 SHAPE: Final = N_("Shape of the answer")
 _FORM: Final = "次の形の JSON で答えてください。"
@@ -62,7 +63,7 @@ class ShapeOptions:
     ] = False
 
 
-def read_shape(options: ShapeOptions, *, stdin: TextIO) -> Shape | None:
+def read_shape(options: ShapeOptions, *, stdin: TextIO) -> "Shape | None":
     """The shape that ``options`` ask for, read and checked; None for none.
 
     Raises InputError for two at once, for a file that cannot be read, and for a shape that is not
@@ -79,6 +80,10 @@ def read_shape(options: ShapeOptions, *, stdin: TextIO) -> Shape | None:
             _("--explain-schema needs --json-schema."),
             hint="tanuki ask --json-schema FILE --explain-schema …",
         )
+    if not given:
+        return None
+    from tanuki_cli.engines.shapes import reading  # most questions ask for no shape
+
     if options.json_schema is not None:
         return reading.json_schema(_schema_text(options.json_schema, stdin))
     if options.json_object:
@@ -90,21 +95,24 @@ def read_shape(options: ShapeOptions, *, stdin: TextIO) -> Shape | None:
         return reading.choices(filter(str.strip, lines), name=str(options.choices_file))
     if options.regex is not None:
         return reading.regex(options.regex)
-    if options.grammar is not None:
-        return reading.grammar(read_text_file(options.grammar), name=str(options.grammar))
-    return None
+    assert options.grammar is not None
+    return reading.grammar(read_text_file(options.grammar), name=str(options.grammar))
 
 
-def explained(question: Question, shape: Shape) -> Question:
+def explained(question: Question, shape: "Shape") -> Question:
     """``question``, and after it what the schema says about itself."""
+    from tanuki_cli.engines.shapes.schema import explanation
+
     words = explanation(shape)
     if not words:
         return question
     return replace(question, attachments=(*question.attachments, Attachment("", f"{_FORM}\n{words}")))
 
 
-def check_shape(shape: Shape, turn: TurnStatistics, *, remote: bool) -> None:
+def check_shape(shape: "Shape", turn: TurnStatistics, *, remote: bool) -> None:
     """Raise EngineError, or RemoteError for a server's answer, unless the answer has the shape."""
+    from tanuki_cli.engines.shapes import reading
+
     if reading.fits(shape, turn.text, as_data=remote):
         return
     kind = RemoteError if remote else EngineError

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.engines.consent import Consent, never
-from tanuki_cli.engines.masks import LogitsMask
-from tanuki_cli.engines.shapes import Shape
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:  # its import takes longer than most chats ever need it
     import numpy as np
     from numpy.typing import NDArray
+
+    from tanuki_cli.engines.masks import LogitsMask
+    from tanuki_cli.engines.shapes import Shape
 
 __all__ = [
     "PENALTY_WINDOW",
@@ -110,7 +111,7 @@ class AnswerForm:
     the answer begins: a text, or the very ids that were there where an answer goes on.
     """
 
-    shape: Shape | None = None
+    shape: "Shape | None" = None
     logprobs: int = 0
     scores: bool = False
     begun: str | tuple[int, ...] = ""
@@ -257,7 +258,7 @@ class TokenModel(Protocol):
         prompt_ids: Sequence[int],
         options: SamplingOptions,
         *,
-        mask: LogitsMask | None = None,
+        mask: "LogitsMask | None" = None,
         logprobs: int = 0,
     ) -> Generator[Token, None, None]:
         """Yield the tokens that follow ``prompt_ids``, one at a time, until closed or the context is full.

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from tanuki_cli.catalog import EngineSummary
+from tanuki_cli.catalog.engines import EngineSummary
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.hardware import Machine
 

@@ -17,8 +17,6 @@ from tanuki_cli.engines.base import (
     Token,
     TokenModel,
 )
-from tanuki_cli.engines.masks import LogitsMask
-from tanuki_cli.engines.shapes import Shape
 from tanuki_cli.engines.stops import OWN_STOP, StopMatcher
 from tanuki_cli.errors import DamagedModelError, EngineError
 from tanuki_cli.i18n import _
@@ -27,6 +25,8 @@ from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
+    from tanuki_cli.engines.masks import LogitsMask
+    from tanuki_cli.engines.shapes import Shape
     from tanuki_cli.engines.shapes.guidance import Guide
 
 
@@ -175,7 +175,7 @@ class LocalEngine:
             exc.hint = exc.hint or self._get_again
             raise
 
-    def _mask(self, shape: Shape, begun: Sequence[int]) -> LogitsMask:
+    def _mask(self, shape: "Shape", begun: Sequence[int]) -> "LogitsMask":
         if self._guide is None:
             # Its import, and a look at every piece, are for those who ask for a shape.
             from tanuki_cli.engines.shapes.guidance import Guide

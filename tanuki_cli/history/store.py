@@ -4,18 +4,20 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import rows
 from tanuki_cli.history.database import BusyError, Database
 from tanuki_cli.history.listing import ConversationSummary, containing, summaries
-from tanuki_cli.history.merging import ImportReport, merge
 from tanuki_cli.history.search import SearchHit, drop_forgotten, forget_conversation, index_node, search
 from tanuki_cli.history.titles import automatic_title
 from tanuki_cli.i18n import _
 from tanuki_cli.options import fold
+
+if TYPE_CHECKING:
+    from tanuki_cli.history.merging import ImportReport
 
 MIN_ID_DIGITS: Final = 6
 
@@ -139,8 +141,10 @@ class HistoryStore:
                 else exc.hint,
             ) from exc
 
-    def add(self, conversations: Iterable[Conversation]) -> ImportReport:
+    def add(self, conversations: Iterable[Conversation]) -> "ImportReport":
         """Add conversations from a file in one transaction. What is there already stays as it is."""
+        from tanuki_cli.history.merging import merge
+
         return self._database.write(lambda connection: merge(connection, conversations))
 
     # --- reading ----------------------------------------------------------------------------------

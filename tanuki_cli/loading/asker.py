@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from tanuki_cli.catalog import Downloadable
 from tanuki_cli.engines.consent import CodeRequest
-from tanuki_cli.hub import Progress
 from tanuki_cli.machine.hardware import Machine
+
+if TYPE_CHECKING:
+    from tanuki_cli.hub import Progress
 
 NoteKind = Literal["note", "warning", "success"]
 
@@ -58,7 +60,7 @@ class Asker(Protocol):
     def note(self, text: str, *, kind: NoteKind = "note") -> None:
         """A sentence for the user."""
 
-    def progress(self) -> AbstractContextManager[Callable[[Progress], None]]:
+    def progress(self) -> AbstractContextManager[Callable[["Progress"], None]]:
         """What a download reports to while the block lasts."""
 
 
@@ -81,6 +83,6 @@ class Unattended:
         """Pass ``text`` on."""
         self.tell(text)
 
-    def progress(self) -> AbstractContextManager[Callable[[Progress], None]]:
+    def progress(self) -> AbstractContextManager[Callable[["Progress"], None]]:
         """Nothing is shown."""
         return nullcontext(lambda progress: None)

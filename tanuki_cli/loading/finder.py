@@ -2,7 +2,9 @@
 
 import shlex
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tanuki_cli.catalog import (
     TANUKI_8B,
@@ -20,11 +22,13 @@ from tanuki_cli.catalog import (
 )
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.errors import ModelError
-from tanuki_cli.hub import Hub, InstalledModel, Progress, refusal
 from tanuki_cli.i18n import _
 from tanuki_cli.loading.asker import Asker, NotInstalled, Offer
 from tanuki_cli.machine.hardware import format_bytes
 from tanuki_cli.settings.values import Directories, Settings
+
+if TYPE_CHECKING:
+    from tanuki_cli.hub import Hub, InstalledModel, Progress
 
 
 class Finder:
@@ -36,7 +40,14 @@ class Finder:
         self._settings = settings
         self._environ = environ
         self._asker = asker
-        self.hub = Hub.from_environment(environ, directories, offline=settings.offline)
+        self._directories = directories
+
+    @cached_property
+    def hub(self) -> "Hub":
+        """The hub's cache on this machine; many models are not in it, and most loads need no more of it."""
+        from tanuki_cli.hub import Hub
+
+        return Hub.from_environment(self._environ, self._directories, offline=self._settings.offline)
 
     def find(self, text: str) -> Target:
         """The files or the server that ``text`` names. Raises ModelError or DownloadError."""
@@ -70,6 +81,8 @@ class Finder:
                 _("There is no model at {path}.").format(path=reference.path), hint="tanuki models"
             )
         if isinstance(reference, Variant) and reference.refused:
+            from tanuki_cli.hub import refusal
+
             raise refusal(reference)  # before anybody is asked, or waits for a download
         return NotInstalled(reference=reference)
 
@@ -85,7 +98,7 @@ class Finder:
         """Tanuki's own tokenizer.json, if it was ever fetched."""
         return self.hub.reference_tokenizer(TANUKI_8B)
 
-    def best_or_recommended(self, family: Family | None) -> InstalledModel | NotInstalled:
+    def best_or_recommended(self, family: Family | None) -> "InstalledModel | NotInstalled":
         """The installed variant that suits this machine best, else the recommended one with the reason.
 
         ``family`` None counts everything that is installed. Raises ModelError if nothing can run here.
@@ -96,7 +109,7 @@ class Finder:
 
     def _best_of(self, family: Family | None) -> LocalModel | NotInstalled:
         choice = self.best_or_recommended(family)
-        return choice.model if isinstance(choice, InstalledModel) else choice
+        return choice if isinstance(choice, NotInstalled) else choice.model
 
     def _fetch(self, missing: NotInstalled) -> LocalModel:
         if self._settings.offline or not self._asker.may_download(self.offer(missing)):
@@ -113,14 +126,14 @@ def not_installed(reference: Downloadable) -> ModelError:
 
 
 def fetch(
-    hub: Hub, reference: Downloadable, asker: Asker, *, revision: str | None = None, verify: bool = False
-) -> InstalledModel:
+    hub: "Hub", reference: Downloadable, asker: Asker, *, revision: str | None = None, verify: bool = False
+) -> "InstalledModel":
     """Pull ``reference``, with the progress shown by ``asker``. Raises as :meth:`Hub.pull`."""
     before = hub.locate(reference)
     worked = False
     with asker.progress() as show:
 
-        def update(progress: Progress) -> None:
+        def update(progress: "Progress") -> None:
             nonlocal worked
             worked = True
             show(progress)

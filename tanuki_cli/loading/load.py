@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tanuki_cli.catalog import TANUKI_8B, LocalModel, RemoteModel, Target
 from tanuki_cli.catalog.practice import practice_model
@@ -74,6 +73,9 @@ def load_model(
     compiles = isinstance(target, LocalModel) and target.format == "safetensors"
     if settings.compile and compiles and inspect_machine(environ).gpus:
         asker.note(_("The model is compiled for the GPU; this takes about a minute."))
+    remote = isinstance(target, RemoteModel)
+    family_tokenizer = finder.family_tokenizer() if remote else None
+    practice_tokenizer = practice_model().tokenizer if remote else None
     options = OpenOptions(
         consent=asker.may_run_code,
         cache_folder=directories.cache,
@@ -81,8 +83,8 @@ def load_model(
         announce_tuning=_announcer(settings, asker),
         report_trial=report_trial,
         debug=debug,
-        served_tokenizers=_tokenizers(finder) if isinstance(target, RemoteModel) else (),
-        tokenizer_command="" if finder.family_tokenizer() else TANUKI_8B.tokenizer_command,
+        served_tokenizers=[path for path in (family_tokenizer, practice_tokenizer) if path],
+        tokenizer_command=TANUKI_8B.tokenizer_command if remote and family_tokenizer is None else "",
         environ=environ,
         key_file=directories.key_file,
         named_by_user=named_by_user,
@@ -98,13 +100,8 @@ def load_model(
         target=target,
         load_s=time.monotonic() - started,
         practice=isinstance(target, LocalModel) and target.practice,
-        remote=isinstance(target, RemoteModel),
+        remote=remote,
     )
-
-
-def _tokenizers(finder: Finder) -> list[Path]:
-    """Those whose ids a server may take: Tanuki's own, if it was ever fetched, and the practice model's."""
-    return [path for path in (finder.family_tokenizer(), practice_model().tokenizer) if path]
 
 
 def _announcer(settings: Settings, asker: Asker) -> Callable[[], None] | None:

@@ -4,16 +4,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 
-from tanuki_cli.catalog import (
-    TANUKI_8B,
-    Family,
-    MemoryPlan,
-    Variant,
-    best_installed,
-    engine_for,
-    fit,
-    recommend,
-)
+from tanuki_cli.catalog import TANUKI_8B, Family, Variant
+from tanuki_cli.catalog.engines import MemoryPlan, engine_for
+from tanuki_cli.catalog.recommendation import best_installed, fit, recommend
 from tanuki_cli.engines.installed import installed_engines, practice_command
 from tanuki_cli.errors import ModelError
 from tanuki_cli.hub import Hub, InstalledModel

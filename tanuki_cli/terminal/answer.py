@@ -2,14 +2,16 @@
 
 import shutil
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from tanuki_cli.i18n import _
 from tanuki_cli.session import TurnStatistics
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.theme import THEMES, Look, detect_theme
 from tanuki_cli.text.sanitize import Sanitizer
+
+if TYPE_CHECKING:
+    from tanuki_cli.terminal.theme import Look
 
 
 class AnswerStream(Protocol):
@@ -95,8 +97,10 @@ def open_answer(console: Console, settings: Settings) -> AnswerStream:
     )
 
 
-def choose_look(console: Console, settings: Settings) -> Look:
+def choose_look(console: Console, settings: Settings) -> "Look":
     """What Markdown is drawn with on stdout."""
+    from tanuki_cli.terminal.theme import THEMES, Look, detect_theme
+
     theme = THEMES[detect_theme(settings.theme, console.environ)]
     return Look(
         theme=theme if console.out_has_color else theme.without_color(), ambiguous=console.ambiguous_width

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tanuki_cli.engines.consent import CodeRequest
-from tanuki_cli.hub import Progress
 from tanuki_cli.i18n import _
 from tanuki_cli.loading import NoteKind, Offer
 from tanuki_cli.terminal.console import Console
+
+if TYPE_CHECKING:
+    from tanuki_cli.hub import Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,7 @@ class TerminalAsker:
         self.console.note(text, style=kind)
 
     @contextmanager
-    def progress(self) -> Iterator[Callable[[Progress], None]]:
+    def progress(self) -> Iterator[Callable[["Progress"], None]]:
         """A bar on stderr."""
         from tanuki_cli.terminal.download import DownloadProgress  # brings rich.progress
 

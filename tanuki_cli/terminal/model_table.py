@@ -6,18 +6,9 @@ from typing import Final
 
 import rich.table
 
-from tanuki_cli.catalog import (
-    FAMILIES,
-    PRACTICE_NAME,
-    VARIANTS,
-    Engines,
-    Fit,
-    MemoryPlan,
-    Recommendation,
-    Variant,
-    fit,
-    recommend,
-)
+from tanuki_cli.catalog import FAMILIES, PRACTICE_NAME, VARIANTS, Variant
+from tanuki_cli.catalog.engines import Engines, MemoryPlan
+from tanuki_cli.catalog.recommendation import Fit, Recommendation, fit, recommend
 from tanuki_cli.hub import InstalledModel
 from tanuki_cli.i18n import _
 from tanuki_cli.loading.offers import missing_engine

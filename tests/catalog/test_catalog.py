@@ -15,21 +15,17 @@ from tanuki_cli.catalog import (
     VARIANT_BY_NAME,
     VARIANTS,
     AutoReference,
-    Engines,
     FamilyReference,
     HubReference,
-    MemoryPlan,
     PathReference,
     PracticeReference,
     Reference,
     RemoteModel,
-    best_installed,
-    estimate_variant,
-    fit,
     parse_reference,
-    recommend,
     reference_names,
 )
+from tanuki_cli.catalog.engines import Engines, MemoryPlan, estimate_variant
+from tanuki_cli.catalog.recommendation import best_installed, fit, recommend
 from tanuki_cli.errors import InputError, ModelError
 from tanuki_cli.machine.gpus import Gpu
 from tanuki_cli.machine.hardware import Machine

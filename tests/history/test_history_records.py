@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from tanuki_cli.conversation import Conversation, Generation, Message, Node, Usage, new_id
 from tanuki_cli.errors import HistoryError, InputError
-from tanuki_cli.history import HistoryStore, export_text, from_json
+from tanuki_cli.history import HistoryStore
 from tanuki_cli.history.recovery import read_damaged, recover
+from tanuki_cli.history.transfer import export_text, from_json
 from tests.support.history_data import talked
 from tests.support.program import run
 

@@ -25,8 +25,10 @@ from tanuki_cli.conversation import (
     new_id,
 )
 from tanuki_cli.errors import HistoryError, InputError
-from tanuki_cli.history import HistoryStore, ImportReport, export_text, format_of, from_json, write_export
+from tanuki_cli.history import HistoryStore
+from tanuki_cli.history.merging import ImportReport
 from tanuki_cli.history.recovery import read_damaged
+from tanuki_cli.history.transfer import export_text, format_of, from_json, write_export
 from tanuki_cli.sampling import MAX_SEED, SamplingOptions
 from tanuki_cli.settings.specs import SAMPLING_KEYS
 

@@ -1,6 +1,6 @@
 """Engines as they might be installed on another machine."""
 
-from tanuki_cli.catalog import Engines
+from tanuki_cli.catalog.engines import Engines
 from tanuki_cli.engines.llama_cpp.summary import LlamaCppSummary
 from tanuki_cli.engines.transformers.summary import TransformersSummary
 

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from tanuki_cli.catalog import Engines, MemoryPlan
+from tanuki_cli.catalog.engines import Engines, MemoryPlan
 from tanuki_cli.i18n import activate
 from tanuki_cli.machine.gpus import Gpu
 from tanuki_cli.machine.hardware import Machine

@@ -6,7 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.catalog import MemoryNeeds, MemoryPlan, Variant, estimate_variant
+from tanuki_cli.catalog import Variant
+from tanuki_cli.catalog.engines import MemoryNeeds, MemoryPlan, estimate_variant
 from tanuki_cli.engines.checking import Check, probe
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.hardware import Machine

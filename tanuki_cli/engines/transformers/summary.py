@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Final
 
-from tanuki_cli.catalog import MemoryNeeds, MemoryPlan, Variant, estimate_variant
+from tanuki_cli.catalog import Variant
+from tanuki_cli.catalog.engines import MemoryNeeds, MemoryPlan, estimate_variant
 from tanuki_cli.engines.checking import Check, probe
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.hardware import Machine

@@ -8,14 +8,8 @@ from rich.text import Text
 
 from tanuki_cli.conversation import Conversation, ConversationSettings, Node
 from tanuki_cli.errors import HistoryError, InputError
-from tanuki_cli.history import (
-    AmbiguousIdError,
-    SearchHit,
-    UnknownConversationError,
-    export_text,
-    format_of,
-    write_export,
-)
+from tanuki_cli.history import AmbiguousIdError, SearchHit, UnknownConversationError
+from tanuki_cli.history.transfer import export_text, format_of, write_export
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.program_commands import show
