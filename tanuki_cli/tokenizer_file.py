@@ -8,10 +8,10 @@ parts are checked against a list, and what would change a prompt is switched off
 
 import base64
 import binascii
+import errno
 import json
 import math
 import os
-import stat
 import sys
 import tempfile
 from array import array
@@ -25,7 +25,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 
 from tanuki_cli.errors import DamagedModelError, brief
-from tanuki_cli.files import os_reason
+from tanuki_cli.files import NotAFileError, TooLargeError, os_reason, read_bounded
 from tanuki_cli.i18n import _
 
 _MAX_BYTES: Final = 24 << 20
@@ -91,7 +91,7 @@ def translated_faults(*, quiet: bool = False) -> Iterator[None]:
 def read_tokenizer_file(path: Path) -> TokenizerFile:
     """Read ``path``. Raises DamagedModelError if it is missing, not a tokenizer, or not of Tanuki's kind."""
     try:
-        data = _read_bounded(path)
+        data = _read(path)
         if _is_odd(data):
             _check_sections(data)
         with translated_faults(quiet=True):
@@ -115,14 +115,13 @@ def made_here(tokenizer: Tokenizer) -> TokenizerFile:
     return TokenizerFile(tokenizer=tokenizer, pieces=pieces, switched_off=(), splittable=True, plain=True)
 
 
-def _read_bounded(path: Path) -> bytes:
-    status = path.stat()
-    if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(21, os.strerror(21))
-    if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_BYTES:
-        raise _NotAllowed(_("it is not a file of a possible size"))
-    with path.open("rb") as file:
-        return file.read(_MAX_BYTES)
+def _read(path: Path) -> bytes:
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    try:
+        return read_bounded(path, limit=_MAX_BYTES)
+    except (NotAFileError, TooLargeError) as exc:
+        raise _NotAllowed(_("it is not a file of a possible size")) from exc
 
 
 def are_possible(pieces: Collection[str]) -> bool:
