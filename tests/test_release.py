@@ -1,6 +1,7 @@
 """A release: the wheel and the sdist hold what they should and nothing else, and the wheel runs."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -16,13 +17,26 @@ from tests.support.program import ROOT, environment
 
 MEGABYTE = 1_000_000
 FOLDERS = ("tanuki_cli/", "tests/", "scripts/")
+SINGLE = (".gitignore", ".pre-commit-config.yaml", "LICENSE", "README.md", "pyproject.toml")
 
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with both files, built without a download."""
+    """A folder with both files, built without a download.
+
+    From a copy below a folder named as .gitignore names one, with an environment in it: hatchling
+    ignores .gitignore there.
+    """
     out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    project = tmp_path_factory.mktemp("above") / "build" / "project"
+    project.mkdir(parents=True)
+    for name in (*FOLDERS, ".ci/", ".github/"):
+        shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in SINGLE:
+        shutil.copy(ROOT / name, project / name)
+    (project / ".venv-test" / "bin").mkdir(parents=True)
+    (project / ".venv-test" / "bin" / "python").symlink_to(sys.executable)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(project)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     assert sorted(path.name for path in out.iterdir()) == [
@@ -84,8 +98,7 @@ def test_the_sdist_holds_what_the_tests_need(in_sdist: set[str]) -> None:
     for folder in (*FOLDERS, ".ci", ".github"):
         assert files_of(folder) <= in_sdist
     rest = {name for name in in_sdist if not name.startswith((*FOLDERS, ".ci/", ".github/"))}
-    single = {".gitignore", ".pre-commit-config.yaml", "LICENSE", "README.md", "pyproject.toml"}
-    assert rest == {*single, "PKG-INFO"}
+    assert rest == {*SINGLE, "PKG-INFO"}
     assert not [name for name in in_sdist if "__pycache__" in name or name.endswith(".pyc")]
 
 
