@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tanuki_cli.conversation import Conversation, FinishReason, Generation, Message, Node, Usage
-from tanuki_cli.engines.base import PLAIN, AnswerForm, AnswerScore, Chunk, Engine, PromptPlan, Token
+from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, PromptPlan, Token
+from tanuki_cli.engines.base import Engine
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _

@@ -11,7 +11,8 @@ import pytest
 
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.conversation import Conversation, Node
-from tanuki_cli.engines.base import AnswerForm, Engine
+from tanuki_cli.engines.answers import AnswerForm
+from tanuki_cli.engines.base import Engine
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.engines.shapes import reading

@@ -20,7 +20,8 @@ from tanuki_cli.cli.options import OUTPUT, SESSION, ChatOptions, takes
 from tanuki_cli.cli.question import Question, read_question, truncate_question
 from tanuki_cli.cli.shapes import ShapeOptions, check_shape, explained, read_shape
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import AnswerForm, Chunk, GenerationCancelled
+from tanuki_cli.engines.answers import AnswerForm, Chunk
+from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel

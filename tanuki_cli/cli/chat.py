@@ -11,7 +11,7 @@ from tanuki_cli.cli.conversations import open_history, resumed_settings, startin
 from tanuki_cli.cli.first_model import open_first_model
 from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.options import ChatOptions, Scopes, takes
-from tanuki_cli.engines.base import AnswerForm
+from tanuki_cli.engines.answers import AnswerForm
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel

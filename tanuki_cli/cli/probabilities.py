@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from math import exp, fsum, log
 from typing import Any
 
-from tanuki_cli.engines.base import AnswerScore, Token
+from tanuki_cli.engines.answers import AnswerScore, Token
 from tanuki_cli.i18n import _
 from tanuki_cli.text.width import cell_width, pad_cells
 from tanuki_cli.tokenizer import ChatTokenizer

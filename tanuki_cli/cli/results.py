@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tanuki_cli.cli.probabilities import choices_json, tokens_json
-from tanuki_cli.engines.base import Token
+from tanuki_cli.engines.answers import Token
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.session import ChatSession
 

@@ -1,13 +1,13 @@
 """What every engine is: messages in, chunks of text out; and what a local one runs on: token ids."""
 
-import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
+from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, Job, Progress, PromptPlan, Token
 from tanuki_cli.engines.consent import Consent, never
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
@@ -17,21 +17,15 @@ if TYPE_CHECKING:  # its import takes longer than most chats ever need it
     from numpy.typing import NDArray
 
     from tanuki_cli.engines.masks import LogitsMask
-    from tanuki_cli.engines.shapes import Shape
 
 __all__ = [
     "PENALTY_WINDOW",
-    "PLAIN",
-    "AnswerForm",
-    "AnswerScore",
-    "Chunk",
+    "Answerer",
     "Engine",
     "EngineInfo",
     "FinishReason",
     "GenerationCancelled",
     "OpenOptions",
-    "PromptPlan",
-    "Token",
     "TokenModel",
     "Usage",
     "shared_prefix",
@@ -86,95 +80,6 @@ class EngineInfo:
     device: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptPlan:
-    """What the model will see of a conversation.
-
-    ``messages`` are those that stayed, ``dropped`` counts the oldest messages that did not fit.
-    ``prompt_tokens`` is None where only the server can count; ``limit`` is the most that may be
-    used by the prompt.
-    """
-
-    messages: tuple[Message, ...]
-    dropped: int
-    prompt_tokens: int | None
-    limit: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerForm:
-    """What is asked of one answer, beside how it is sampled.
-
-    ``shape`` is what it must look like. ``logprobs`` above 0 gives every token its log probability, and
-    so many alternatives. ``scores`` asks for the probability of every one of the shape's choices; an
-    answer that always takes the likeliest token then is the likeliest of them as a whole. ``begun`` is how
-    the answer begins: a text, or the very ids that were there where an answer goes on.
-    """
-
-    shape: "Shape | None" = None
-    logprobs: int = 0
-    scores: bool = False
-    begun: str | tuple[int, ...] = ""
-
-
-PLAIN: Final = AnswerForm()
-"""Text, and nothing more."""
-
-
-class Token(NamedTuple):
-    """One token of an answer.
-
-    ``logprob`` is the natural logarithm of the probability that the model itself gave it: before
-    temperature, penalties, cuts and masks. ``alternatives`` are the likeliest ids in its place with
-    theirs, best first; they may hold the token itself. None and empty where they were not asked for.
-    """
-
-    id: int
-    logprob: float | None = None
-    alternatives: tuple[tuple[int, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerScore:
-    """How likely the model itself finds ``text`` as a whole answer: its tokens to the end, ``</s>``, each
-    with its log probability."""
-
-    text: str
-    tokens: tuple[Token, ...]
-
-    @property
-    def logprob(self) -> float:
-        """The natural logarithm of its probability."""
-        return math.fsum(token.logprob or 0.0 for token in self.tokens)
-
-    @property
-    def perplexity(self) -> float:
-        """How many tokens the model would have to choose from, all equally likely, to be as unsure."""
-        return math.exp(-self.logprob / len(self.tokens))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
-    """A piece of an answer.
-
-    The first chunk carries ``plan``, and the text and tokens of an answer that is begun already, before
-    the prompt is processed; the last carries
-    ``finish_reason``, ``usage``, the ``seed`` that was used, and the ``scores`` of the choices where they
-    were asked for. Texts joined are the answer.
-    ``token_count`` is how many tokens this chunk took, and ``tokens`` are they, where the engine knows
-    their ids. The text of a token may come in a later chunk than the token, never in an earlier one.
-    """
-
-    text: str = ""
-    token_count: int = 0
-    tokens: tuple[Token, ...] = ()
-    plan: PromptPlan | None = None
-    finish_reason: FinishReason | None = None
-    usage: Usage | None = None
-    seed: int | None = None
-    scores: tuple[AnswerScore, ...] = ()
-
-
 class Engine(Protocol):
     """A model one can talk to."""
 
@@ -211,6 +116,15 @@ class Engine(Protocol):
         Closing the generator stops the model.
         """
 
+    def complete(
+        self, prompt_ids: Sequence[int], options: SamplingOptions, form: AnswerForm = PLAIN
+    ) -> Generator[Chunk, None, None]:
+        """Go on from ``prompt_ids`` as they are, without a template; the first chunk's plan has no messages.
+
+        Raises what :meth:`stream` raises; InputError for ids that the model does not have, and where only a
+        text can be sent.
+        """
+
     def score(
         self, messages: Sequence[Message], answers: Sequence[str], *, alternatives: int = 0
     ) -> list[AnswerScore]:
@@ -218,6 +132,13 @@ class Engine(Protocol):
 
         Raises PromptTooLongError, EngineError or RemoteError, and GenerationCancelled after
         :meth:`cancel`.
+        """
+
+    def answerer(self, places: int | None = None) -> "Answerer":
+        """This model for several answers at once, for ``places`` of them, or as many as fit and pay.
+
+        The engine is the answerer's from now on, :meth:`close` as well. Raises EngineError where there is
+        not the memory for so many.
         """
 
     def cancel(self) -> None:
@@ -228,6 +149,42 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model. May be called twice."""
+
+
+class Answerer(Protocol):
+    """A model that several jobs share.
+
+    For one thread, except that :meth:`drop` and :meth:`cancel` may come from any, and from a signal
+    handler.
+    """
+
+    @property
+    def places(self) -> int:
+        """How many jobs are worked on at a time; those after them wait, in the order they were added."""
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a place."""
+
+    def add(self, job: Job) -> None:
+        """Take ``job``."""
+
+    def advance(self) -> list[Progress]:
+        """Work until there is something new of any job; nothing where there is no job left.
+
+        What is wrong with one job is an error of that job. Raises EngineError where the model itself fails,
+        and GenerationCancelled after :meth:`cancel`; all jobs are gone then.
+        """
+
+    def drop(self, job: Job) -> None:
+        """Forget ``job``: nothing of it comes any more, and its place is free at the next step. It may have
+        ended already."""
+
+    def cancel(self) -> None:
+        """Make the running :meth:`advance`, or the next, raise GenerationCancelled soon; only sets a flag."""
+
+    def close(self) -> None:
+        """Forget all jobs and free the model. May be called twice."""
 
 
 class TokenModel(Protocol):

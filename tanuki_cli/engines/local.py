@@ -6,19 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
-from tanuki_cli.engines.base import (
-    PLAIN,
-    AnswerForm,
-    AnswerScore,
-    Chunk,
-    EngineInfo,
-    GenerationCancelled,
-    PromptPlan,
-    Token,
-    TokenModel,
-)
+from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, PromptPlan, Token
+from tanuki_cli.engines.base import Answerer, EngineInfo, GenerationCancelled, TokenModel
+from tanuki_cli.engines.one_by_one import OneByOne
 from tanuki_cli.engines.stops import OWN_STOP, StopMatcher
-from tanuki_cli.errors import DamagedModelError, EngineError
+from tanuki_cli.errors import DamagedModelError, EngineError, InputError, PromptTooLongError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import fit_context
 from tanuki_cli.sampling import SamplingOptions
@@ -92,9 +84,46 @@ class LocalEngine:
     ) -> Generator[Chunk, None, None]:
         """Answer the last message; see :meth:`Engine.stream <tanuki_cli.engines.base.Engine.stream>`."""
         self._cancelled = False
-        options = options.with_seed()
-        begun = self._tokenizer.encode(form.begun) if isinstance(form.begun, str) else list(form.begun)
+        begun = self._begun(form)
         plan, prompt_ids = self._plan(messages, options, begun)
+        yield from self._stream(plan, prompt_ids, options, form, begun)
+
+    def complete(
+        self, prompt_ids: Sequence[int], options: SamplingOptions, form: AnswerForm = PLAIN
+    ) -> Generator[Chunk, None, None]:
+        """Go on from ``prompt_ids``; see :meth:`Engine.complete
+        <tanuki_cli.engines.base.Engine.complete>`."""
+        self._cancelled = False
+        begun = self._begun(form)
+        ids = [*prompt_ids, *begun]
+        unknown = next((id_ for id_ in ids if not 0 <= id_ < self._tokenizer.vocab_size), None)
+        if unknown is not None:
+            raise InputError(_("The model has no token {id}.").format(id=unknown))
+        if len(ids) >= self.context_length:
+            raise PromptTooLongError(
+                _("The prompt has {count} tokens, the context {limit}.").format(
+                    count=len(ids), limit=self.context_length
+                ),
+                hint=None,
+                prompt_tokens=len(ids),
+                limit=self.context_length - 1,
+                excess_characters=len(ids) - self.context_length + 1,
+            )
+        plan = PromptPlan(messages=(), dropped=0, prompt_tokens=len(ids), limit=self.context_length - 1)
+        yield from self._stream(plan, ids, options, form, begun)
+
+    def _begun(self, form: AnswerForm) -> list[int]:
+        return self._tokenizer.encode(form.begun) if isinstance(form.begun, str) else list(form.begun)
+
+    def _stream(
+        self,
+        plan: PromptPlan,
+        prompt_ids: list[int],
+        options: SamplingOptions,
+        form: AnswerForm,
+        begun: Sequence[int],
+    ) -> Generator[Chunk, None, None]:
+        options = options.with_seed()
         whole = self._tokenizer.complete_length(begun)
         before = prompt_ids[: len(prompt_ids) - len(begun)]
         yield Chunk(
@@ -182,6 +211,10 @@ class LocalEngine:
 
             self._guide = Guide(self._tokenizer)
         return self._guide.mask(shape, begun)
+
+    def answerer(self, places: int | None = None) -> Answerer:
+        """This engine for several jobs, one after another."""
+        return OneByOne(self)
 
     def cancel(self) -> None:
         """Ask the running stream to stop; safe in a signal handler."""

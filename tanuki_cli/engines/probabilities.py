@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from tanuki_cli.engines.base import Token
+from tanuki_cli.engines.answers import Token
 
 Logits = npt.NDArray[np.float32]
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from tanuki_cli.engines.base import GenerationCancelled, Token, TokenModel, shared_prefix
+from tanuki_cli.engines.answers import Token
+from tanuki_cli.engines.base import GenerationCancelled, TokenModel, shared_prefix
 from tanuki_cli.engines.probabilities import Probabilities
 
 

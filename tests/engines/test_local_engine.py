@@ -3,9 +3,9 @@
 import pytest
 
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import Chunk
+from tanuki_cli.engines.answers import Chunk
 from tanuki_cli.engines.local import LocalEngine, prompt_limit
-from tanuki_cli.errors import EngineError, PromptTooLongError
+from tanuki_cli.errors import EngineError, InputError, PromptTooLongError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.support.scripted import ScriptedModel
@@ -41,6 +41,23 @@ def test_every_id_that_ends_an_answer_ends_it(small_tokenizer: ChatTokenizer, en
     ids = tokenizer.encode("はい。")
     text, chunks = answer(ScriptedModel([*ids, end, *ids]), tokenizer)
     assert (text, chunks[-1].finish_reason) == ("はい。", "stop")
+
+
+def test_it_goes_on_from_ids_as_they_are(small_tokenizer: ChatTokenizer) -> None:
+    model = ScriptedModel([*small_tokenizer.encode("はい。"), 2])
+    chunks = list(LocalEngine(model, small_tokenizer).complete([1, 30, 31], SamplingOptions(seed=1)))
+    assert "".join(chunk.text for chunk in chunks) == "はい。"
+    assert model.prompts == [[1, 30, 31]]
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.prompt_tokens == 3
+
+
+@pytest.mark.parametrize(
+    "ids", [[1, -1], [1, 1_000_000], [30] * 5000], ids=["negative", "unknown", "too many"]
+)
+def test_ids_that_cannot_be_gone_on_from_are_refused(small_tokenizer: ChatTokenizer, ids: list[int]) -> None:
+    with pytest.raises(InputError):
+        list(LocalEngine(ScriptedModel([2]), small_tokenizer).complete(ids, SamplingOptions()))
 
 
 def test_the_first_chunk_tells_the_plan_before_the_model_runs(small_tokenizer: ChatTokenizer) -> None:

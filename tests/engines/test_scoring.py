@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import AnswerForm, AnswerScore, Engine, GenerationCancelled
+from tanuki_cli.engines.answers import AnswerForm, AnswerScore
+from tanuki_cli.engines.base import Engine, GenerationCancelled
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.engines.shapes import reading

@@ -6,17 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
-from tanuki_cli.engines.base import (
-    PLAIN,
-    AnswerForm,
-    AnswerScore,
-    Chunk,
-    EngineInfo,
-    GenerationCancelled,
-    PromptPlan,
-    Token,
-)
+from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, PromptPlan, Token
+from tanuki_cli.engines.base import Answerer, EngineInfo, GenerationCancelled
 from tanuki_cli.engines.masks import LogitsMask
+from tanuki_cli.engines.one_by_one import OneByOne
 from tanuki_cli.errors import TanukiError
 from tanuki_cli.sampling import SamplingOptions
 
@@ -131,10 +124,18 @@ class ScriptedEngine:
             seed=options.with_seed().seed,
         )
 
+    def complete(
+        self, prompt_ids: Sequence[int], options: SamplingOptions, form: AnswerForm = PLAIN
+    ) -> Generator[Chunk, None, None]:
+        raise NotImplementedError
+
     def score(
         self, messages: Sequence[Message], answers: Sequence[str], *, alternatives: int = 0
     ) -> list[AnswerScore]:
         raise NotImplementedError
+
+    def answerer(self, places: int | None = None) -> Answerer:
+        return OneByOne(self)
 
     def cancel(self) -> None:
         self._cancelled = True

@@ -4,7 +4,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, Token, shared_prefix
+from tanuki_cli.engines.answers import Token
+from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, shared_prefix
 from tanuki_cli.engines.llama_cpp.cache import SequenceCache
 from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, Guess
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts

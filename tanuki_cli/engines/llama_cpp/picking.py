@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from tanuki_cli.engines.base import Token
+from tanuki_cli.engines.answers import Token
 from tanuki_cli.engines.llama_cpp.cache import SequenceCache
 from tanuki_cli.engines.llama_cpp.drafting import NgramIndex
 from tanuki_cli.engines.llama_cpp.sampling import Sampler

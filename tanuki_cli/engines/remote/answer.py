@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tanuki_cli.conversation import FinishReason, Usage
-from tanuki_cli.engines.base import Chunk, GenerationCancelled, Token
+from tanuki_cli.engines.answers import Chunk, Token
+from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.remote.protocol import Delta, RemotePrompt
 from tanuki_cli.engines.stops import OWN_STOP, StopMatcher
 from tanuki_cli.errors import RemoteError

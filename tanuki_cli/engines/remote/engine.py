@@ -10,8 +10,10 @@ from typing import Final
 
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import PLAIN, AnswerForm, AnswerScore, Chunk, EngineInfo, PromptPlan, Token
+from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, PromptPlan, Token
+from tanuki_cli.engines.base import Answerer, EngineInfo
 from tanuki_cli.engines.local import prompt_limit
+from tanuki_cli.engines.one_by_one import OneByOne
 from tanuki_cli.engines.remote.answer import RemoteAnswer
 from tanuki_cli.engines.remote.credentials import ApiKey, how_to_give_a_key
 from tanuki_cli.engines.remote.failures import RequestFailed
@@ -194,6 +196,15 @@ class RemoteEngine:
                 return
         raise self._too_long(messages[-1], overflow) from overflow
 
+    def complete(
+        self, prompt_ids: Sequence[int], options: SamplingOptions, form: AnswerForm = PLAIN
+    ) -> Generator[Chunk, None, None]:
+        """Raises InputError: a server is only asked with messages."""
+        raise InputError(
+            _("{host} is only asked with messages.").format(host=self._connection.host),
+            hint=_("Use a model on this machine: tanuki models"),
+        )
+
     def score(
         self, messages: Sequence[Message], answers: Sequence[str], *, alternatives: int = 0
     ) -> list[AnswerScore]:
@@ -202,6 +213,10 @@ class RemoteEngine:
             _("{host} does not say how likely a given answer is.").format(host=self._connection.host),
             hint=_("Use a model on this machine: tanuki models"),
         )
+
+    def answerer(self, places: int | None = None) -> Answerer:
+        """This engine for several jobs, one after another."""
+        return OneByOne(self)
 
     def cancel(self) -> None:
         """Ask the running stream to stop; only sets a flag, so safe in a signal handler.

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from tanuki_cli.engines.base import AnswerForm
+from tanuki_cli.engines.answers import AnswerForm
 from tanuki_cli.engines.remote.probe import Server
 from tanuki_cli.engines.shapes import Shape, ShapeKind
 from tanuki_cli.errors import RemoteError

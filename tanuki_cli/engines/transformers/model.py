@@ -17,7 +17,8 @@ from torch import nn
 from transformers import DynamicCache, StaticCache
 from transformers.cache_utils import StaticLayer
 
-from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, Token, shared_prefix
+from tanuki_cli.engines.answers import Token
+from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, shared_prefix
 from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.engines.transformers.library import translated
 from tanuki_cli.engines.transformers.sampling import TokenSampler

@@ -17,7 +17,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from tanuki_cli.engines.base import PENALTY_WINDOW, Token
+from tanuki_cli.engines.answers import Token
+from tanuki_cli.engines.base import PENALTY_WINDOW
 from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.engines.probabilities import Probabilities
 from tanuki_cli.sampling import SamplingOptions

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from tanuki_cli.conversation import Conversation
-from tanuki_cli.engines.base import PLAIN, AnswerForm, Chunk, PromptPlan
+from tanuki_cli.engines.answers import PLAIN, AnswerForm, Chunk, PromptPlan
 from tanuki_cli.errors import HistoryError, InputError, PromptTooLongError, TanukiError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _

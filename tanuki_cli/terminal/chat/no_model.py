@@ -4,7 +4,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import PLAIN, AnswerForm, AnswerScore, Chunk, EngineInfo, PromptPlan
+from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, PromptPlan
+from tanuki_cli.engines.base import Answerer, EngineInfo
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.loading import LoadedModel
@@ -38,9 +39,19 @@ class NoModel:
         """Raises EngineError."""
         raise self._error()
 
+    def complete(
+        self, prompt_ids: Sequence[int], options: SamplingOptions, form: AnswerForm = PLAIN
+    ) -> Generator[Chunk, None, None]:
+        """Raises EngineError."""
+        raise self._error()
+
     def score(
         self, messages: Sequence[Message], answers: Sequence[str], *, alternatives: int = 0
     ) -> list[AnswerScore]:
+        """Raises EngineError."""
+        raise self._error()
+
+    def answerer(self, places: int | None = None) -> Answerer:
         """Raises EngineError."""
         raise self._error()
 

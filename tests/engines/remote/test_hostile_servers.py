@@ -11,7 +11,8 @@ import pytest
 
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.conversation import Message, Usage
-from tanuki_cli.engines.base import Chunk, OpenOptions
+from tanuki_cli.engines.answers import Chunk
+from tanuki_cli.engines.base import OpenOptions
 from tanuki_cli.engines.remote.credentials import ApiKey
 from tanuki_cli.engines.remote.engine import RemoteEngine
 from tanuki_cli.engines.remote.http import RemoteTimeouts

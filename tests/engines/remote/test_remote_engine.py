@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.conversation import Message, Usage
-from tanuki_cli.engines.base import Chunk, Engine
+from tanuki_cli.engines.answers import Chunk
+from tanuki_cli.engines.base import Engine
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.remote.engine import RemoteEngine
 from tanuki_cli.engines.remote.http import RemoteTimeouts

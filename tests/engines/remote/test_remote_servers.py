@@ -12,7 +12,8 @@ import pytest
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.catalog.practice import practice_model, suggestions
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import Chunk, OpenOptions
+from tanuki_cli.engines.answers import Chunk
+from tanuki_cli.engines.base import OpenOptions
 from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.engines.remote.engine import RemoteEngine
 from tanuki_cli.errors import PromptTooLongError

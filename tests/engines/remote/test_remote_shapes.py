@@ -10,7 +10,7 @@ import pytest
 
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.conversation import Conversation, Message
-from tanuki_cli.engines.base import AnswerForm
+from tanuki_cli.engines.answers import AnswerForm
 from tanuki_cli.engines.remote.address import Address
 from tanuki_cli.engines.remote.engine import RemoteEngine
 from tanuki_cli.engines.remote.probe import Server, ServerKind

@@ -13,7 +13,8 @@ import pytest
 
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import AnswerForm, Engine
+from tanuki_cli.engines.answers import AnswerForm
+from tanuki_cli.engines.base import Engine
 from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.engines.shapes import Shape, reading
 from tanuki_cli.engines.shapes.guidance import Guide
