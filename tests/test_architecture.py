@@ -32,6 +32,7 @@ LAYERS = (
     ("text",),
     ("machine",),
     ("conversation",),
+    ("jsonl",),
     ("sampling", "files", "interrupts"),
     ("options",),
     ("errors",),

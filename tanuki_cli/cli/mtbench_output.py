@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.evaluation.jsonl import JsonObject
 from tanuki_cli.evaluation.mtbench.judging import JudgeProgress, JudgeRun, Match
 from tanuki_cli.evaluation.mtbench.questions import CATEGORIES
 from tanuki_cli.evaluation.mtbench.report import CARD_AVERAGES, CARD_JUDGE, NORMAL_95, ModelReport, Scores
@@ -13,6 +12,7 @@ from tanuki_cli.evaluation.mtbench.setup import Bench
 from tanuki_cli.evaluation.mtbench.wordings import QUESTION_COUNT
 from tanuki_cli.evaluation.provenance import Provenance
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import JsonObject
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.sanitize import sanitize_line

@@ -1,39 +1,10 @@
-"""Log probabilities, as JSON and for people: of tokens, of choices, and of an answer that was given."""
+"""How likely a given answer is, as JSON and for people."""
 
-from collections.abc import Iterable, Sequence
-from math import exp, fsum, log
 from typing import Any
 
-from tanuki_cli.engines.answers import AnswerScore, Token
+from tanuki_cli.engines.answers import AnswerScore
 from tanuki_cli.i18n import _
 from tanuki_cli.text.width import cell_width, pad_cells
-from tanuki_cli.tokenizer import ChatTokenizer
-
-
-def tokens_json(tokens: Iterable[Token], tokenizer: ChatTokenizer) -> list[dict[str, Any]]:
-    """One object per token: what it is, its log probability, and the likeliest in its place."""
-    return [
-        {
-            **_token_json(token.id, token.logprob, tokenizer),
-            "alternatives": [_token_json(id_, logprob, tokenizer) for id_, logprob in token.alternatives],
-        }
-        for token in tokens
-    ]
-
-
-def choices_json(scores: Sequence[AnswerScore]) -> list[dict[str, Any]]:
-    """One object per choice, the likeliest first: its probability as an answer, and among the choices."""
-    best = max(score.logprob for score in scores)
-    total = best + log(fsum(exp(score.logprob - best) for score in scores))
-    return [
-        {
-            "text": score.text,
-            "logprob": score.logprob,
-            "probability": exp(score.logprob),
-            "normalized": exp(score.logprob - total),
-        }
-        for score in sorted(scores, key=lambda score: -score.logprob)
-    ]
 
 
 def score_json(score: AnswerScore) -> dict[str, Any]:
@@ -55,13 +26,3 @@ def score_lines(score: AnswerScore) -> list[str]:
     )
     width = max(cell_width(name) for name, _value in rows)
     return [f"{pad_cells(name, width)}  {value}" for name, value in rows]
-
-
-def _token_json(id_: int, logprob: float | None, tokenizer: ChatTokenizer) -> dict[str, Any]:
-    """``text`` is None for what is no text by itself: ``bytes`` are a part of a character."""
-    content = tokenizer.piece_bytes(id_)
-    try:
-        text = content.decode() if content else tokenizer.piece(id_)
-    except UnicodeDecodeError:
-        return {"id": id_, "text": None, "bytes": list(content), "logprob": logprob}
-    return {"id": id_, "text": text, "logprob": logprob}

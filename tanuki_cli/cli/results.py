@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tanuki_cli.cli.probabilities import choices_json, tokens_json
+from tanuki_cli.engines.answer_json import choices_json, tokens_json
 from tanuki_cli.engines.answers import Token
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.session import ChatSession

@@ -16,8 +16,8 @@ from tanuki_cli.engines.base import Engine
 from tanuki_cli.evaluation.arena.questions import Question
 from tanuki_cli.evaluation.arena.votes import Turn, read_text, unusable
 from tanuki_cli.evaluation.asking import complete
-from tanuki_cli.evaluation.jsonl import LeftOut, RecordFile, read_lines
 from tanuki_cli.evaluation.provenance import ModelSource
+from tanuki_cli.jsonl import LeftOut, RecordFile, read_lines
 from tanuki_cli.sampling import MAX_SEED, SamplingOptions
 
 FORMAT_NAME: Final = "tanuki-arena-answer"

@@ -27,8 +27,8 @@ from tanuki_cli.evaluation.arena.votes import (
     read_time,
     unusable,
 )
-from tanuki_cli.evaluation.jsonl import LeftOut, read_lines
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import LeftOut, read_lines
 
 FIELDS: Final = ("question", "answer_1", "answer_2", "evaluation", "model_1", "model_2", "created_time")
 

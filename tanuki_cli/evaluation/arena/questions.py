@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.arena.votes import LONGEST_NAME, LONGEST_TEXT, MOST_TURNS, read_text, unusable
-from tanuki_cli.evaluation.jsonl import LeftOut, read_lines
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import LeftOut, read_lines
 from tanuki_cli.prompt import guarded
 from tanuki_cli.text.decoding import read_text_file
 

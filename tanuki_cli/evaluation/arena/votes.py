@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.evaluation.jsonl import LeftOut, RecordFile, read_lines
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import LeftOut, RecordFile, read_lines
 
 Verdict = Literal["first", "second", "tie", "both-bad", "skip"]
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)

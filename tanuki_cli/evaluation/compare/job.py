@@ -18,7 +18,6 @@ from tanuki_cli.evaluation.compare.results import Comparison
 from tanuki_cli.evaluation.compare.run import Run, Watcher, fits_together
 from tanuki_cli.evaluation.compare.store import RunStore
 from tanuki_cli.evaluation.compare.texts import Text, built_in_texts, conversation_texts, read_texts
-from tanuki_cli.evaluation.jsonl import LeftOut
 from tanuki_cli.evaluation.provenance import (
     DigestMemory,
     Provenance,
@@ -28,6 +27,7 @@ from tanuki_cli.evaluation.provenance import (
 )
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import LeftOut
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.machine.hardware import format_bytes, inspect_machine
 from tanuki_cli.tokenizer import ChatTokenizer

@@ -12,8 +12,8 @@ from typing import Any, Final, cast, get_args
 
 from tanuki_cli.conversation import Conversation, Message, Role
 from tanuki_cli.errors import InputError
-from tanuki_cli.evaluation.jsonl import LeftOut, read_lines
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import LeftOut, read_lines
 from tanuki_cli.prompt import segments, with_persona
 from tanuki_cli.text.decoding import read_text_file
 

@@ -15,11 +15,11 @@ from types import TracebackType
 from typing import Any, Final
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.evaluation.jsonl import JsonObject, LeftOut, RecordFile, read_lines
 from tanuki_cli.evaluation.mtbench.presets import Preset
 from tanuki_cli.evaluation.mtbench.questions import BenchQuestion, question_id, texts
 from tanuki_cli.evaluation.provenance import Provenance
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import JsonObject, LeftOut, RecordFile, read_lines
 
 ANSWER_FOLDER: Final = "model_answer"
 _ID_CHARACTERS: Final = string.ascii_letters + string.digits

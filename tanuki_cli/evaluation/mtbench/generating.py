@@ -9,10 +9,10 @@ from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import Engine
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.asking import complete
-from tanuki_cli.evaluation.jsonl import JsonObject
 from tanuki_cli.evaluation.mtbench.answers import AnswerFile, AnswerRun
 from tanuki_cli.evaluation.mtbench.questions import BenchQuestion
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import JsonObject
 from tanuki_cli.sampling import SamplingOptions
 
 NO_ANSWER: Final = "ERROR"

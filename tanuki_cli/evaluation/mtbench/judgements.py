@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.evaluation.jsonl import JsonObject, LeftOut, read_lines
 from tanuki_cli.evaluation.mtbench.questions import category_of, question_id
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import JsonObject, LeftOut, read_lines
 
 JUDGEMENT_FOLDER: Final = "model_judgment"
 NO_SCORE: Final = -1

@@ -14,7 +14,6 @@ from tanuki_cli.engines.base import Engine
 from tanuki_cli.engines.remote.failures import RequestFailed
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.asking import Completion, complete
-from tanuki_cli.evaluation.jsonl import RecordFile
 from tanuki_cli.evaluation.mtbench.answers import Answer
 from tanuki_cli.evaluation.mtbench.judgements import (
     NO_JUDGEMENT,
@@ -30,6 +29,7 @@ from tanuki_cli.evaluation.mtbench.prompts import JudgePrompt, JudgePrompts
 from tanuki_cli.evaluation.mtbench.questions import BenchQuestion, References
 from tanuki_cli.evaluation.provenance import Provenance
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import RecordFile
 from tanuki_cli.sampling import SamplingOptions
 
 JUDGE_OPTIONS: Final = SamplingOptions(temperature=0.0, max_new_tokens=2048, seed=0)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.evaluation.jsonl import JsonObject, LeftOut, read_lines
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import JsonObject, LeftOut, read_lines
 
 PAIR_SUFFIX: Final = "_pair"
 _WINNERS: Final = ("model_1", "model_2", "tie", "error")

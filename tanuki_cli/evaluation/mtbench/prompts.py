@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.evaluation.jsonl import JsonObject, LeftOut, read_lines
 from tanuki_cli.evaluation.mtbench.questions import NEEDS_REFERENCE, BenchQuestion, References
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import JsonObject, LeftOut, read_lines
 
 MULTI_TURN: Final = "-multi-turn"
 PLACEHOLDERS: Final = frozenset(

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.evaluation.jsonl import JsonObject, LeftOut, read_lines
 from tanuki_cli.evaluation.mtbench.wordings import SOURCE_URL, WORDINGS, Wording, digest_of
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import JsonObject, LeftOut, read_lines
 
 CATEGORIES: Final = (
     "writing",

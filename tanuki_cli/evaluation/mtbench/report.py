@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tanuki_cli.evaluation.jsonl import JsonObject
 from tanuki_cli.evaluation.mtbench.answers import Answer
 from tanuki_cli.evaluation.mtbench.japanese import japanese_count
 from tanuki_cli.evaluation.mtbench.judgements import Judgement
 from tanuki_cli.evaluation.mtbench.questions import CATEGORIES
+from tanuki_cli.jsonl import JsonObject
 
 CARD_JUDGE: Final = "gpt-4-0613"
 CARD_AVERAGES: Final[Mapping[str, float]] = {"Tanuki-8B": 7.24, "Tanuki-8x8B": 7.96}

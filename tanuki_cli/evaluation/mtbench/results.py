@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.evaluation.jsonl import LeftOut
 from tanuki_cli.evaluation.mtbench.answers import ANSWER_FOLDER, Answer, read_answers
 from tanuki_cli.evaluation.mtbench.judgements import (
     JUDGEMENT_FOLDER,
@@ -19,6 +18,7 @@ from tanuki_cli.evaluation.mtbench.report import ModelReport, report_models
 from tanuki_cli.evaluation.mtbench.setup import last_provenance
 from tanuki_cli.evaluation.provenance import Provenance
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import LeftOut
 
 _MOST_NAMES = 8
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.evaluation.jsonl import LeftOut, read_lines
 from tanuki_cli.evaluation.mtbench.answers import ANSWER_FOLDER, Answer, AnswerRun, read_answers
 from tanuki_cli.evaluation.mtbench.judging import JUDGE_OPTIONS, JudgeRun
 from tanuki_cli.evaluation.mtbench.presets import PRESETS, Preset
@@ -24,6 +23,7 @@ from tanuki_cli.evaluation.mtbench.questions import (
 )
 from tanuki_cli.evaluation.provenance import ModelSource, Provenance
 from tanuki_cli.i18n import _
+from tanuki_cli.jsonl import LeftOut, read_lines
 from tanuki_cli.sampling import SamplingOptions
 
 MINI: Final = "mini"

@@ -8,7 +8,7 @@ import pytest
 from tanuki_cli.conversation import Message
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.compare.texts import BUILT_IN, Chat, Document, built_in_texts, read_texts
-from tanuki_cli.evaluation.jsonl import LeftOut
+from tanuki_cli.jsonl import LeftOut
 
 
 def test_a_file_is_a_document_in_any_encoding(tmp_path: Path) -> None:

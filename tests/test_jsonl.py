@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.evaluation.jsonl import LeftOut, RecordFile, read_lines
+from tanuki_cli.jsonl import LeftOut, RecordFile, read_lines
 from tests.support.program import ROOT
 
 WRITER = """
 import sys
 from pathlib import Path
-from tanuki_cli.evaluation.jsonl import RecordFile
+from tanuki_cli.jsonl import RecordFile
 with RecordFile(Path(sys.argv[1])) as file:
     for number in range(int(sys.argv[2]), 10**9):
         file.append({"number": number, "text": "たぬき" * (number % 400)})
