@@ -139,6 +139,11 @@ class ChatTokenizer:
         """Whether ``id_`` stands for a single byte."""
         return id_ in self._byte_ids
 
+    def byte_ids(self, text: str) -> list[int]:
+        """``text`` byte by byte; empty if the vocabulary has not the pieces."""
+        ids = [self.pieces.get(f"<0x{byte:02X}>") for byte in text.encode("utf-8", "surrogatepass")]
+        return [] if None in ids else [id_ for id_ in ids if id_ is not None]
+
     def piece(self, id_: int) -> str | None:
         """The piece as the vocabulary spells it; None for an id without one."""
         piece = self._tokenizer.id_to_token(id_)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from tanuki_cli.conversation import FinishReason, Usage
-from tanuki_cli.engines.answers import Chunk, Token
+from tanuki_cli.engines.answers import AnswerScore, Chunk, Token
 from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.remote.protocol import Delta, RemotePrompt
 from tanuki_cli.engines.stops import OWN_STOP, StopMatcher
@@ -18,11 +18,16 @@ from tanuki_cli.tokenizer import ChatTokenizer
 class RemoteAnswer:
     """Turns deltas into chunks. ``tokenizer`` None means that only the server's text counts.
 
-    ``begun`` is whether any of the answer has arrived.
+    ``begun`` is whether any of the answer has arrived. A token has at most so many ``alternatives``.
     """
 
     def __init__(
-        self, tokenizer: ChatTokenizer | None, prompt: RemotePrompt, options: SamplingOptions
+        self,
+        tokenizer: ChatTokenizer | None,
+        prompt: RemotePrompt,
+        options: SamplingOptions,
+        *,
+        alternatives: int = 0,
     ) -> None:
         self.begun = False
         self._tokenizer = tokenizer
@@ -34,6 +39,7 @@ class RemoteAnswer:
         self._context = ids[: len(ids) - withheld] if tokenizer else ids
         self._withheld = ids[len(self._context) :]
         self._options = options
+        self._alternatives = alternatives
         self._room = prompt.max_new_tokens  # a server may go on beyond what it was asked for
         self._over = False  # by our own rules; what the server still sends is not part of the answer
         self._finish_reason: FinishReason = "stop"
@@ -73,14 +79,16 @@ class RemoteAnswer:
         self._counted = self._count
         return Chunk(text=text, token_count=count, tokens=tokens)
 
-    def last_chunk(self, *, seed: int | None) -> Chunk:
+    def last_chunk(self, *, seed: int | None, scores: tuple[AnswerScore, ...] = ()) -> Chunk:
         """The chunk that ends the stream; ``seed`` None if the server took none."""
         usage = Usage(
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._count,
             cached_tokens=self._cached_tokens,
         )
-        return replace(self._chunk(""), finish_reason=self._finish_reason, usage=usage, seed=seed)
+        return replace(
+            self._chunk(""), finish_reason=self._finish_reason, usage=usage, seed=seed, scores=scores
+        )
 
     def _content(self, deltas: Iterator[Delta]) -> Iterator[Delta]:
         """The deltas that add to the answer; the counts of all of them are noted."""
@@ -103,11 +111,27 @@ class RemoteAnswer:
 
     def _cut(self, delta: Delta) -> Delta:
         """As much of ``delta`` as there is room for; a text without ids is at least one token."""
-        ids = delta.ids
-        if ids is not None and len(ids) > self._room:
-            delta = replace(delta, ids=ids[: self._room], completion_tokens=None, finish_reason="length")
-        self._room -= 1 if ids is None else len(ids)
-        return delta
+        tokens = self._all_tokens(delta)
+        if tokens is not None and len(tokens) > self._room:
+            tokens = tokens[: self._room]
+            delta = replace(delta, completion_tokens=None, finish_reason="length")
+        self._room -= 1 if tokens is None else len(tokens)
+        return replace(delta, tokens=tokens)
+
+    def _all_tokens(self, delta: Delta) -> tuple[Token, ...] | None:
+        """The tokens of ``delta``, with those that were left out; None where they are not known.
+
+        What is left out are the first bytes of a character, each a token of its own. If there are as many
+        tokens as bytes, nothing else can be meant.
+        """
+        if not delta.left_out or delta.tokens is None or self._tokenizer is None:
+            return delta.tokens
+        ids = self._tokenizer.byte_ids(delta.text)
+        if len(ids) != delta.left_out + len(delta.tokens):
+            return None
+        if ids[delta.left_out :] != [token.id for token in delta.tokens]:
+            return None
+        return (*map(Token, ids[: delta.left_out]), *delta.tokens)
 
     def _note(self, delta: Delta) -> None:
         if delta.finish_reason is not None and not self._over:
@@ -115,7 +139,7 @@ class RemoteAnswer:
         if delta.completion_tokens is not None:
             self._count = delta.completion_tokens
         elif delta.has_content:
-            self._count += 1 if delta.ids is None else len(delta.ids)
+            self._count += 1 if delta.tokens is None else len(delta.tokens)
         if delta.prompt_tokens is not None:
             self._prompt_tokens = delta.prompt_tokens
         if delta.cached_tokens is not None:
@@ -125,7 +149,7 @@ class RemoteAnswer:
         if self._tokenizer is None:
             yield from (delta.text for delta in content)
             return
-        # Where a delta has no ids, its text takes their place and a new run of ids begins.
+        # Where a delta has no tokens, its text takes their place and a new run of ids begins.
         context = self._context
         while True:
             self._without_ids = None
@@ -139,14 +163,16 @@ class RemoteAnswer:
         withheld, self._withheld = self._withheld, ()
         yield from withheld
         for delta in content:
-            if delta.ids is None:
+            if delta.tokens is None:
                 self._without_ids = delta
                 return
-            for id_ in delta.ids:
+            for token in delta.tokens:
+                id_ = token.id
+                token = token._replace(alternatives=token.alternatives[: self._alternatives])
                 if id_ in tokenizer.end_ids:
                     self._over = True
                     self._finish_reason = "stop"
-                    self._unsent.append(Token(id_))
+                    self._unsent.append(token)
                     break
                 if not 0 <= id_ < tokenizer.vocab_size:
                     raise RemoteError(
@@ -155,5 +181,5 @@ class RemoteAnswer:
                         ),
                         hint=_("Is it really the model that you mean? tanuki doctor"),
                     )
-                self._unsent.append(Token(id_))
+                self._unsent.append(token)
                 yield id_

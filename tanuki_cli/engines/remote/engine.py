@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import Final
 
 from tanuki_cli.catalog import RemoteModel
-from tanuki_cli.conversation import Message
+from tanuki_cli.conversation import Message, Usage
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, PromptPlan, Token
 from tanuki_cli.engines.base import Answerer, EngineInfo
 from tanuki_cli.engines.local import prompt_limit
@@ -30,9 +30,10 @@ from tanuki_cli.engines.remote.protocol import (
     dispensable,
     reported_error,
 )
+from tanuki_cli.engines.remote.scoring import can_score, score_answers, tells_no_probability
 from tanuki_cli.engines.remote.shapes import RESPONSE_FORMAT, cannot_be_asked, form_fields
 from tanuki_cli.engines.remote.sockets import CancelFlag
-from tanuki_cli.errors import InputError, RemoteError, TanukiError
+from tanuki_cli.errors import InputError, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import fit_context, prompt_too_long
 from tanuki_cli.sampling import SamplingOptions
@@ -171,8 +172,12 @@ class RemoteEngine:
         A failure before the first token is tried again a few times where that may help.
         """
         self._flag.clear()
-        fields = form_fields(self._server, form, host=self._connection.host)
+        fields = form_fields(self._server, form, host=self._connection.host, exact=self.exact)
         options = options.with_seed()
+        scores = self._choice_scores(messages, options, form)
+        if scores and options.greedy:
+            yield from self._likeliest(scores, messages, options, form)
+            return
         overflow: RequestFailed | None = None
         begun = ""
         for prompt in self._prompts(messages, options, form.begun):
@@ -183,16 +188,17 @@ class RemoteEngine:
                 tokens=tuple(map(Token, prompt.begun)),
             )
             begun = text
-            answer = RemoteAnswer(self._tokenizer, prompt, options)
+            answer = RemoteAnswer(self._tokenizer, prompt, options, alternatives=form.logprobs)
             try:
-                with closing(self._deltas(prompt, options, fields)) as deltas:
+                with closing(self._deltas(prompt, options, fields, form.logprobs)) as deltas:
                     yield from answer.stream(deltas)
             except RequestFailed as failure:
                 if answer.begun or not failure.context_overflow:
                     raise
                 overflow = failure
             else:
-                yield answer.last_chunk(seed=None if "seed" in self._refused_fields else options.seed)
+                seed = None if "seed" in self._refused_fields else options.seed
+                yield answer.last_chunk(seed=seed, scores=scores)
                 return
         raise self._too_long(messages[-1], overflow) from overflow
 
@@ -208,11 +214,50 @@ class RemoteEngine:
     def score(
         self, messages: Sequence[Message], answers: Sequence[str], *, alternatives: int = 0
     ) -> list[AnswerScore]:
-        """Raises RemoteError: servers do not say how likely a given answer is."""
-        raise RemoteError(
-            _("{host} does not say how likely a given answer is.").format(host=self._connection.host),
-            hint=_("Use a model on this machine: tanuki models"),
+        """How likely each of ``answers`` is; see :meth:`Engine.score
+        <tanuki_cli.engines.base.Engine.score>`.
+
+        Raises RemoteError as well where the server does not say: only vLLM, given ids, does.
+        """
+        self._flag.clear()
+        if self._tokenizer is None or not can_score(self._server):
+            raise tells_no_probability(self._connection.host)
+        longest = max(len(self._tokenizer.encode(answer)) for answer in answers) + 1
+        prompt = next(self._prompts(messages, SamplingOptions(max_new_tokens=longest)))
+        return score_answers(
+            self._connection,
+            self._server,
+            self._tokenizer,
+            prompt.ids or (),
+            answers,
+            alternatives=alternatives,
         )
+
+    def _choice_scores(
+        self, messages: Sequence[Message], options: SamplingOptions, form: AnswerForm
+    ) -> tuple[AnswerScore, ...]:
+        """Those of the choices, where they are wanted and the server tells."""
+        choices = form.shape.choices if form.shape is not None and not form.begun else ()
+        wanted = choices and (form.scores or options.greedy)
+        if not wanted or not self.exact or not can_score(self._server):
+            return ()
+        return tuple(self.score(messages, choices, alternatives=form.logprobs))
+
+    def _likeliest(
+        self,
+        scores: tuple[AnswerScore, ...],
+        messages: Sequence[Message],
+        options: SamplingOptions,
+        form: AnswerForm,
+    ) -> Iterator[Chunk]:
+        """The likeliest of the choices, as it is without a server."""
+        best = max(scores, key=lambda score: score.logprob)
+        tokens = best.tokens if form.logprobs else tuple(Token(token.id) for token in best.tokens)
+        prompt = next(self._prompts(messages, options))
+        usage = Usage(prompt_tokens=len(prompt.ids or ()), completion_tokens=len(tokens))
+        yield Chunk(plan=self._plan_of(prompt, messages, options))
+        yield Chunk(text=best.text, token_count=len(tokens), tokens=tokens)
+        yield Chunk(finish_reason="stop", usage=usage, seed=options.seed, scores=scores)
 
     def answerer(self, places: int | None = None) -> Answerer:
         """This engine for several jobs, one after another."""
@@ -281,7 +326,11 @@ class RemoteEngine:
         )
 
     def _deltas(
-        self, prompt: RemotePrompt, options: SamplingOptions, fields: Mapping[str, object]
+        self,
+        prompt: RemotePrompt,
+        options: SamplingOptions,
+        fields: Mapping[str, object],
+        alternatives: int,
     ) -> Generator[Delta, None, None]:
         """The answer's deltas; asks again while nothing of the answer has come."""
         waits = iter(_RETRY_WAITS_S)
@@ -293,7 +342,7 @@ class RemoteEngine:
                 value = body.pop(name, None)
                 if name == _LIMIT and value is not None:
                     body[_NEWER_LIMIT] = value
-            limits = StreamLimits(tokens=prompt.max_new_tokens)
+            limits = StreamLimits(tokens=prompt.max_new_tokens, alternatives=alternatives)
             try:
                 with closing(self._deltas_once(dialect, body, limits)) as deltas:
                     for delta in deltas:

@@ -50,9 +50,13 @@ class RemoteTimeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLimits:
-    """How much an answer of ``tokens`` tokens may be: every token may come in an event of its own."""
+    """How much an answer of ``tokens`` tokens, each with so many ``alternatives``, may be.
+
+    Every token may come in an event of its own.
+    """
 
     tokens: int
+    alternatives: int = 0
 
     @property
     def events(self) -> int:
@@ -61,8 +65,8 @@ class StreamLimits:
 
     @property
     def bytes(self) -> int:
-        """The events of vLLM with token ids have about 300."""
-        return _MAX_BODY + 4096 * self.tokens
+        """The events of vLLM with token ids have about 300; an alternative of llama-server has about 200."""
+        return _MAX_BODY + (4096 + 1024 * self.alternatives) * self.tokens
 
 
 class RemoteConnection:

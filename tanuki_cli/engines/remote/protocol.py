@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from tanuki_cli.conversation import FinishReason, Message
+from tanuki_cli.engines.answers import Token
 from tanuki_cli.engines.remote.failures import JsonObject, as_count
 from tanuki_cli.engines.remote.probe import Server
+from tanuki_cli.engines.remote.tokens import completion_tokens, llama_server_tokens
 from tanuki_cli.engines.stops import OWN_STOP
 from tanuki_cli.prompt import segments
 from tanuki_cli.sampling import SamplingOptions
@@ -40,13 +42,14 @@ _OFF: Final[Mapping[str, Sequence[float]]] = {
 class Delta:
     """What one event adds to the answer.
 
-    ``ids`` None means that only ``text`` is there, or that the server left ids out: then ``text``
-    stands for all of them. Counts are totals so far, None where the server does not tell. ``unread`` is
-    whether there was something in the place of the text that is none.
+    ``tokens`` None means that only ``text`` is there. ``left_out`` are the tokens before them that the
+    server did not send; ``text`` is that of all of them. Counts are totals so far, None where the server
+    does not tell. ``unread`` is whether there was something in the place of the text that is none.
     """
 
     text: str = ""
-    ids: tuple[int, ...] | None = None
+    tokens: tuple[Token, ...] | None = None
+    left_out: int = 0
     finish_reason: FinishReason | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
@@ -56,7 +59,7 @@ class Delta:
     @property
     def has_content(self) -> bool:
         """Whether the answer grew."""
-        return bool(self.text or self.ids)
+        return bool(self.text or self.tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +95,8 @@ class Dialect(Protocol):
 class LlamaServerIds:
     """llama-server's ``/completion``, which takes ids and gives one event per token or character.
 
-    Ids of the first bytes of a character are left out of the stream: ``tokens_predicted`` then
-    grows by more than the event's ids, and the event's text is the whole character.
+    Tokens for the first bytes of a character are left out of the stream: ``tokens_predicted`` then
+    grows by more than the event's tokens, and the event's text is the whole character.
     """
 
     def __init__(self, server: Server) -> None:
@@ -130,14 +133,16 @@ class LlamaServerIds:
                 completion_tokens=predicted,
                 cached_tokens=cached,
             )
-        ids = _ids(event.get("tokens"))
-        if ids is not None:
-            self._received += len(ids)
+        tokens = llama_server_tokens(event)
+        left_out = 0
+        if tokens is not None:
+            self._received += len(tokens)
             if predicted is not None and predicted != self._received:
-                self._received, ids = predicted, None
+                left_out, self._received = predicted - self._received, predicted
         return Delta(
             text=_text(event.get("content")),
-            ids=ids,
+            tokens=tokens,
+            left_out=left_out,
             prompt_tokens=prompt_tokens,
             completion_tokens=predicted,
         )
@@ -229,7 +234,7 @@ def reported_error(event: JsonObject) -> object:
     """What went wrong, where an event says that something did; None where it does not."""
     if event.get("error") or event.get("object") == "error":
         return event.get("error") or event
-    choice = _choice(event)
+    choice = choice_of(event)
     if choice.get("error"):
         return choice["error"]
     reason = choice.get("finish_reason")
@@ -272,7 +277,7 @@ def _without_controls(message: Message) -> Message:
 
 def _openai_delta(event: JsonObject) -> Delta:
     """An event of a stream, or a whole answer, in any of the shapes that servers give it."""
-    choice = _choice(event)
+    choice = choice_of(event)
     held = next((choice[name] for name in ("delta", "message") if choice.get(name)), choice)
     place = _mapping(held)
     content = place.get("content", place.get("text"))
@@ -281,7 +286,7 @@ def _openai_delta(event: JsonObject) -> Delta:
     usage = _mapping(event.get("usage"))
     return Delta(
         text=text,
-        ids=_ids(choice.get("token_ids")),
+        tokens=completion_tokens(choice),
         finish_reason=_finish_reason(choice.get("finish_reason")),
         unread=not text and other,
         prompt_tokens=_integer(usage.get("prompt_tokens")),
@@ -300,7 +305,8 @@ def _stopped_by_limit(event: JsonObject) -> bool:
     return event.get("stop_type") == "limit" or event.get("stopped_limit") is True
 
 
-def _choice(event: JsonObject) -> JsonObject:
+def choice_of(event: JsonObject) -> JsonObject:
+    """The only choice of an event or of a whole answer; empty where there is none."""
     choices = event.get("choices")
     return _mapping(choices[0]) if isinstance(choices, list) and choices else {}
 
@@ -323,9 +329,3 @@ def _text(value: object) -> str:
 
 def _integer(value: object) -> int | None:
     return as_count(value)
-
-
-def _ids(value: object) -> tuple[int, ...] | None:
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        return None
-    return tuple(value) if all(_integer(id_) is not None for id_ in value) else None

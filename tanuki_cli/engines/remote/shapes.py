@@ -7,6 +7,7 @@ from typing import Final
 
 from tanuki_cli.engines.answers import AnswerForm
 from tanuki_cli.engines.remote.probe import Server
+from tanuki_cli.engines.remote.tokens import AS_IDS
 from tanuki_cli.engines.shapes import Shape, ShapeKind
 from tanuki_cli.errors import RemoteError
 from tanuki_cli.i18n import _
@@ -27,22 +28,23 @@ _OPTIONS: Final[Mapping[ShapeKind, str]] = {
 }
 
 
-def form_fields(server: Server, form: AnswerForm, *, host: str) -> dict[str, object]:
-    """The fields of a request that ask for ``form``.
+def form_fields(server: Server, form: AnswerForm, *, host: str, exact: bool) -> dict[str, object]:
+    """The fields of a request that ask for ``form``; ``exact`` is whether token ids are sent.
 
     Raises RemoteError that names what this kind of server cannot be asked for.
     """
-    if form.logprobs:
+    probabilities = _probability_fields(server, form.logprobs) if exact else {}
+    if form.logprobs and not probabilities:  # a text is no token
         raise cannot_be_asked(server, "--logprobs", host=host)
     if form.shape is None:
-        return {}
+        return probabilities
     fields = _shape_fields(server, form.shape)
     if fields is None:
         raise cannot_be_asked(server, _OPTIONS[form.shape.kind], host=host)
     if form.begun:  # a server holds only what it writes itself to a shape
         both = f"{_OPTIONS[form.shape.kind]} + --prefill, --continue-answer"
         raise cannot_be_asked(server, both, host=host)
-    return fields
+    return {**fields, **probabilities}
 
 
 def cannot_be_asked(server: Server, option: str, *, host: str) -> RemoteError:
@@ -53,6 +55,12 @@ def cannot_be_asked(server: Server, option: str, *, host: str) -> RemoteError:
         ),
         hint=_("Use a model on this machine: tanuki models"),
     )
+
+
+def _probability_fields(server: Server, count: int) -> dict[str, object]:
+    if not count:
+        return {}
+    return {"n_probs": count} if server.kind == "llama-server" else {"logprobs": count, AS_IDS: True}
 
 
 def _shape_fields(server: Server, shape: Shape) -> dict[str, object] | None:
