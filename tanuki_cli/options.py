@@ -24,6 +24,7 @@ Scope = Literal[
     "model",
     "loading",
     "system",
+    "persona",
     "conversation",
     "sampling",
     "answer",
@@ -31,8 +32,8 @@ Scope = Literal[
     "file",
 ]
 """Which commands take an option: all; those that may download; that reckon with a model's memory; that take
-one model; that load it; that have a system text; that work in a conversation; that generate; that print an
-answer; that have a prompt. ``file`` stands for none: the option is for config.toml."""
+one model; that load it; that have a system text; a persona; that work in a conversation; that generate; that
+print an answer; that have a prompt. ``file`` stands for none: the option is for config.toml."""
 
 T = TypeVar("T")
 
@@ -47,6 +48,7 @@ _KINDS: Final[dict[Any, Kind]] = {
 }
 _WORDS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SPEC: Final = "option"
+_DASHES: Final = ("-", "－", "−", "ー")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -56,7 +58,8 @@ class OptionSpec:
 
     ``help`` is a message id: a sentence that is true on the command line and in config.toml. A range
     includes both ends; ``usual`` is a number within it, for examples. ``metavar`` and ``short`` are for the
-    command line, and ``off_help`` for a switch that is on by default, where it is ``--no-KEY``.
+    command line, and ``off_help`` for a switch that is on by default, where it is ``--no-KEY``. A text that
+    ``is_name`` names something, and holds no blanks; who looks it up folds it.
 
     ``key``, ``kind`` and ``default`` come from the field, by :func:`specs_of`. A ``default`` of None means
     that the program chooses.
@@ -71,6 +74,7 @@ class OptionSpec:
     metavar: str = "TEXT"
     short: str = ""
     off_help: str = ""
+    is_name: bool = False
     key: str = ""
     kind: Kind = "text"
     default: Value | None = None
@@ -133,6 +137,11 @@ def specs_of(owner: Any) -> tuple[OptionSpec, ...]:
 def fold(text: str) -> str:
     """``text`` as it is typed without an input method: half-width, without blanks around it."""
     return unicodedata.normalize("NFKC", text).strip()
+
+
+def is_dash(text: str) -> bool:
+    """Whether this is ``-``, which takes a value back, or what its key types in an input method."""
+    return text.strip() in _DASHES
 
 
 def parse_value(spec: OptionSpec, text: str) -> Value:

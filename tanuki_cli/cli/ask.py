@@ -26,6 +26,7 @@ from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, Tanuk
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.options import fold
+from tanuki_cli.prompt import with_persona
 from tanuki_cli.session import ChatSession
 from tanuki_cli.terminal.answer import NoStream, describe_turn, open_answer
 
@@ -173,7 +174,8 @@ def ask(
     unsaved: list[HistoryError] = []
     first = []
     if question is not None and not conversation.nodes:
-        first = [*conversation.path(), Message("user", question.text)]
+        messages = [*conversation.path(), Message("user", question.text)]
+        first = with_persona(messages, conversation.settings.persona)
     with closing(open_model(context, options, first=first)) as model:
         session = ChatSession(
             model.engine,

@@ -15,6 +15,7 @@ from tanuki_cli.engines.answers import AnswerForm
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
+from tanuki_cli.settings.personas import PersonaStore
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.commands import as_message, is_command, run_command
 from tanuki_cli.terminal.first_run.welcome import greet
@@ -68,6 +69,7 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
             open_model=open_by_reference,
             configured=context.configured.sampling,
             download=download,
+            personas=PersonaStore(context.directories.personas),
             form=AnswerForm(begun=options.beginning(context.console.note)),
         )
         try:

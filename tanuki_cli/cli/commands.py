@@ -35,6 +35,7 @@ class CommandRow:
 COMMANDS: Final = (
     CommandRow("chat", "talk", N_("Talk with the model, with history."), "chat"),
     CommandRow("ask", "talk", N_("Ask one question and print the answer."), "pipes"),
+    CommandRow("persona", "talk", N_("Keep texts that go before every question."), "chat"),
     CommandRow("history", "talk", N_("List, search, export and remove conversations."), "history"),
     CommandRow(
         "arena", "know", N_("Compare the answers of models blindly, and rate the models."), "evaluation"

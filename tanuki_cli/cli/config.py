@@ -17,8 +17,9 @@ from tanuki_cli.cli.options import OutputOptions, describe_group, takes
 from tanuki_cli.errors import InputError, SettingsError, TanukiError
 from tanuki_cli.files import locked
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.options import OptionSpec, Value, fold, format_value, parse_value
+from tanuki_cli.options import OptionSpec, Value, fold, format_value, is_dash, parse_value
 from tanuki_cli.settings.file import REMOTES_TABLE, read_config, write_config
+from tanuki_cli.settings.personas import PersonaStore
 from tanuki_cli.settings.specs import SPECS, Settings, find_spec, value_of
 from tanuki_cli.settings.values import load_settings
 from tanuki_cli.terminal.editor import edit_file
@@ -115,7 +116,7 @@ def set_value(
         name = _remote_name(key)
         if name is None:
             spec = _spec(key)
-            parsed = _checked(spec, value, context.settings)
+            parsed = _checked(spec, value, context)
             document[_spelling(document, spec) or spec.key] = (
                 list(parsed) if isinstance(parsed, tuple) else parsed
             )
@@ -210,16 +211,18 @@ def _spelling(document: tomlkit.TOMLDocument, spec: OptionSpec) -> str | None:
     return None
 
 
-def _checked(spec: OptionSpec, text: str, settings: Settings) -> Value:
+def _checked(spec: OptionSpec, text: str, context: CommandContext) -> Value:
     try:
         value = parse_value(spec, text)
     except ValueError as exc:
         raise InputError(str(exc), hint=f"tanuki config set {spec.key} {spec.example}") from exc
     if spec.key == "model":
         try:
-            parse_reference(text, settings.remotes)
+            parse_reference(text, context.settings.remotes)
         except TanukiError as exc:
             raise InputError(exc.message, hint=exc.hint) from exc
+    if spec.key == "persona" and text and not is_dash(text):
+        PersonaStore(context.directories.personas).find(text)
     return value
 
 
@@ -289,4 +292,5 @@ def _template() -> str:
 _EXAMPLES: Final[Mapping[str, Value]] = {
     "lang": "ja",
     "system": "…",
+    "persona": "要約",
 }

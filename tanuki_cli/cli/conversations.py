@@ -8,6 +8,9 @@ from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _
+from tanuki_cli.options import is_dash
+from tanuki_cli.prompt import guarded
+from tanuki_cli.settings.personas import PersonaStore
 from tanuki_cli.settings.values import Settings, in_range
 
 
@@ -38,6 +41,9 @@ def starting_conversation(context: CommandContext, options: ChatOptions, store: 
         conversation = Conversation()
     if context.settings.system is not None:
         conversation.system = context.settings.system
+    if options.names("persona") or not conversation.nodes:
+        persona = chosen_persona(context)
+        conversation.settings = replace(conversation.settings, persona=persona)
     if conversation.system is not None:
         context.console.note(
             _(
@@ -46,6 +52,18 @@ def starting_conversation(context: CommandContext, options: ChatOptions, store: 
             )
         )
     return conversation
+
+
+def chosen_persona(context: CommandContext) -> str | None:
+    """The text of the persona that the settings name, as it may go into a prompt; ``-`` names none.
+
+    Raises InputError if there is no such persona, SettingsError if its file cannot be read.
+    """
+    name = context.settings.persona
+    if not name or is_dash(name):
+        return None
+    found = PersonaStore(context.directories.personas).find(name)
+    return guarded(found.text, name=found.name, note=context.console.note)
 
 
 def resumed_settings(context: CommandContext, options: ChatOptions, conversation: Conversation) -> Settings:

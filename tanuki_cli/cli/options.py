@@ -6,6 +6,7 @@ A command names the scopes of the settings it takes; each setting is declared on
 """
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
@@ -16,16 +17,18 @@ import typer
 from tanuki_cli.catalog import VARIANTS, reference_names
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_
-from tanuki_cli.options import OptionSpec, Scope, Value, parse_value, range_sentence
+from tanuki_cli.options import OptionSpec, Scope, Value, fold, parse_value, range_sentence
 from tanuki_cli.prompt import guarded
+from tanuki_cli.settings.personas import PersonaStore
 from tanuki_cli.settings.specs import SPEC_BY_KEY, SPECS
-from tanuki_cli.settings.values import Settings, with_values
+from tanuki_cli.settings.values import Directories, Settings, with_values
 
 SAMPLING = N_("Sampling")
 SESSION = N_("Conversation")
 OUTPUT = N_("Output")
 _PANELS: Final[dict[Scope, str]] = {
     "system": SESSION,
+    "persona": SESSION,
     "conversation": SESSION,
     "sampling": SAMPLING,
     "answer": OUTPUT,
@@ -42,6 +45,18 @@ def model_names(incomplete: str) -> list[str]:
     """The models of the catalog that can be run and whose names begin so, for the shell's completion."""
     refused = {variant.name for variant in VARIANTS if variant.refused}
     return [name for name in reference_names() if name.startswith(incomplete.lower()) and name not in refused]
+
+
+def persona_names(incomplete: str) -> list[str]:
+    """The names of personas that begin so, for the shell's completion."""
+    store = PersonaStore(Directories.from_environment(os.environ).personas)
+    return [name for name in store.names() if name.startswith(fold(incomplete))]
+
+
+_COMPLETIONS: Final[dict[str, Callable[[str], list[str]]]] = {
+    "model": model_names,
+    "persona": persona_names,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +120,14 @@ class SystemOption(OutputOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConversationOptions(SystemOption):
+class PersonaOption(OutputOptions):
+    """A text before every question, by its name."""
+
+    scopes: ClassVar[Scopes] = ("persona",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversationOptions(PersonaOption, SystemOption):
     """Which conversation, and whether it is kept."""
 
     scopes: ClassVar[Scopes] = ("conversation",)
@@ -208,7 +230,7 @@ def _parameter(spec: OptionSpec) -> inspect.Parameter:
         metavar=None if spec.kind == "boolean" else spec.short_range,
         help=spec.off_help or spec.help,
         rich_help_panel=_PANELS.get(spec.scope),
-        autocompletion=model_names if spec.key == "model" else None,
+        autocompletion=_COMPLETIONS.get(spec.key),
         show_default=False,
     )
     return inspect.Parameter(

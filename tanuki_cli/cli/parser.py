@@ -150,7 +150,7 @@ def _split_value(name: str, rest: str) -> tuple[str, str]:
     spec = SPEC_BY_KEY.get(name.lstrip("-").replace("-", "_"))
     short = next((spec for spec in SPEC_BY_KEY.values() if spec.short == name), None)
     spec = spec or short
-    free = spec is None or (spec.kind in {"text", "texts"} and not spec.choices and spec.key != "model")
+    free = spec is None or (spec.kind in {"text", "texts"} and not spec.choices and not spec.is_name)
     value, _space, more = (rest, "", "") if free else rest.partition(_WIDE_SPACE)
     return value, more.lstrip(_WIDE_SPACE)
 

@@ -26,6 +26,7 @@ class Settings:
             scope="model",
             metavar="MODEL",
             short="-m",
+            is_name=True,
         ),
     )
     lang: str | None = option(
@@ -34,6 +35,15 @@ class Settings:
     system: str | None = option(
         None,
         OptionSpec(help=N_("System text instead of the model's own."), scope="system", short="-s"),
+    )
+    persona: str | None = option(
+        None,
+        OptionSpec(
+            help=N_("Persona of a new conversation: its text goes before every question."),
+            scope="persona",
+            metavar="NAME",
+            is_name=True,
+        ),
     )
     sampling: SamplingOptions = _SAMPLING
     context_length: int | None = option(

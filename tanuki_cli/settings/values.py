@@ -58,6 +58,11 @@ class Directories:
         return self.config / "keys.toml"
 
     @property
+    def personas(self) -> Path:
+        """The folder of the texts that ``tanuki persona`` keeps."""
+        return self.config / "personas"
+
+    @property
     def history_file(self) -> Path:
         """The SQLite database of conversations."""
         return self.data / "history.sqlite3"

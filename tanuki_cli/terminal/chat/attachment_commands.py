@@ -5,10 +5,11 @@ from pathlib import Path
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
+from tanuki_cli.options import is_dash
 from tanuki_cli.prompt import guarded
 from tanuki_cli.terminal.chat.chat import Attachment, Chat
 from tanuki_cli.terminal.chat.clipboard import read_clipboard
-from tanuki_cli.terminal.chat.program_commands import is_dash, show, split_word
+from tanuki_cli.terminal.chat.program_commands import show, split_word
 from tanuki_cli.text.decoding import fenced, read_text_file
 
 

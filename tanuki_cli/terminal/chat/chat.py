@@ -16,6 +16,7 @@ from tanuki_cli.i18n import _
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.session import ChatSession
+from tanuki_cli.settings.personas import PersonaStore
 from tanuki_cli.settings.values import Settings, in_range
 from tanuki_cli.terminal.answer import describe_turn, open_answer
 from tanuki_cli.terminal.chat.no_model import NoModel, without_model
@@ -50,6 +51,7 @@ class Chat:
         model: LoadedModel,
         conversation: Conversation,
         open_model: Callable[[str], LoadedModel],
+        personas: PersonaStore,
         configured: SamplingOptions | None = None,
         download: BackgroundPull | None = None,
         form: AnswerForm = PLAIN,
@@ -58,6 +60,7 @@ class Chat:
         self.settings = settings
         self.configured = configured or settings.sampling
         self.history = history
+        self.personas = personas
         self.model = model
         self.next_input = ""
         self.notice = ""

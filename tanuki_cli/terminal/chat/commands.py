@@ -21,6 +21,7 @@ Completes = Literal[
     "setting",
     "conversation",
     "path",
+    "persona",
     "attachment",
     "node",
     "language",
@@ -87,8 +88,9 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command(
         name="persona",
         run=program_commands.persona,
-        argument=N_("[TEXT|-]"),
-        summary=N_("show or set a text before every question; - removes it"),
+        argument=N_("[NAME|-]"),
+        summary=N_("show or set a persona, by its name or as a text; - removes it"),
+        completes="persona",
     ),
     Command(
         name="model",

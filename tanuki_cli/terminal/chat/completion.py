@@ -58,6 +58,8 @@ class ChatCompleter(Completer):
             return [(f"{spec.key} ", _(spec.help)) for spec in SAMPLING_SPECS]
         if kind == "language":
             return [(language, "") for language in LANGUAGES]
+        if kind == "persona":
+            return [(name, "") for name in self._chat.personas.names()]
         if kind == "switch":
             return [("on", ""), ("off", "")]
         if kind == "node":

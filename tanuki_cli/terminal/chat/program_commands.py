@@ -10,8 +10,8 @@ from typing import Final
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import LANGUAGES, _, activate
-from tanuki_cli.options import OptionSpec, fold, format_value, parse_value
-from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers
+from tanuki_cli.options import OptionSpec, fold, format_value, is_dash, parse_value
+from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers, guarded
 from tanuki_cli.sampling import SAMPLING_SPECS
 from tanuki_cli.settings.specs import find_spec
 from tanuki_cli.terminal.chat.chat import Chat
@@ -22,17 +22,11 @@ from tanuki_cli.text.sanitize import sanitize
 from tanuki_cli.text.width import cell_width, truncate_cells
 
 _CODE_BLOCK: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
-_DASHES: Final = ("-", "－", "−", "ー")
 
 
 def show(chat: Chat, text: str) -> None:
     """Print what a command was asked for, on stderr, also with --quiet."""
     chat.console.err.print(sanitize(text), soft_wrap=True)
-
-
-def is_dash(argument: str) -> bool:
-    """Whether this is ``-``, or what its key types in an input method."""
-    return argument in _DASHES
 
 
 def split_word(argument: str) -> tuple[str, str]:
@@ -72,12 +66,21 @@ def system(chat: Chat, argument: str) -> None:
 
 
 def persona(chat: Chat, argument: str) -> None:
-    """Show or set the text that is put before every question of this conversation."""
+    """Show or set the text that is put before every question of this conversation; a name stands for the
+    text that is kept under it.
+    """
+    names = chat.personas.names()
     if not argument:
         show(chat, chat.conversation.settings.persona or _("No persona is set."))
+        chat.console.note(_("/persona NAME chooses one: {names}").format(names=" ".join(names)))
     elif is_dash(argument):
         chat.session.set_persona(None)
         chat.console.note(_("The persona is removed."))
+    elif fold(argument).casefold() in {name.casefold() for name in names}:
+        found = chat.personas.find(argument)
+        chat.session.set_persona(guarded(found.text, name=found.name, note=chat.console.note))
+        chat.console.note(_("The model now sees this before every question:"))
+        show(chat, found.text)
     else:
         chat.session.set_persona(guard_markers(argument)[0])
         chat.console.note(_("The model now sees this text before every question; /context shows it."))
