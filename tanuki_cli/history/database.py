@@ -1,6 +1,7 @@
 """The history file: opened at first use, shared with other processes, set aside when damaged."""
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -12,8 +13,10 @@ from typing import Final, TypeVar
 
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.files import os_reason
+from tanuki_cli.history.faults import BusyError, DamagedError, busy, permission_hint, translated
+from tanuki_cli.history.log import holds_more, log_path
 from tanuki_cli.history.schema import SCHEMA_VERSION, migrate, refuse_newer, schema_version
-from tanuki_cli.i18n import N_, _
+from tanuki_cli.i18n import _
 
 T = TypeVar("T")
 
@@ -24,10 +27,6 @@ _RETRY_PAUSE_S: Final = 0.02
 _QUICK_CHECK_MAX_BYTES: Final = 8 << 20
 _READ: Final = "BEGIN"
 _WRITE: Final = "BEGIN IMMEDIATE"
-_SQLITE_REASONS: Final = {
-    "readonly": N_("it can be read, but not written"),
-    "unable to open": N_("it cannot be opened"),
-}
 _HEADER_BYTES: Final[dict[int, tuple[int, ...]]] = {
     18: (1, 2),  # write version: rollback journal or WAL
     19: (1, 2),  # read version
@@ -39,14 +38,6 @@ _HEADER_BYTES: Final[dict[int, tuple[int, ...]]] = {
 _MERE_VALUES: Final = ("CHECK constraint failed", "NULL value in")
 _SCHEMA_FORMATS: Final = range(5)
 _SIDE_FILES: Final = ("-wal", "-shm")
-
-
-class DamagedError(HistoryError):
-    """SQLite says that the file is not a sound database."""
-
-
-class BusyError(HistoryError):
-    """Another process holds the lock."""
 
 
 class Database:
@@ -101,7 +92,7 @@ class Database:
     def _empty_log(self, connection: sqlite3.Connection) -> None:
         is_read = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         if is_read:
-            raise _busy(self.path)
+            raise busy(self.path)
 
     def _attempt(self, begin: str | None, operation: Callable[[sqlite3.Connection], T]) -> T:
         """One transaction, tried again for as long as other processes hold the lock; ``begin`` None for
@@ -109,7 +100,7 @@ class Database:
         deadline = time.monotonic() + LOCK_TIMEOUT_S
         while True:
             try:
-                with _translated(self.path):
+                with translated(self.path):
                     connection = self._open(create=begin != _READ)
                     with _transaction(connection, begin) if begin else nullcontext():
                         return operation(connection)
@@ -132,22 +123,47 @@ class Database:
         self._identity = _identity(self.path)
         connection = _connect(self.path)
         try:
-            _prepare(connection, self.path)
+            version = _check(connection, self.path)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+            # The log then holds whole transactions: one cut off is damage, or a process killed just then.
+            connection.execute("PRAGMA cache_spill = OFF")
+            self._keep_log(connection)  # before anything is written
+            if version < SCHEMA_VERSION:
+                _bring_up(connection)
         except BaseException:
             connection.close()
             raise
         self._connection = connection
         return connection
 
+    def _keep_log(self, connection: sqlite3.Connection) -> None:
+        """Keep a copy where the log has more in it than SQLite reads, and say so: a save overwrites it."""
+        if not (holds_more(self.path) and os.access(self.path, os.W_OK)):
+            return
+        with _transaction(connection, _WRITE):  # now nobody is about to save
+            if not holds_more(self.path):
+                return
+            target = self._name_aside()
+            try:
+                for source, copy in ((self.path, target), (log_path(self.path), log_path(target))):
+                    shutil.copyfile(source, copy)
+                    copy.chmod(0o600)
+            except OSError as exc:
+                raise self._cannot_be_kept(exc) from exc
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._notify(
+            _(
+                "The last entries of the history were damaged. They were kept in {path}; "
+                "`tanuki history recover` saves what can be read."
+            ).format(path=target)
+        )
+
     def set_aside(self) -> Path:
         """Rename the file, with its side files, so that a new one can take its place; its new name."""
         self.close()
-        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
-        target = self.path.with_name(f"{self.path.name}.corrupt-{stamp}")
-        count = 1
-        while target.exists():
-            count += 1
-            target = self.path.with_name(f"{self.path.name}.corrupt-{stamp}-{count}")
+        target = self._name_aside()
         try:
             self.path.replace(target)
             for suffix in _SIDE_FILES:
@@ -155,13 +171,25 @@ class Database:
                 if side.exists():
                     side.replace(target.with_name(target.name + suffix))
         except OSError as exc:
-            raise HistoryError(
-                _("The history {path} is damaged and cannot be moved aside: {reason}").format(
-                    path=self.path, reason=os_reason(exc)
-                ),
-                hint=_("Check the permissions of {path}.").format(path=self.path.parent),
-            ) from exc
+            raise self._cannot_be_kept(exc) from exc
         return target
+
+    def _name_aside(self) -> Path:
+        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+        target = self.path.with_name(f"{self.path.name}.corrupt-{stamp}")
+        count = 1
+        while target.exists():
+            count += 1
+            target = self.path.with_name(f"{self.path.name}.corrupt-{stamp}-{count}")
+        return target
+
+    def _cannot_be_kept(self, exc: OSError) -> HistoryError:
+        return HistoryError(
+            _("The history {path} is damaged and cannot be moved aside: {reason}").format(
+                path=self.path, reason=os_reason(exc)
+            ),
+            hint=_("Check the permissions of {path}.").format(path=self.path.parent),
+        )
 
     def _set_aside(self) -> None:
         """Set the damaged file aside, and say so."""
@@ -192,7 +220,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError as exc:
         raise HistoryError(
             _("The history {path} cannot be used: {reason}").format(path=path, reason=os_reason(exc)),
-            hint=_permission_hint(path),
+            hint=permission_hint(path),
         ) from exc
     return status.st_dev, status.st_ino
 
@@ -211,7 +239,7 @@ def _make_private(path: Path) -> None:
     except OSError as exc:
         raise HistoryError(
             _("The history {path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
-            hint=_permission_hint(path),
+            hint=permission_hint(path),
         ) from exc
 
 
@@ -231,8 +259,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Check the file, set up the connection, and bring the file up to this version."""
+def _check(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of the file. Raises DamagedError if it is not sound, HistoryError if it is a newer one."""
     _check_header(path)
     version = schema_version(connection)
     refuse_newer(version, path)
@@ -242,14 +270,17 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         structural = [problem for problem in problems if not problem.startswith(_MERE_VALUES)]
         if structural and structural != ["ok"]:
             raise DamagedError(structural[0])
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA synchronous = FULL")
-    if version < SCHEMA_VERSION:
-        if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            connection.execute("PRAGMA journal_mode = WAL")
-        with _transaction(connection, _WRITE):
-            migrate(connection)
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger'").fetchone():
+        raise DamagedError("it holds statements of its own")
+    return version
+
+
+def _bring_up(connection: sqlite3.Connection) -> None:
+    """Make a file of an earlier version, or an empty one, one of this version."""
+    if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        connection.execute("PRAGMA journal_mode = WAL")
+    with _transaction(connection, _WRITE):
+        migrate(connection)
 
 
 def _check_header(path: Path) -> None:
@@ -279,42 +310,3 @@ def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[sqlite3
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-
-
-@contextmanager
-def _translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into ours; its codes are not in Python 3.10, so its words are compared."""
-    try:
-        yield
-    except sqlite3.DatabaseError as exc:
-        text = str(exc)
-        if "locked" in text or "busy" in text:
-            raise _busy(path) from exc
-        if any(
-            sign in text for sign in ("malformed", "not a database", "corrupt", "unsupported file format")
-        ):
-            raise DamagedError(
-                _("The history {path} is damaged: {reason}").format(path=path, reason=text),
-                hint="tanuki history recover",
-            ) from exc
-        if "disk is full" in text or "disk I/O" in text:
-            raise HistoryError(
-                _("The history {path} cannot be saved: the disk is full or failing.").format(path=path),
-                hint=f"df -h {path.parent}",
-            ) from exc
-        reason = next((_(words) for sign, words in _SQLITE_REASONS.items() if sign in text), text)
-        raise HistoryError(
-            _("The history {path} cannot be used: {reason}").format(path=path, reason=reason),
-            hint=_permission_hint(path),
-        ) from exc
-
-
-def _busy(path: Path) -> BusyError:
-    return BusyError(
-        _("The history is held by another process: {path}").format(path=path),
-        hint=_("Close the other tanuki, then try again."),
-    )
-
-
-def _permission_hint(path: Path) -> str:
-    return _("Check with: ls -ld {directory} {path}").format(directory=path.parent, path=path)

@@ -17,6 +17,11 @@ _ID: Final = re.compile("[0-9a-f]{16}")
 MAX_INTEGER: Final = 2**63 - 1
 
 
+def is_id(value: object) -> bool:
+    """Whether ``value`` is an id as we make them."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """A value in a JSON document and the way to it, such as ``.conversations[0].title``.
@@ -66,10 +71,9 @@ class Place:
 
     def id(self) -> str:
         """An id of 16 hexadecimal digits."""
-        text = self.text()
-        if not _ID.fullmatch(text):
+        if not is_id(self.value):
             raise self._error(_("an id of 16 hexadecimal digits should be there"))
-        return text
+        return self.text()
 
     def integer(self) -> int:
         """A whole number that is not negative and that the database can hold."""

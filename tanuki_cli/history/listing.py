@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from tanuki_cli.history.rows import read_text, read_time
+from tanuki_cli.history.rows import read_id, read_text, read_time
 from tanuki_cli.history.search import search, search_terms
 from tanuki_cli.text.folding import fold
 
@@ -38,7 +38,7 @@ def summaries(connection: sqlite3.Connection, *, limit: int | None = None) -> li
     )
     return [
         ConversationSummary(
-            id=row["id"],
+            id=read_id(row["id"]),
             title=read_text(row["title"]),
             created_at=read_time(row["created_at"]),
             updated_at=read_time(row["updated_at"]),

@@ -115,9 +115,10 @@ def _heads(found: Iterable[Row]) -> dict[str, Conversation]:
         # A row that is none of ours, or has lost its sense, is left out.
         with suppress(ValueError, TypeError):
             settings = json.loads(columns["settings"])
-            place = Place({**columns, "settings": settings, "tip": None, "nodes": []})
+            id_ = rows.read_id(columns["id"])
+            place = Place({**columns, "id": id_, "settings": settings, "tip": None, "nodes": []})
             conversation = read_conversation(place)
-            conversation.tip = Place(columns["tip"]).optional(Place.id)
+            conversation.tip = _id_or_none(columns["tip"])
             heads[conversation.id] = conversation
     return heads
 
@@ -134,12 +135,17 @@ def _trees(found: Iterable[Row]) -> dict[str, dict[str, Node]]:
             continue
         columns: dict[str, Any] = dict(zip(_NODE, (*row.values, None), strict=False))
         with suppress(ValueError):
-            node = read_node(Place({**columns, "generation": _generation(columns)}))
-            tree = trees.setdefault(Place(columns["conversation_id"]).id(), {})
+            ids = {"id": rows.read_id(columns["id"]), "parent_id": _id_or_none(columns["parent_id"])}
+            node = read_node(Place({**columns, **ids, "generation": _generation(columns)}))
+            tree = trees.setdefault(rows.read_id(columns["conversation_id"]), {})
             known = tree.get(node.id)
             if known is None or len(known.message.content) <= len(node.message.content):
                 tree[node.id] = node
     return trees
+
+
+def _id_or_none(value: object) -> str | None:
+    return None if value is None else rows.read_id(value)
 
 
 def _generation(columns: dict[str, Any]) -> dict[str, Any] | None:

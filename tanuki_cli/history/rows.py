@@ -1,5 +1,6 @@
 """Conversations and nodes as rows, and back."""
 
+import hashlib
 import json
 import math
 import re
@@ -19,7 +20,7 @@ from tanuki_cli.conversation import (
     Role,
     Usage,
 )
-from tanuki_cli.history.json_place import MAX_INTEGER, Place
+from tanuki_cli.history.json_place import MAX_INTEGER, Place, is_id
 from tanuki_cli.history.writer import is_alive, this_writer
 from tanuki_cli.options import Kind, Value, within_range
 from tanuki_cli.sampling import SAMPLING_SPECS, SamplingOptions
@@ -141,7 +142,7 @@ def conversation_from_row(
     below it become first messages.
     """
     conversation = Conversation(
-        id=row["id"],
+        id=read_id(row["id"]),
         title=read_text(row["title"]),
         system=None if row["system"] is None else read_text(row["system"]),
         settings=_settings(row["settings"], report),
@@ -158,7 +159,7 @@ def conversation_from_row(
             report(f"message {node.id}: the one before it cannot be read")
             node = replace(node, parent_id=None)
         restored[node.id] = node
-    tip = row["tip"]
+    tip = None if row["tip"] is None else read_id(row["tip"])
     if tip is not None and tip not in restored:
         report("the message it stood at cannot be read")
         tip = next(reversed(restored), None)
@@ -171,11 +172,11 @@ def node_from_row(row: sqlite3.Row) -> Node:
 
     Raises ValueError for one that cannot stand in a conversation; what else is wrong is replaced.
     """
-    role, id_, content = row["role"], row["id"], row["content"]
+    role, content = row["role"], row["content"]
     if role not in get_args(Role):
         raise ValueError(f"the role {role!r} is unknown")
-    if not isinstance(id_, str) or not isinstance(content, str):
-        raise ValueError("id or text is none")
+    if not isinstance(content, str):
+        raise ValueError("the text is none")
     generation = None
     if row["model"] is not None:
         reason: FinishReason | None = row["finish_reason"]
@@ -193,8 +194,8 @@ def node_from_row(row: sqlite3.Row) -> Node:
         )
     parent = row["parent_id"]
     return Node(
-        id=id_,
-        parent_id=None if parent is None else read_text(parent),
+        id=read_id(row["id"]),
+        parent_id=None if parent is None else read_id(parent),
         message=Message(role, content),
         created_at=read_time(row["created_at"]),
         generation=generation,
@@ -208,6 +209,13 @@ def read_time(value: object) -> datetime:
     except ValueError:
         return _NO_TIME
     return time if time.tzinfo is not None else _NO_TIME
+
+
+def read_id(value: object) -> str:
+    """An id column; for one that was damaged an id in its place, always the same, that can be exported."""
+    if isinstance(value, str) and is_id(value):
+        return value
+    return hashlib.blake2b(repr(value).encode("utf-8", "replace"), digest_size=8).hexdigest()
 
 
 def read_text(value: object) -> str:

@@ -8,14 +8,15 @@ file is only read. Format: https://www.sqlite.org/fileformat.html
 
 import struct
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tanuki_cli.history.log import Frame, frames, log_path
+
 _MAGIC: Final = b"SQLite format 3\x00"
-_WAL_MAGIC: Final = (0x377F0682, 0x377F0683)
 _WAL_HEADER: Final = 32
-_FRAME_HEADER: Final = 24
 _PAGE_SIZES: Final = tuple(1 << power for power in range(9, 17))
 _DEFAULT_PAGE_SIZE: Final = 4096
 _FIRST_PAGE_HEADER: Final = 100
@@ -45,7 +46,7 @@ class _Unreadable(Exception):
 
 
 class Pages:
-    """The pages of a file as the last complete transaction left them, in pages of ``size`` bytes.
+    """The pages of a file, in pages of ``size`` bytes, and of the log that goes with it.
 
     ``reserved`` bytes at the end of each are not used.
     """
@@ -54,15 +55,26 @@ class Pages:
         self._data = data
         self.size = size
         self.usable = size - reserved
-        self._newer: dict[int, bytes] = _committed_frames(log, size)
-        self.count = max(len(data) // size, max(self._newer, default=0))
+        self._newer: dict[int, list[Frame]] = {}
+        for frame in frames(log, size):
+            self._newer.setdefault(frame.number, []).append(frame)
+        self.numbers = sorted({*range(1, len(data) // size + 1), *self._newer})
+        self.most_bytes = len(data) + len(log)
 
     def page(self, number: int) -> bytes:
-        """The page ``number``, counted from 1. Raises _Unreadable if the file ends before it."""
-        page = self._newer.get(number) or self._data[(number - 1) * self.size : number * self.size]
-        if number < 1 or len(page) < self.size:
+        """The newest state of the page ``number``, counted from 1. Raises _Unreadable if there is none."""
+        return self.states(number)[-1]
+
+    def states(self, number: int) -> list[bytes]:
+        """The state of a page that SQLite reads, and what may be newer, the newest last."""
+        in_log = self._newer.get(number, [])
+        last = max((index for index, frame in enumerate(in_log) if frame.counts), default=None)
+        found = [frame.page for frame in in_log[last:]]
+        if last is None and 1 <= number <= len(self._data) // self.size:
+            found.insert(0, self._data[(number - 1) * self.size : number * self.size])
+        if not found:
             raise _Unreadable
-        return page
+        return found
 
 
 def salvage(path: Path, *, widths: Collection[int]) -> Salvage:
@@ -72,7 +84,7 @@ def salvage(path: Path, *, widths: Collection[int]) -> Salvage:
     is tried, and what gives most rows is kept. Raises OSError.
     """
     data = path.read_bytes()
-    wal = path.with_name(path.name + "-wal")
+    wal = log_path(path)
     log = wal.read_bytes() if wal.exists() else b""
     best: Salvage | None = None
     likely = _page_size(data, log)
@@ -90,24 +102,28 @@ def salvage(path: Path, *, widths: Collection[int]) -> Salvage:
 
 
 def _salvage(pages: Pages, *, widths: Collection[int]) -> Salvage:
-    """The rows on every table leaf page, in the order of the pages."""
+    """The rows on every table leaf page, in the order of the pages, older states of a page first."""
     rows: list[Row] = []
     unreadable = 0
-    for number in range(1, pages.count + 1):
-        try:
-            cells = list(_cell_offsets(pages, number))
-        except _Unreadable:
-            unreadable += 1
-            continue
-        for offset in cells:
-            try:
-                row = _read_cell(pages, number, offset)
-            except _Unreadable:
-                unreadable += 1
-                continue
-            if len(row.values) in widths:
-                rows.append(row)
+    for number in pages.numbers:
+        for page in pages.states(number):
+            found, missing = _rows_of(pages, page, first=number == 1)
+            unreadable += missing
+            rows += [row for row in found if len(row.values) in widths]
     return Salvage(tuple(rows), unreadable)
+
+
+def _rows_of(pages: Pages, page: bytes, *, first: bool) -> tuple[list[Row], int]:
+    """The rows that begin on ``page``, and how many of it cannot be read."""
+    try:
+        offsets = list(_cell_offsets(page, first=first))
+    except _Unreadable:
+        return [], 1
+    rows: list[Row] = []
+    for offset in offsets:
+        with suppress(_Unreadable):
+            rows.append(_read_cell(pages, page, offset))
+    return rows, len(offsets) - len(rows)
 
 
 def _page_size(data: bytes, log: bytes) -> int:
@@ -126,39 +142,19 @@ def _is_consistent(data: bytes, size: int) -> bool:
     return data.startswith(_MAGIC) and struct.unpack_from(">I", data, 28)[0] * size == len(data)
 
 
-def _committed_frames(log: bytes, size: int) -> dict[int, bytes]:
-    """The newest content of each page in the log, up to its last commit."""
-    committed: dict[int, bytes] = {}
-    if len(log) < _WAL_HEADER or struct.unpack_from(">I", log, 0)[0] not in _WAL_MAGIC:
-        return committed
-    salts = log[16:24]
-    pending: dict[int, bytes] = {}
-    for start in range(_WAL_HEADER, len(log) - _FRAME_HEADER - size + 1, _FRAME_HEADER + size):
-        number, pages_after_commit = struct.unpack_from(">II", log, start)
-        if log[start + 8 : start + 16] != salts:
-            break  # left over from before the last checkpoint
-        pending[number] = log[start + _FRAME_HEADER : start + _FRAME_HEADER + size]
-        if pages_after_commit:
-            committed.update(pending)
-            pending.clear()
-    return committed
-
-
-def _cell_offsets(pages: Pages, number: int) -> Iterator[int]:
+def _cell_offsets(page: bytes, *, first: bool) -> Iterator[int]:
     """Where the rows begin on a page; nothing on a page that is no table leaf."""
-    page = pages.page(number)
-    header = _FIRST_PAGE_HEADER if number == 1 else 0
+    header = _FIRST_PAGE_HEADER if first else 0
     if page[header] != _TABLE_LEAF:
         return
     count = struct.unpack_from(">H", page, header + 3)[0]
     array = header + 8
-    if array + 2 * count > pages.size:
+    if array + 2 * count > len(page):
         raise _Unreadable
     yield from struct.unpack_from(f">{count}H", page, array)
 
 
-def _read_cell(pages: Pages, number: int, offset: int) -> Row:
-    page = pages.page(number)
+def _read_cell(pages: Pages, page: bytes, offset: int) -> Row:
     length, offset = _varint(page, offset)
     rowid, offset = _varint(page, offset)
     payload = _payload(pages, page, offset, length)
@@ -168,7 +164,7 @@ def _read_cell(pages: Pages, number: int, offset: int) -> Row:
 def _payload(pages: Pages, page: bytes, offset: int, length: int) -> bytes:
     """A record that may go on in a chain of overflow pages."""
     usable = pages.usable
-    if length > pages.count * usable:
+    if length > pages.most_bytes:
         raise _Unreadable
     local = length
     if length > usable - 35:

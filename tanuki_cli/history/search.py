@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from tanuki_cli.conversation import Role
-from tanuki_cli.history.rows import read_text, read_time
+from tanuki_cli.history.rows import read_id, read_text, read_time
 from tanuki_cli.text.folding import FoldedText, fold
 
 CREATE_INDEX: Final = (
@@ -79,9 +79,12 @@ def index_text(connection: sqlite3.Connection, number: int, content: str) -> Non
     connection.execute("INSERT INTO bigrams (rowid, pairs) VALUES (?, ?)", (number, bigram_text(folded)))
 
 
-def forget_conversation(connection: sqlite3.Connection, conversation_id: str) -> None:
-    """Take a conversation out of the index, before its rows are deleted."""
-    _forget(connection, "number IN (SELECT number FROM nodes WHERE conversation_id = ?)", conversation_id)
+def forget_conversation(connection: sqlite3.Connection, rowid: int | None) -> None:
+    """Take the conversation of a row out of the index, before its rows are deleted."""
+    messages = (
+        "SELECT number FROM nodes WHERE conversation_id = (SELECT id FROM conversations WHERE rowid = ?)"
+    )
+    _forget(connection, f"number IN ({messages})", rowid)
 
 
 def drop_forgotten(connection: sqlite3.Connection) -> None:
@@ -90,9 +93,10 @@ def drop_forgotten(connection: sqlite3.Connection) -> None:
         connection.execute(f"INSERT INTO {index} ({index}) VALUES ('optimize')")
 
 
-def _forget(connection: sqlite3.Connection, condition: str, value: str | int) -> None:
+def _forget(connection: sqlite3.Connection, condition: str, value: int | None) -> None:
     rows = connection.execute(f"SELECT number, folded FROM search_texts WHERE {condition}", (value,))
-    for number, folded in rows.fetchall():
+    for number, stored in rows.fetchall():
+        folded = read_text(stored)
         connection.execute(
             "INSERT INTO trigrams (trigrams, rowid, folded) VALUES ('delete', ?, ?)", (number, folded)
         )
@@ -129,9 +133,9 @@ def search(connection: sqlite3.Connection, text: str, *, limit: int) -> list[Sea
             paths[id_] = _path_ids(connection, id_)
         hits.append(
             SearchHit(
-                conversation_id=id_,
+                conversation_id=read_id(id_),
                 conversation_title=read_text(row["title"]),
-                node_id=row["id"],
+                node_id=read_id(row["id"]),
                 role=row["role"],
                 created_at=read_time(row["created_at"]),
                 content=read_text(row["content"]),
@@ -186,7 +190,7 @@ def _path_ids(connection: sqlite3.Connection, conversation_id: str) -> set[str]:
         """
         WITH RECURSIVE path (id) AS (
             SELECT tip FROM conversations WHERE id = ?1
-            UNION ALL
+            UNION
             SELECT parent_id FROM nodes JOIN path ON nodes.conversation_id = ?1 AND nodes.id = path.id
         )
         SELECT id FROM path WHERE id IS NOT NULL

@@ -1,7 +1,7 @@
 """The store: conversations in, conversations out, nothing overwritten."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import rows
-from tanuki_cli.history.database import BusyError, Database
+from tanuki_cli.history.database import Database
+from tanuki_cli.history.faults import BusyError
 from tanuki_cli.history.listing import ConversationSummary, containing, summaries
 from tanuki_cli.history.search import SearchHit, drop_forgotten, forget_conversation, index_node, search
 from tanuki_cli.history.titles import automatic_title
@@ -114,7 +115,8 @@ class HistoryStore:
         """Give the conversation a title of the user's."""
         self._database.write(
             lambda connection: connection.execute(
-                "UPDATE conversations SET title = ? WHERE id = ?", (rows.storable(title), conversation_id)
+                "UPDATE conversations SET title = ? WHERE rowid = ?",
+                (rows.storable(title), _rowid(connection, conversation_id)),
             )
         )
 
@@ -124,8 +126,9 @@ class HistoryStore:
 
         def operation(connection: sqlite3.Connection) -> None:
             for id_ in conversation_ids:
-                forget_conversation(connection, id_)
-                connection.execute("DELETE FROM conversations WHERE id = ?", (id_,))
+                rowid = _rowid(connection, id_)
+                forget_conversation(connection, rowid)
+                connection.execute("DELETE FROM conversations WHERE rowid = ?", (rowid,))
             drop_forgotten(connection)
 
         self._database.write(operation)
@@ -194,7 +197,7 @@ class HistoryStore:
         none: list[str] = []
         query = "SELECT id FROM conversations"
         ids = self._database.read(
-            lambda connection: [row["id"] for row in connection.execute(query)], missing=none
+            lambda connection: [rows.read_id(row["id"]) for row in connection.execute(query)], missing=none
         )
         digits = MIN_ID_DIGITS
         while len({id_[:digits] for id_ in ids}) < len(ids):
@@ -248,16 +251,43 @@ def _load(
     connection: sqlite3.Connection, id_prefix: str, report: Callable[[str], None]
 ) -> Conversation | None:
     matches = connection.execute(
-        "SELECT * FROM conversations WHERE substr(id, 1, length(?1)) = ?1", (id_prefix,)
+        "SELECT rowid, * FROM conversations WHERE substr(id, 1, length(?1)) = ?1", (id_prefix,)
     ).fetchall()
+    if not matches:
+        rowids = [rowid for rowid, id_ in _replaced_ids(connection) if id_.startswith(id_prefix)]
+        matches = [_row_of(connection, rowid) for rowid in rowids]
     if len(matches) > 1:
         raise _ambiguous(id_prefix, [one for one in summaries(connection) if one.id.startswith(id_prefix)])
     if not matches:
         return None
     nodes = connection.execute(
-        "SELECT * FROM nodes WHERE conversation_id = ? ORDER BY number", (matches[0]["id"],)
+        "SELECT * FROM nodes WHERE conversation_id = (SELECT id FROM conversations WHERE rowid = ?) "
+        "ORDER BY number",
+        (matches[0]["rowid"],),
     )
     return rows.conversation_from_row(matches[0], nodes, report=report)
+
+
+def _row_of(connection: sqlite3.Connection, rowid: int) -> sqlite3.Row:
+    row: sqlite3.Row = connection.execute(
+        "SELECT rowid, * FROM conversations WHERE rowid = ?", (rowid,)
+    ).fetchone()
+    return row
+
+
+def _rowid(connection: sqlite3.Connection, conversation_id: str) -> int | None:
+    """The row of a conversation by its id, or by the id that was given to it because its own is damaged."""
+    row = connection.execute("SELECT rowid FROM conversations WHERE id = ?", (conversation_id,)).fetchone()
+    if row is not None:
+        return int(row["rowid"])
+    return next((rowid for rowid, id_ in _replaced_ids(connection) if id_ == conversation_id), None)
+
+
+def _replaced_ids(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
+    """The rows whose ids are damaged, with the ids that stand in their place."""
+    for row in connection.execute("SELECT rowid, id FROM conversations").fetchall():
+        if rows.read_id(row["id"]) != row["id"]:
+            yield row["rowid"], rows.read_id(row["id"])
 
 
 def _ambiguous(text: str, candidates: list[ConversationSummary]) -> AmbiguousIdError:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from tanuki_cli.history import rows
+from tanuki_cli.history.json_place import is_id
 from tanuki_cli.history.search import bigram_text
 
 _CHECKS: Final = {
@@ -49,17 +50,21 @@ def verify(connection: sqlite3.Connection) -> list[str]:
 
 def _unreadable(connection: sqlite3.Connection) -> Iterator[str]:
     """What of the conversations cannot be read as it was written, by their ids."""
-    for conversation in connection.execute("SELECT * FROM conversations").fetchall():
+    for conversation in connection.execute("SELECT rowid, * FROM conversations").fetchall():
         problems: list[str] = []
         nodes = connection.execute(
-            "SELECT *, CAST(content AS BLOB) AS stored FROM nodes WHERE conversation_id = ? ORDER BY number",
-            (conversation["id"],),
+            "SELECT *, CAST(content AS BLOB) AS stored FROM nodes "
+            "WHERE conversation_id = (SELECT id FROM conversations WHERE rowid = ?) ORDER BY number",
+            (conversation["rowid"],),
         ).fetchall()
         rows.conversation_from_row(conversation, nodes, report=problems.append)
         problems += [
             f"message {row['id']}: its text is not UTF-8" for row in nodes if not _is_text(row["stored"])
         ]
-        yield from (f"conversation {conversation['id']}: {problem}" for problem in problems)
+        id_ = rows.read_id(conversation["id"])
+        ids = [conversation["id"], *(row["id"] for row in nodes)]
+        problems += [f"{value!r} is no id" for value in ids if not is_id(value)]
+        yield from (f"conversation {id_}: {problem}" for problem in problems)
 
 
 def _is_text(stored: bytes) -> bool:
@@ -80,7 +85,7 @@ def _compare_index(
         indexed.setdefault(number, set()).add(term)
     connection.execute(f"DROP TABLE temp.{index}_tokens")
     for number, folded in connection.execute("SELECT number, folded FROM search_texts"):
-        if indexed.pop(number, set()) != tokens_of(folded) - {""}:
+        if indexed.pop(number, set()) != tokens_of(rows.read_text(folded)) - {""}:
             yield f"the index {index} differs from the text of message number {number}"
     for number in indexed:
         yield f"the index {index} has a message number {number} that is not there"

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import checkpoint, gguf, harness, kv, tokenizer
+from tests.fuzz import checkpoint, gguf, harness, history, kv, tokenizer
 
 RUNS = (
     ("tests.fuzz.gguf", ".gguf", gguf.make, 150, "runs"),
     ("tests.fuzz.tokenizer", ".json", tokenizer.make, 150, "used"),
     ("tests.fuzz.kv", ".kv", kv.make, 150, "restored"),
     ("tests.fuzz.checkpoint", ".json", checkpoint.make, 150, "read"),
+    ("tests.fuzz.history", ".json", history.make, 60, "read"),
 )
 
 

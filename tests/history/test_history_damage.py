@@ -5,7 +5,7 @@ import random
 import signal
 import sqlite3
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from tanuki_cli.conversation import Conversation, Message
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.history.recovery import read_damaged, recover
+from tanuki_cli.history.transfer import from_json, to_json
 from tests.support.history_data import FORK, talked
 
 
@@ -165,3 +166,121 @@ def test_there_may_be_nothing_to_recover(path: Path, tmp_path: Path) -> None:
         with pytest.raises(HistoryError, match="cannot be read"):
             recover(store, tmp_path / "none")
     assert not path.exists()
+
+
+LOG_DAMAGES: dict[str, Callable[[bytearray, int], bytes]] = {
+    "magic": lambda log, _frame: bytes(log[:1] + b"\xff" + log[2:]),
+    "salts of the header": lambda log, _frame: bytes(log[:16] + b"\xff" + log[17:]),
+    "salts of a frame": lambda log, frame: bytes(log[: frame + 8] + b"\xff" + log[frame + 9 :]),
+    "a page": lambda log, frame: bytes(log[: frame + 2000] + b"\xff" + log[frame + 2001 :]),
+    "zeros": lambda log, frame: bytes(log[:frame] + bytes(4120) + log[frame + 4120 :]),
+    "cut in a frame": lambda log, frame: bytes(log[: frame + 2000]),
+    "cut in the head of a frame": lambda log, frame: bytes(log[: frame + 10]),
+}
+
+
+@pytest.mark.parametrize("name", LOG_DAMAGES)
+def test_a_log_that_ends_early_is_kept_and_told_once(path: Path, name: str) -> None:
+    """SQLite would leave out what comes after the damage, and write over it."""
+    conversations = [talked(2, text=f"会話 {number}") for number in range(8)]
+    with HistoryStore(path) as store:
+        for conversation in conversations:
+            store.save(conversation)
+        log = path.with_name(path.name + "-wal")
+        content = {file: file.read_bytes() for file in (path, log)}
+    for file, data in content.items():
+        file.write_bytes(data)
+    frame = 32 + 4120 * (len(content[log]) // 4120 // 2)
+    log.write_bytes(LOG_DAMAGES[name](bytearray(content[log]), frame))
+    notices: list[str] = []
+    for _again in range(2):  # the second time there is nothing more to tell
+        with HistoryStore(path, notify=notices.append) as store:
+            early = [store.load(one.id) for one in store.list()]
+            assert all(conversation in conversations for conversation in early)
+    (aside,) = (file for file in path.parent.glob("*.corrupt-*") if not file.name.endswith("-wal"))
+    assert [notice for notice in notices if str(aside) in notice] == notices
+    assert len(notices) == 1
+    with HistoryStore(path, notify=notices.append) as store:
+        recover(store)
+        found = [store.load(one.id) for one in store.list()]
+        saved = conversations if not name.startswith("cut") else conversations[: len(found)]
+        lost = {node.id for one in saved for node in one.nodes.values()} - {
+            node.id for one in found for node in one.nodes.values()
+        }
+        assert not lost
+        assert len(found) > len(early) or name.startswith("cut")
+        assert store.verify() == []
+    assert len(notices) == 1
+
+
+def test_what_another_process_is_saving_is_no_damage(path: Path) -> None:
+    """Between two connections that write in turn nothing is ever left out."""
+    notices: list[str] = []
+    with HistoryStore(path, notify=notices.append) as store:
+        for turn in range(4):
+            store.save(talked(1, text=str(turn)))
+            with HistoryStore(path, notify=notices.append) as other:
+                other.save(talked(1, text=f"other {turn}"))
+                assert len(store.list()) == len(other.list()) == 2 * turn + 2
+    assert notices == []
+    assert not list(path.parent.glob("*.corrupt-*"))
+
+
+DAMAGED_IDS = {
+    "conversations.id": ("conversations", "id"),
+    "nodes.id": ("nodes", "id"),
+    "nodes.parent_id": ("nodes", "parent_id"),
+}
+
+
+@pytest.mark.parametrize("value", ["", "\0", "x" * 99, "たぬき", b"\xff\xfe", "0123456789abcde\0"])
+@pytest.mark.parametrize("place", DAMAGED_IDS)
+def test_texts_under_a_damaged_id_can_be_read_exported_recovered_and_removed(
+    path: Path, place: str, value: str | bytes
+) -> None:
+    table, column = DAMAGED_IDS[place]
+    conversation = talked(2)
+    with HistoryStore(path) as store:
+        store.save(conversation)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        old = connection.execute(f"SELECT {column} FROM {table} ORDER BY rowid DESC").fetchone()[0]
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (value, old))
+        if place == "conversations.id":
+            connection.execute("UPDATE nodes SET conversation_id = ?", (value,))
+    texts = {node.message.content for node in conversation.nodes.values()}
+    with HistoryStore(path) as store:
+        (summary,) = store.list()
+        found = store.load(summary.id)
+        assert {node.message.content for node in found.nodes.values()} == texts
+        assert store.verify()
+        (again,) = from_json(to_json([found]), name="export")
+        assert again == found
+        store.set_title(summary.id, "たぬきの話")
+        assert store.load(summary.id[:6]).title == "たぬきの話"
+        assert {hit.conversation_id for hit in store.search("質問")} == {summary.id}
+        recovered = read_damaged(path)
+        assert {n.message.content for one in recovered.conversations for n in one.nodes.values()} == texts
+        found.append(Message("user", "それで?"))
+        store.save(found)
+        assert len(store.load(found.id).nodes) == len(texts) + 1
+        while listed := store.list():
+            store.delete(listed[0].id)
+        assert store.search("質問") == []
+
+
+def test_a_history_with_statements_of_its_own_or_without_its_tables_is_set_aside(path: Path) -> None:
+    for statement in (
+        "CREATE TRIGGER t BEFORE INSERT ON nodes BEGIN SELECT RAISE(ABORT, 'x'); END",
+        "DROP TABLE nodes",
+        "ALTER TABLE nodes RENAME COLUMN content TO text",
+    ):
+        with HistoryStore(path) as store:
+            store.save(talked(1))
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(statement)
+        notices: list[str] = []
+        with HistoryStore(path, notify=notices.append) as store:
+            store.save(talked(1))
+            assert len(store.list()) == 1
+        assert len(notices) == 1
+        path.unlink()

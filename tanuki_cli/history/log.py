@@ -1,0 +1,116 @@
+"""The write-ahead log beside the history file, as SQLite lays it out.
+
+SQLite reads its frames up to the first that does not fit those before it. What comes after is overwritten by
+the next save, although it may be whole. Format: https://www.sqlite.org/walformat.html
+"""
+
+import struct
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+_MAGIC: Final = {0x377F0682: "<", 0x377F0683: ">"}
+"""The byte order of the checksums."""
+_HEADER: Final = 32
+_FRAME_HEADER: Final = 24
+_SALTS: Final = slice(8, 16)
+_INDEX_LAST_FRAME: Final = 16
+"""Where -shm, which has the machine's byte order, counts the frames that are read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A page as a transaction left it; ``counts`` is whether SQLite reads it, and not only we do."""
+
+    number: int
+    page: bytes
+    counts: bool
+
+
+def log_path(path: Path) -> Path:
+    """The log beside the history ``path``."""
+    return path.with_name(f"{path.name}-wal")
+
+
+def holds_more(path: Path) -> bool:
+    """Whether the log has frames that SQLite leaves out, which has read from ``path`` just before.
+
+    A save by another process may be under way, unless the caller holds the lock for writing.
+    """
+    try:
+        shared = path.with_name(f"{path.name}-shm")
+        with log_path(path).open("rb", buffering=0) as log, shared.open("rb") as index:
+            header = log.read(_HEADER)
+            start = index.read(_INDEX_LAST_FRAME + 4)
+            if len(header) < _HEADER or len(start) < _INDEX_LAST_FRAME + 4:
+                return False
+            size = struct.unpack_from(">I", header, 8)[0]
+            if not _is_sound(header) or not 512 <= size <= 65536:
+                return bool(log.read(1))
+            position = _HEADER + int.from_bytes(start[-4:], sys.byteorder) * (_FRAME_HEADER + size)
+            while True:
+                log.seek(position)
+                frame = log.read(_FRAME_HEADER)
+                if len(frame) < 16:  # what is shorter than a frame was cut off
+                    return bool(frame)
+                if frame[_SALTS] == header[16:24]:  # others are left over from before a checkpoint
+                    return True
+                position += _FRAME_HEADER + size
+    except OSError:  # without a log, or without its index, SQLite has left nothing out
+        return False
+
+
+def frames(log: bytes, size: int) -> Iterator[Frame]:
+    """The frames of a log with pages of ``size`` bytes, oldest first, whatever became of the bytes between.
+
+    Those that were left over from before a checkpoint are not among them.
+    """
+    starts = range(_HEADER, len(log) - _FRAME_HEADER - size + 1, _FRAME_HEADER + size)
+    of_frames = [log[start + 8 : start + 16] for start in starts]
+    salts = log[16:24]
+    if salts not in of_frames:  # the header is damaged, and the first frame may be
+        twice = (one for one, following in pairwise(of_frames) if one == following)
+        salts = next(twice, b"".join(of_frames[:1]))
+    fitting = [start for start, found in zip(starts, of_frames, strict=True) if found == salts]
+    last_read = _last_read(log, starts, size)
+    for start in starts[: starts.index(fitting[-1]) + 1 if fitting else 0]:
+        number = int.from_bytes(log[start : start + 4], "big")
+        yield Frame(number, log[start + _FRAME_HEADER : start + _FRAME_HEADER + size], start <= last_read)
+
+
+def _last_read(log: bytes, starts: Iterable[int], size: int) -> int:
+    """Where the last frame begins that SQLite reads: a commit, up to which every frame follows the other."""
+    header = log[:_HEADER]
+    last = -1
+    if not _is_sound(header):
+        return last
+    order, before = _MAGIC[int.from_bytes(header[:4], "big")], header[24:32]
+    for start in starts:
+        head, page = (
+            log[start : start + _FRAME_HEADER],
+            log[start + _FRAME_HEADER : start + _FRAME_HEADER + size],
+        )
+        before = _checksum(order, head[:8] + page, before)
+        if head[_SALTS] != header[16:24] or before != head[16:24]:
+            break
+        if any(head[4:8]):  # the pages of the file after this commit
+            last = start
+    return last
+
+
+def _is_sound(header: bytes) -> bool:
+    order = _MAGIC.get(int.from_bytes(header[:4], "big"))
+    return order is not None and _checksum(order, header[:24], bytes(8)) == header[24:32]
+
+
+def _checksum(order: str, data: bytes, before: bytes) -> bytes:
+    """SQLite's, over 32-bit words in ``order``; stored with the highest byte first."""
+    first, second = struct.unpack(">II", before)
+    words = struct.unpack(f"{order}{len(data) // 4}I", data)
+    for index in range(0, len(words) - 1, 2):
+        first = (first + words[index] + second) & 0xFFFFFFFF
+        second = (second + words[index + 1] + first) & 0xFFFFFFFF
+    return struct.pack(">II", first, second)
