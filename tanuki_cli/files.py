@@ -33,6 +33,8 @@ _REASONS: Final[Mapping[int, str]] = {
     errno.ENAMETOOLONG: N_("the name is too long"),
     errno.ELOOP: N_("its links lead in a circle"),
     errno.EMFILE: N_("too many files are open"),
+    errno.EADDRINUSE: N_("another program listens there"),
+    errno.EADDRNOTAVAIL: N_("this machine does not have that address"),
     errno.ECONNREFUSED: N_("nothing listens there"),
     errno.ECONNRESET: N_("the connection was cut"),
     errno.ECONNABORTED: N_("the connection was cut"),

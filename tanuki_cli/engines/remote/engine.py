@@ -125,7 +125,7 @@ class RemoteEngine:
     def notes(self) -> list[str]:
         """Sentences that the user should see once."""
         notes = [*self._notes]
-        if not self.exact:
+        if not self.exact and self._server.kind != "tanuki":  # its own tokens are exact
             notes.append(self._inexact_note.format(host=self._connection.host))
             if self._tokenizer_command and self._server.takes_ids and self._server.is_tanuki:
                 notes.append(
@@ -384,7 +384,7 @@ class RemoteEngine:
         if not self.exact:
             if self._own_text and RESPONSE_FORMAT not in fields:
                 return OwnText(self._server)
-            if prompt.begun_text and self._server.kind not in ("vllm", "llama-server"):
+            if prompt.begun_text and not (self._server.speaks_vllm or self._server.kind == "llama-server"):
                 raise cannot_be_asked(
                     self._server, "--prefill, --continue-answer", host=self._connection.host
                 )

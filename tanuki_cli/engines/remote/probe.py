@@ -13,7 +13,7 @@ from tanuki_cli.errors import RemoteError
 from tanuki_cli.i18n import _
 from tanuki_cli.tokenizer import ChatTokenizer
 
-ServerKind = Literal["llama-server", "vllm", "ollama", "openai"]
+ServerKind = Literal["tanuki", "llama-server", "vllm", "ollama", "openai"]
 
 _SAMPLE: Final = (
     "信楽焼のたぬきは、商売繁盛の縁起物です。\n\nHello, raccoon dog! 3.14 × 2 = 6.28、“引用”と「括弧」。\n"
@@ -42,9 +42,14 @@ class Server:
     takes_text: bool = False
 
     @property
+    def speaks_vllm(self) -> bool:
+        """Whether the server understands what vLLM added to OpenAI's protocol."""
+        return self.kind in ("tanuki", "vllm")
+
+    @property
     def takes_ids(self) -> bool:
         """Whether servers of this kind take token ids."""
-        return self.kind in ("llama-server", "vllm")
+        return self.kind in ("tanuki", "llama-server", "vllm")
 
 
 def probe(connection: RemoteConnection, served_name: str | None) -> Server:
@@ -72,8 +77,8 @@ def matching_tokenizer(
 ) -> ChatTokenizer | None:
     """The first tokenizer whose ids mean the same to the server, or None.
 
-    The server turns the ids of a sample back into text, which must be the sample's. Only llama-server
-    and vLLM take ids at all; for others ``tokenizers`` is not even looked at.
+    The server turns the ids of a sample back into text, which must be the sample's. Only tanuki,
+    llama-server and vLLM take ids at all; for others ``tokenizers`` is not even looked at.
     """
     if not server.takes_ids:
         return None
@@ -153,11 +158,12 @@ def _shown(name: str) -> str:
 def _takes_text(kind: ServerKind, connection: RemoteConnection) -> bool:
     """Whether ``/completions`` takes a prompt as text, to which the server adds no template.
 
-    Ollama has the endpoint, but puts a template around what comes. Others are asked in a way that generates
+    Ollama has the endpoint, but puts a template around what comes; tanuki's chat endpoint makes the exact
+    prompt itself. Others are asked in a way that generates
     nothing: 405 says that the place is there, but for another method.
     """
-    if kind in ("llama-server", "vllm", "ollama"):
-        return kind != "ollama"
+    if kind in ("tanuki", "llama-server", "vllm", "ollama"):
+        return kind in ("llama-server", "vllm")
     try:
         connection.get_value(connection.address.api("/completions"))
     except RequestFailed as failure:
@@ -167,6 +173,8 @@ def _takes_text(kind: ServerKind, connection: RemoteConnection) -> bool:
 
 def _identify(model: JsonObject, connection: RemoteConnection) -> tuple[ServerKind, str]:
     owner = model.get("owned_by")
+    if owner == "tanuki":
+        return "tanuki", f"tanuki {_version(connection, '/version')}".rstrip()
     if owner == "llamacpp":
         return "llama-server", "llama-server"
     if owner == "vllm":
@@ -184,7 +192,7 @@ def _version(connection: RemoteConnection, path: str) -> str:
 def _context_length(kind: ServerKind, model: JsonObject, connection: RemoteConnection) -> int | None:
     """Tokens of one conversation on the server, which may be fewer than the model was made for."""
     found: object = None
-    if kind == "vllm":
+    if kind in ("tanuki", "vllm"):
         found = model.get("max_model_len")
     elif kind == "llama-server":
         defaults = _optional(connection, "/props").get("default_generation_settings")

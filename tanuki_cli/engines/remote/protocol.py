@@ -212,7 +212,7 @@ class ChatText:
         going_on: dict[str, object] = {}
         if prompt.begun_text:
             messages.append(Message("assistant", prompt.begun_text))
-            if self._server.kind == "vllm":  # llama-server goes on with a last message that is an answer
+            if self._server.speaks_vllm:  # llama-server goes on with a last message that is an answer
                 going_on = {"add_generation_prompt": False, "continue_final_message": True}
         return {
             "model": self._server.model,
@@ -256,7 +256,7 @@ def _sampling_fields(kind: str, options: SamplingOptions) -> dict[str, object]:
         "temperature": options.temperature,
         "seed": options.seed,
     }
-    known = kind in ("llama-server", "vllm")
+    known = kind in ("tanuki", "llama-server", "vllm")
     if known or options.top_p != 1.0:
         fields["top_p"] = options.top_p
     if known or options.top_k:

@@ -65,7 +65,7 @@ def _probability_fields(server: Server, count: int) -> dict[str, object]:
 
 def _shape_fields(server: Server, shape: Shape) -> dict[str, object] | None:
     """None where this kind of server knows none."""
-    if server.kind == "vllm":
+    if server.speaks_vllm:
         return _vllm(server, shape)
     if server.kind == "llama-server":
         if shape.is_json:
@@ -91,7 +91,7 @@ def _vllm(server: Server, shape: Shape) -> dict[str, object]:
         value = list(shape.choices)
     name = _VLLM_NAMES.get(shape.kind, shape.kind)
     version = tuple(map(int, re.findall(r"\d+", server.software)[:2]))
-    if version and version < _STRUCTURED_OUTPUTS_SINCE:
+    if server.kind == "vllm" and version and version < _STRUCTURED_OUTPUTS_SINCE:
         return {f"guided_{name}": value}
     return {"structured_outputs": {name: value}}
 

@@ -1,0 +1,101 @@
+"""The messages of a request as Tanuki knows conversations. Nothing is dropped: it is mapped, or refused.
+
+- ``developer`` is ``system``. System messages before the first turn are joined by a blank line, later ones
+  are refused: Tanuki has one system text, at its beginning.
+- Messages of one role in a row are joined by a blank line.
+- ``tool``, ``function`` and calls of tools are refused, as is a content that is no text.
+- The user begins. A last message of the assistant's is one that goes on, with ``continue_final_message``.
+- A line that imitates a heading of the prompt (``### 指示:``) gets a backslash: no content opens a turn.
+"""
+
+from dataclasses import dataclass
+from typing import Final, cast
+
+from tanuki_cli.conversation import Message, Role
+from tanuki_cli.prompt import guard_markers
+from tanuki_cli.server.faults import wrong
+from tanuki_cli.server.fields import Fields, as_text
+
+MAX_MESSAGES: Final = 10_000
+_ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """What is to be answered: ``messages``, the last of them the user's, and how the answer ``begun``.
+
+    ``guarded`` counts the lines that got a backslash.
+    """
+
+    messages: tuple[Message, ...]
+    begun: str = ""
+    guarded: int = 0
+
+
+def read_messages(request: Fields) -> Turns:
+    """The turns of ``messages``. Raises ApiError that names the message."""
+    found = request.items("messages", most=MAX_MESSAGES)
+    if not found:
+        raise wrong("messages", "'messages' must be a list of at least one message.")
+    joined: list[Message] = []
+    guarded = 0
+    for index, value in enumerate(found):
+        path = f"messages[{index}]"
+        if not isinstance(value, dict):
+            raise wrong(path, f"'{path}' must be an object.")
+        message, changed = _message(Fields(value, f"{path}."), path)
+        guarded += changed
+        _join(joined, message, path)
+    begun = ""
+    if joined[-1].role == "assistant":
+        begun = joined.pop().content
+        if not request.flag("continue_final_message"):
+            raise wrong(
+                f"messages[{len(found) - 1}]",
+                "The last message is the assistant's. To let it go on, set 'continue_final_message'.",
+            )
+    elif request.flag("continue_final_message"):
+        raise wrong("continue_final_message", "'continue_final_message' needs a last message to go on with.")
+    if not joined or joined[-1].role == "system":
+        raise wrong("messages", "'messages' has no message of the user's to answer.")
+    return Turns(messages=tuple(joined), begun=begun, guarded=guarded)
+
+
+def _message(fields: Fields, path: str) -> tuple[Message, int]:
+    role = fields.text("role")
+    if role in ("tool", "function") or fields.raw("tool_calls") or fields.raw("function_call"):
+        raise wrong(path, f"'{path}': Tanuki knows no tools, so their calls and results are not taken.")
+    if role not in _ROLES:
+        raise wrong(
+            f"{path}.role",
+            f"'{path}.role' must be one of: system, developer, user, assistant; not {role!r:.50}.",
+        )
+    content, changed = guard_markers(_content(fields, path))
+    return Message(cast("Role", _ROLES[role]), content), changed
+
+
+def _content(fields: Fields, path: str) -> str:
+    """A text, or the texts of a list of parts."""
+    value = fields.raw("content")
+    if not isinstance(value, list):
+        return as_text(value, f"{path}.content")
+    texts = []
+    for index, part in enumerate(value):
+        name = f"{path}.content[{index}]"
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind not in ("text", "input_text"):
+            raise wrong(name, f"'{name}' must be a part of type 'text': Tanuki reads text only.")
+        texts.append(as_text(part.get("text"), f"{name}.text"))
+    return "".join(texts)
+
+
+def _join(joined: list[Message], message: Message, path: str) -> None:
+    last = joined[-1].role if joined else "system"
+    if joined and last == message.role:
+        joined[-1] = Message(last, f"{joined[-1].content}\n\n{message.content}")
+        return
+    if message.role == "system" and joined:
+        raise wrong(path, f"'{path}': a system message is taken before the first turn only.")
+    if message.role == "assistant" and last == "system":
+        raise wrong(path, f"'{path}': the first turn must be the user's.")
+    joined.append(message)

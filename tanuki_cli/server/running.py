@@ -1,0 +1,109 @@
+"""The server as a process: its socket, its signals, and its end."""
+
+import signal
+import socket
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from tanuki_cli.errors import InputError
+from tanuki_cli.files import os_reason
+from tanuki_cli.i18n import _
+from tanuki_cli.server.access import is_loopback
+from tanuki_cli.server.connection import BoundedConnection
+
+GRACE_S: Final = 30
+"""How long running answers may go on after the first signal."""
+MAX_CONNECTIONS: Final = 512
+MAX_HEAD: Final = 32 << 10
+_IDLE_S: Final = 30
+_BACKLOG: Final = 256
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket on ``host`` and ``port``; 0 is any free one. Raises InputError."""
+    try:
+        family, kind, protocol, _name, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as exc:
+        raise InputError(
+            _("{host}:{port} cannot be listened on: {reason}").format(
+                host=host, port=port, reason=os_reason(exc)
+            ),
+            hint=f"tanuki serve --port {port + 1 if 0 < port < 65535 else 8264}",
+        ) from exc
+    return listener
+
+
+def address_of(listener: socket.socket) -> str:
+    """The address that clients use, for one who asks from this machine."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_private(listener: socket.socket) -> bool:
+    """Whether only this machine's own programs reach ``listener``."""
+    return is_loopback(listener.getsockname()[0])
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, with two signals: after the first, SIGINT or SIGTERM, running answers may finish
+    for a while; the second ends at once. ``on_stop`` is told of the first."""
+
+    def __init__(self, app: ASGIApp, *, on_stop: Callable[[], None], debug: bool = False) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=BoundedConnection,
+                ws="none",
+                loop="asyncio",
+                lifespan="on",
+                interface="asgi3",
+                log_config=None,
+                log_level="debug" if debug else "critical",  # paths and errors; never a body
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                limit_concurrency=MAX_CONNECTIONS,
+                h11_max_incomplete_event_size=MAX_HEAD,
+                timeout_keep_alive=_IDLE_S,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
+        self._on_stop = on_stop
+
+    def stop(self) -> None:
+        """Take no more requests, and end when the running ones have; at once if called again."""
+        if self.should_exit:
+            self.force_exit = True
+            return
+        self.should_exit = True
+        self._on_stop()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        """Signals end the server, and nothing after it."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in before:
+            signal.signal(number, self._handle)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop()
