@@ -17,7 +17,12 @@ HALF_WIDTH_KANA = {chr(code) for code in range(0xFF61, 0xFFA0)}
 
 
 def sources() -> list[Path]:
-    return [*sorted((ROOT / "tanuki_cli").rglob("*.py")), ROOT / "scripts" / "bootstrap.py"]
+    scripts = ROOT / "scripts"
+    return [
+        *sorted((ROOT / "tanuki_cli").rglob("*.py")),
+        scripts / "bootstrap.py",
+        *sorted((scripts / "setup").glob("*.py")),
+    ]
 
 
 def calls(path: Path) -> Iterator[ast.Call]:

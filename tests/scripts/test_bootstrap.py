@@ -1,20 +1,25 @@
 """The two start scripts, with the real pip and a small project that needs no network."""
 
+import io
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 import pytest
 
 from scripts import bootstrap, compile_messages
+from scripts.setup import llama_wheel, running
 from tests.conftest import until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -39,7 +44,7 @@ def build_editable(wheel_directory, config_settings=None, metadata_directory=Non
     info = "tanuki_cli-0.1.0.dist-info/"
     head = "Metadata-Version: 2.1\\nName: tanuki-cli\\nVersion: 0.1.0\\n"
     extras = "Provides-Extra: dev\\nProvides-Extra: quantized\\n"
-    needs = "Requires-Dist: torch>=2; extra == 'quantized'\\n"
+    needs = "Requires-Dist: torch>=2; extra == 'quantized'\\nRequires-Dist: llama-cpp-python>=0.3.36\\n"
     with zipfile.ZipFile(pathlib.Path(wheel_directory) / name, "w") as wheel:
         wheel.writestr("demo.pth", str(here))
         wheel.writestr(info + "METADATA", head + extras + needs)
@@ -60,7 +65,59 @@ PYPROJECT = """
 requires = []
 build-backend = "backend"
 backend-path = ["."]
+
+[project]
+dependencies = ["llama-cpp-python>=0.3.36,<0.3.37"]
 """
+# llama-cpp-python, as far as its build is watched: it writes down how it was built and prints what ninja
+# prints. The file "wait" in its folder holds it, "broken" makes it fail where its text stands in CMAKE_ARGS.
+LLAMA_BACKEND = """
+import os, pathlib, sys, time, zipfile
+
+FOLDER = pathlib.Path(%r)
+LIBRARIES = pathlib.Path(%r)
+
+def get_requires_for_build_wheel(config_settings=None):
+    return []
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    arguments = os.environ["CMAKE_ARGS"]
+    with (FOLDER / "built").open("a") as built:
+        built.write(arguments + "\\n")
+    print("[1/4] Building C object ggml.c.o", flush=True)
+    while (FOLDER / "wait").exists():
+        time.sleep(0.01)
+    broken = FOLDER / "broken"
+    if broken.exists() and broken.read_text() in arguments:
+        sys.exit("CMake Error: no such variable")
+    name = "llama_cpp_python-0.3.36-py3-none-any.whl"
+    info = "llama_cpp_python-0.3.36.dist-info/"
+    with zipfile.ZipFile(pathlib.Path(wheel_directory) / name, "w") as wheel:
+        for library in LIBRARIES.glob("lib*"):
+            wheel.write(library, "llama_cpp/lib/" + library.name)
+        wheel.writestr("llama_cpp/__init__.py", "")
+        head = "Metadata-Version: 2.1\\nName: llama-cpp-python\\nVersion: 0.3.36\\n"
+        wheel.writestr(info + "METADATA", head)
+        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(info + "RECORD", "")
+    return name
+"""
+
+
+def write_llama_cpp(directory: Path) -> None:
+    """The sources of llama-cpp-python, for pip to find in ``directory``."""
+    stem = "llama_cpp_python-0.3.36"
+    [libraries] = (Path(path) / "lib" for path in find_spec("llama_cpp").submodule_search_locations or ())  # type: ignore[union-attr]
+    files = {
+        "pyproject.toml": PYPROJECT.partition("[project]")[0],
+        "backend.py": LLAMA_BACKEND % (str(directory), str(libraries)),
+        "PKG-INFO": "Metadata-Version: 2.1\nName: llama-cpp-python\nVersion: 0.3.36\n",
+    }
+    with tarfile.open(directory / f"{stem}.tar.gz", "w:gz") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(f"{stem}/{name}")
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))
 
 
 def write_wheel(directory: Path, name: str, version: str, source: str) -> None:
@@ -84,6 +141,12 @@ class Checkout:
         path = self.root / "builds"
         return len(path.read_text()) if path.exists() else 0
 
+    @property
+    def llama_builds(self) -> list[str]:
+        """CMake's arguments of each build of llama.cpp that was begun."""
+        path = self.wheels / "built"
+        return path.read_text().splitlines() if path.exists() else []
+
     def environ(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
         base = {
@@ -91,6 +154,7 @@ class Checkout:
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(self.wheels),
             "PIP_CONFIG_FILE": os.devnull,
+            "XDG_CACHE_HOME": str(self.wheels / "cache"),
         }
         changed = {**base, "TANUKI_PYTHON": sys.executable, "TERM": "dumb", **(changes or {})}
         return {name: value for name, value in changed.items() if value is not None}
@@ -141,6 +205,7 @@ def make_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Chec
         for name, text in (("backend.py", BACKEND), ("demo.py", DEMO), ("pyproject.toml", PYPROJECT)):
             (root / name).write_text(text)
         wheels = tmp_path_factory.mktemp("wheels")
+        write_llama_cpp(wheels)
         return Checkout(root, wheels)
 
     return make
@@ -310,6 +375,98 @@ def test_a_failed_build_is_one_sentence_and_the_log(make_checkout: Callable[[], 
     assert not (checkout.root / ".venv" / "complete").exists()
 
 
+def test_llama_cpp_is_built_once_for_every_checkout_and_python(
+    make_checkout: Callable[[], Checkout],
+) -> None:
+    first, second = make_checkout(), make_checkout()
+    second = Checkout(second.root, first.wheels)
+    assert "most of it is building llama.cpp" in first.start().stderr
+    [arguments] = first.llama_builds
+    assert "-DLLAVA_BUILD=OFF" in arguments
+    assert str(first.root / "scripts" / "setup" / "llama_cpp.cmake") in arguments  # whose path has a space
+
+    # Without a compiler: none is needed.
+    (second.wheels / "bin").mkdir()
+    path = links_to(second.wheels / "bin", "sh", "dirname")
+    result = second.start(changes={"PATH": path})
+    assert (result.returncode, len(first.llama_builds)) == (0, 1), result.stderr
+    assert "llama.cpp was built before" in result.stderr
+
+    # Other flags or another processor are another wheel.
+    keys = {
+        llama_wheel.key("0.3.36", build, environ)
+        for build in llama_wheel.builds({}, None)
+        for environ in ({}, {"CFLAGS": "-O2"}, {"CC": "clang"}, {"HOME": "/x", "CCACHE_DIR": "/y"})
+    }
+    assert len(keys) == 6
+
+
+def test_a_kept_wheel_that_does_not_run_is_built_again(make_checkout: Callable[[], Checkout]) -> None:
+    checkout = make_checkout()
+    checkout.start()
+    [kept] = (checkout.wheels / "cache").rglob("*.whl")
+    with zipfile.ZipFile(kept, "w") as archive:
+        archive.writestr("llama_cpp/lib/libllama.so", "for another machine")
+    shutil.rmtree(checkout.root / ".venv")
+    result = checkout.start()
+    assert (result.returncode, len(checkout.llama_builds)) == (0, 2), result.stderr
+    assert llama_wheel.runs(kept)
+
+
+def test_where_the_trimmed_build_fails_all_is_built(make_checkout: Callable[[], Checkout]) -> None:
+    checkout = make_checkout()
+    (checkout.wheels / "broken").write_text("LLAVA_BUILD")
+    result = checkout.start()
+    assert result.returncode == 0, result.stderr
+    assert "so all of it is built: llama.cpp could not be built." in result.stderr
+    trimmed, plain = checkout.llama_builds
+    assert "LLAVA_BUILD" in trimmed
+    assert plain == ""
+
+    (checkout.wheels / "broken").write_text("")
+    shutil.rmtree(checkout.root / ".venv")
+    shutil.rmtree(checkout.wheels / "cache")
+    result = checkout.start()
+    log = checkout.root / ".venv" / llama_wheel.LOG_NAME
+    assert (result.returncode, result.stderr.splitlines()[-2:]) == (
+        1,
+        ["error: llama.cpp could not be built.", f"The whole output is in {log}"],
+    )
+    assert "CMake Error" in log.read_text()
+
+
+def test_a_terminal_shows_how_far_the_compiler_is_while_packages_are_installed(
+    make_checkout: Callable[[], Checkout],
+) -> None:
+    checkout = make_checkout()
+    wait = checkout.wheels / "wait"
+    wait.touch()
+    screen, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [str(checkout.root / "scripts" / "tanuki")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=terminal,
+        env=checkout.environ({"TERM": "xterm", "LANG": "ja_JP.UTF-8"}),
+    )
+    os.close(terminal)
+    shown = b""
+    while "llama.cpp のビルド…".encode() not in shown:  # all packages are in, and the compiler goes on
+        shown += os.read(screen, 4096)
+    assert "llama.cpp: 4 個中 1 個".encode() in shown
+    wait.unlink()
+    while "準備が終わりました".encode() not in shown:
+        shown += os.read(screen, 4096)
+    assert process.wait(timeout=100) == 0
+    os.close(screen)
+
+
+def test_the_time_left_is_no_more_exact_than_it_is_known() -> None:
+    assert list(map(llama_wheel.rough, (3, 44, 59, 61, 100, 400))) == [
+        "10 s", "40 s", "60 s", "1 min", "2 min", "7 min",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("output", "sentence"),
     [
@@ -335,7 +492,7 @@ def test_a_failed_build_is_one_sentence_and_the_log(make_checkout: Callable[[], 
     ],
 )
 def test_the_reason_of_a_failure_is_named(output: str, sentence: str) -> None:
-    assert bootstrap.likely_reason(output) == sentence
+    assert running.likely_reason(output) == sentence
 
 
 def links_to(directory: Path, *names: str) -> str:
@@ -396,27 +553,20 @@ def test_cuda_only_with_a_working_gpu_and_nvcc(
     for name, body in (("nvidia-smi", nvidia_smi), ("nvcc", nvcc)):
         if body is not None:
             program(tmp_path, name, body)
-    plan = bootstrap.plan_run(
+    nvcc_found = llama_wheel.find_nvcc(
         {}, which=lambda name: None if "/" in name else shutil.which(name, path=str(tmp_path))
     )
-    builds = [stage for stage in plan.stages if "-DGGML_CUDA=on" in stage.variables.get("CMAKE_ARGS", "")]
-    assert len(builds) == gpu
-    for stage in builds:
-        assert stage is plan.stages[0]
-        assert stage.variables["CUDACXX"] == str(tmp_path / "nvcc")
-        # A wheel that was built for the CPU must not come from pip's cache, nor this one go there.
-        assert stage.pip == ("--no-cache-dir", "--no-binary", "llama-cpp-python", "llama-cpp-python")
-        assert stage.optional
-    assert plan.stages[-1].pip == ("--editable", ".")
+    assert nvcc_found == (str(tmp_path / "nvcc") if gpu else None)
+    ways = llama_wheel.builds({}, nvcc_found)
+    assert ["-DGGML_CUDA=on" in way.arguments for way in ways] == [True, False, False][0 if gpu else 1 :]
+    assert not gpu or ways[0].variables == {"CUDACXX": str(tmp_path / "nvcc")}
 
 
-def test_cmake_args_of_the_user_win(tmp_path: Path) -> None:
-    plan = bootstrap.plan_run({"CMAKE_ARGS": "-DGGML_VULKAN=on"}, which=lambda _name: None)
-    build, install = plan.stages
-    assert build.variables == {}
-    assert not build.optional
-    assert "--no-cache-dir" in build.pip
-    assert install.pip == ("--editable", ".")
+def test_cmake_args_of_the_user_win() -> None:
+    trimmed, plain = llama_wheel.builds({"CMAKE_ARGS": "-DGGML_VULKAN=on"}, "/usr/bin/nvcc")
+    assert trimmed.arguments.endswith(" -DGGML_VULKAN=on")
+    assert plain.arguments == "-DGGML_VULKAN=on"
+    assert (trimmed.variables, plain.variables) == ({}, {})
 
 
 def test_the_test_environment_keeps_its_torch_and_passes_arguments_on(

@@ -1,0 +1,164 @@
+"""Running pip and what it starts, with one line that says how far it is; what goes wrong, in one sentence."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from tanuki_cli.i18n import _
+
+# Settings of the user's pip that would install somewhere else than into the environment.
+ELSEWHERE: Final = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONHOME", "PYTHONPATH")
+_TICK_S: Final = 1.0
+
+
+class BootstrapError(Exception):
+    """One sentence for the user, and what to do next."""
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def tell(line: str) -> None:
+    """One line for the user."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, e.g. ``4:05``."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Command:
+    """A started command, alone in its process group; its output goes to the end of ``log``."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    begin: int
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def output(self) -> str:
+        """What it printed so far."""
+        with self.log.open("rb") as log:
+            log.seek(self.begin)
+            return log.read().decode("utf-8", "replace")
+
+    def check(self) -> None:
+        """Raise BootstrapError with the likely reason if it has failed."""
+        if self.process.returncode != 0:
+            raise BootstrapError(
+                likely_reason(self.output), hint=_("The whole output is in {log}").format(log=self.log)
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """Runs commands in ``directory``, which hold the file descriptor ``lock`` while they run."""
+
+    directory: Path
+    lock: int
+
+    @contextlib.contextmanager
+    def started(
+        self, command: Sequence[str], *, log: Path, variables: Mapping[str, str] | None = None
+    ) -> Iterator[Command]:
+        """Start ``command``; it is ended with this context, if it still runs then."""
+        environ = {name: value for name, value in os.environ.items() if name not in ELSEWHERE}
+        with log.open("ab") as output:
+            begin = output.tell()
+            # A group of its own, so that an interrupt also ends the compilers, and only once.
+            process = subprocess.Popen(
+                command,
+                cwd=self.directory,
+                env={**environ, **(variables or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                pass_fds=(self.lock,),
+            )
+        try:
+            yield Command(process=process, log=log, begin=begin)
+        finally:
+            if process.poll() is None:
+                end_group(process)
+
+    def run(
+        self, title: str, command: Sequence[str], *, log: Path, beside: Callable[[], str] = lambda: ""
+    ) -> None:
+        """Run ``command``; ``beside`` says how something else is going meanwhile. Raises BootstrapError."""
+        with self.started(command, log=log) as running:
+            watch(title, running, beside)
+            running.check()
+
+
+def watch(title: str, running: Command, beside: Callable[[], str] = lambda: "") -> None:
+    """Wait for the end of ``running``, with a line on a terminal that says for how long and ``beside``."""
+    animated = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    if not animated:
+        tell(f"{title}…")
+        running.process.wait()
+        return
+    started = time.monotonic()
+    try:
+        while True:
+            line = f"{title}… {clock(time.monotonic() - started)}"
+            sys.stderr.write(f"\r{'  '.join(filter(None, (line, beside())))}\x1b[K")
+            sys.stderr.flush()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                running.process.wait(timeout=_TICK_S)
+                return
+    finally:
+        sys.stderr.write("\n")
+
+
+def end_group(process: "subprocess.Popen[bytes]") -> None:
+    """End ``process`` and what it started: asked first, so that pip clears up behind itself."""
+    os.killpg(process.pid, signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=5)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def likely_reason(output: str) -> str:
+    """Say in one sentence why pip failed, from what it printed."""
+    reasons = (
+        (r"No space left on device|Disk quota exceeded", _("The disk is full.")),
+        (
+            r"CERTIFICATE_VERIFY_FAILED|SSLError",
+            _("The packages could not be downloaded: the server's certificate is not trusted."),
+        ),
+        (
+            r"ProxyError|Tunnel connection failed",
+            _("The packages could not be downloaded: the proxy refused the connection."),
+        ),
+        (
+            r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|Network is unreachable"
+            r"|Temporary failure in name resolution",
+            _("The packages could not be downloaded: there is no connection to the package server."),
+        ),
+        (
+            r"CMake Error|ninja: build stopped|Failed building wheel for llama|Failed to build llama",
+            _("llama.cpp could not be built."),
+        ),
+        (
+            r"No matching distribution found",
+            _("A package that tanuki needs is not offered for this Python or machine."),
+        ),
+    )
+    for pattern, sentence in reasons:
+        if re.search(pattern, output):
+            return sentence
+    return _("Making the environment failed.")
