@@ -166,7 +166,6 @@ def prepare(kind: str, directory: Path) -> None:
             (directory / STAMP_NAME).unlink()
             environment.fill(new=False)
         else:
-            tell(_("Preparing the environment in {directory}.").format(directory=directory))
             environment.fill(new=True)
         write_stamp(directory, mark)
         tell(_("Done in {time}.").format(time=clock(time.monotonic() - started)))
@@ -196,6 +195,7 @@ class Environment:
         if wheel is None:
             check_compiler(os.environ)
         if new:
+            tell(_("Preparing the environment in {directory}.").format(directory=self.directory))
             tell(_announcement(ways[0], kept=wheel is not None))
             self._make()
         if wheel is None:

@@ -189,7 +189,8 @@ class Building:
     """A build that runs: how far it is."""
 
     command: Command
-    _seen: tuple[int, float] = (0, 0.0)
+    _first: int = 0
+    _since: float = 0.0
 
     def progress(self) -> str:
         """Objects compiled of all, and the time left at the rate so far; empty before the first."""
@@ -203,16 +204,14 @@ class Building:
         else:
             return _("llama.cpp: getting ready")
         now = time.monotonic()
-        first, since = self._seen
-        if not first:
-            self._seen = (done, now)
-            return _("llama.cpp: {done} of {total}").format(done=done, total=total)
-        if done == first:
-            return _("llama.cpp: {done} of {total}").format(done=done, total=total)
-        seconds = (now - since) / (done - first) * (total - done)
-        return _("llama.cpp: {done} of {total}, about {time} left").format(
-            done=done, total=total, time=rough(seconds)
-        )
+        if not self._since:
+            self._first, self._since = done, now
+        line = _("llama.cpp: {done} of {total}").format(done=done, total=total)
+        # The first ones say little: some take a second, some half a minute.
+        if (done - self._first) * 12 < total:
+            return line
+        seconds = (now - self._since) / (done - self._first) * (total - done)
+        return _("{line}, about {time} left").format(line=line, time=rough(seconds))
 
 
 def rough(seconds: float) -> str:
