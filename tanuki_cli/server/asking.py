@@ -55,7 +55,8 @@ class Wanted:
     """A request that was read: every prompt is answered ``n`` times.
 
     ``truncates`` is whether the oldest turns may be dropped. ``ignored`` are fields that ask for what is
-    not done here, ``guarded`` the lines that got a backslash.
+    not done here, ``guarded`` the lines that got a backslash. ``named_by_id`` is how tokens are named among
+    log probabilities.
     """
 
     prompts: tuple[Prompt, ...]
@@ -65,6 +66,7 @@ class Wanted:
     include_usage: bool
     logprobs: int | None
     gives_ids: bool
+    named_by_id: bool
     echo: bool
     truncates: bool
     ignored: tuple[str, ...]
@@ -127,6 +129,7 @@ def _wanted(
         include_usage=streaming is not None and streaming.flag("include_usage"),
         logprobs=logprobs,
         gives_ids=request.flag("return_token_ids"),
+        named_by_id=request.flag("return_tokens_as_token_ids"),
         echo=request.flag("echo"),
         truncates=False,
         ignored=_ignored(request, model),

@@ -114,7 +114,12 @@ class ChatReply(Reply):
     def _logprobs(self, chunk: Chunk) -> Json | None:
         if self.wanted.logprobs is None or self.model.tokenizer is None:
             return None
-        return chat_logprobs(chunk.tokens, self.model.tokenizer, most=self.wanted.logprobs)
+        return chat_logprobs(
+            chunk.tokens,
+            self.model.tokenizer,
+            most=self.wanted.logprobs,
+            by_id=self.wanted.named_by_id,
+        )
 
 
 class CompletionReply(Reply):
@@ -148,7 +153,12 @@ class CompletionReply(Reply):
     def _choice(self, index: int, chunk: Chunk, *, echoed: str = "", first: bool = False) -> Json:
         logprobs = None
         if self.wanted.logprobs is not None:
-            logprobs = completion_logprobs(chunk.tokens, self.model.exact, most=self.wanted.logprobs)
+            logprobs = completion_logprobs(
+                chunk.tokens,
+                self.model.exact,
+                most=self.wanted.logprobs,
+                by_id=self.wanted.named_by_id,
+            )
         return {
             "index": index,
             "text": echoed + chunk.text,

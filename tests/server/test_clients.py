@@ -184,3 +184,14 @@ def test_our_own_engine_sends_exact_ids(server: Serving, expected: str, tmp_path
         run(tmp_path, "ask", "--seed", "5", "--temperature", "2", "-m", remote, QUESTION).stdout for _ in "12"
     ]
     assert seeds[0] == seeds[1]
+
+
+def test_log_probabilities_through_our_own_engine_are_those_without_a_server(
+    server: Serving, tmp_path: Path
+) -> None:
+    def tokens(*model: str) -> list[dict[str, object]]:
+        asked = ("ask", *model, "--json", "--no-save", "--temperature", "0", "--logprobs", "2", QUESTION)
+        found: list[dict[str, object]] = json.loads(run(tmp_path, *asked).stdout)["logprobs"]
+        return found
+
+    assert tokens("-m", f"{server.address}/v1") == tokens("-m", "mame")

@@ -220,8 +220,17 @@ class RemoteEngine:
         Raises RemoteError as well where the server does not say: only vLLM, given ids, does.
         """
         self._flag.clear()
-        if self._tokenizer is None or not can_score(self._server):
+        scores = self._scores(messages, answers, alternatives)
+        if not scores:
             raise tells_no_probability(self._connection.host)
+        return scores
+
+    def _scores(
+        self, messages: Sequence[Message], answers: Sequence[str], alternatives: int
+    ) -> list[AnswerScore]:
+        """Nothing where the server does not tell."""
+        if self._tokenizer is None or not can_score(self._server):
+            return []
         longest = max(len(self._tokenizer.encode(answer)) for answer in answers) + 1
         prompt = next(self._prompts(messages, SamplingOptions(max_new_tokens=longest)))
         return score_answers(
@@ -239,9 +248,7 @@ class RemoteEngine:
         """Those of the choices, where they are wanted and the server tells."""
         choices = form.shape.choices if form.shape is not None and not form.begun else ()
         wanted = choices and (form.scores or options.greedy)
-        if not wanted or not self.exact or not can_score(self._server):
-            return ()
-        return tuple(self.score(messages, choices, alternatives=form.logprobs))
+        return tuple(self._scores(messages, choices, form.logprobs)) if wanted else ()
 
     def _likeliest(
         self,

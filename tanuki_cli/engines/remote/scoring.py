@@ -29,7 +29,7 @@ def score_answers(
 ) -> list[AnswerScore]:
     """Each of ``answers`` after ``prompt_ids``, to its end, with so many ``alternatives`` a token.
 
-    Raises RemoteError, also where a version does not tell, and GenerationCancelled.
+    Nothing where this version does not tell. Raises RequestFailed and GenerationCancelled.
     """
     scores = []
     for answer in answers:
@@ -37,7 +37,7 @@ def score_answers(
         told = _ask(connection, server, ids, alternatives)
         tokens = () if told is None else told[len(prompt_ids) :]
         if not tokens or any(token.logprob is None for token in tokens):
-            raise tells_no_probability(connection.host)
+            return []
         cut = tuple(token._replace(alternatives=token.alternatives[:alternatives]) for token in tokens)
         scores.append(AnswerScore(text=answer, tokens=cut))
     return scores

@@ -288,5 +288,21 @@ def test_a_server_that_tells_no_probability_is_named(practice_tokenizer: ChatTok
         engine.score(QUESTION, ["はい"])
 
 
+def test_choices_of_a_server_that_tells_no_probability_are_left_to_it(
+    practice_tokenizer: ChatTokenizer,
+) -> None:
+    script = Status(200, b'{"choices": [{"text": "?"}]}', {"Content-Type": "application/json"})
+    answer = vllm_answer(practice_tokenizer.encode("はい"), finish="stop")
+    with (
+        ChatServer(script, answer, kind="vllm", tokenizer=practice_tokenizer) as server,
+        closing(open_vllm(server, practice_tokenizer)) as engine,
+    ):
+        form = AnswerForm(shape=YES_NO, scores=True)
+        chunks = list(engine.stream(QUESTION, SamplingOptions(temperature=0.0), form))
+        assert "guided_choice" in server.requests[1].body
+    assert "".join(chunk.text for chunk in chunks) == "はい"
+    assert chunks[-1].scores == ()
+
+
 def tokens_of(chunks: Iterator[Chunk]) -> list[Token]:
     return [token for chunk in chunks for token in chunk.tokens]
