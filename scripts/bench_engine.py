@@ -92,7 +92,7 @@ def forced(model: LlamaCppModel, prompt: list[int], answer: Sequence[int], count
     """Seconds until each of ``count`` ids of ``answer`` came, which is taken for what was sampled."""
 
     def pick(picker: Picker, index: int = -1) -> tuple[Token, bool]:
-        picker._sampler.sample(picker._cache.context, index)
+        picker._chooser.sampler.sample(picker._cache.context, index)
         return Token(answer[len(picker.text.ids) - len(prompt)]), False
 
     with patch.object(Picker, "pick", pick):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from tanuki_cli.engines.llama_cpp.batch import Batch
 from tanuki_cli.engines.llama_cpp.bindings import VERSION, native
 from tanuki_cli.engines.llama_cpp.llama_h import set_fields
 from tanuki_cli.engines.llama_cpp.log import log, start
@@ -162,19 +163,17 @@ class Context:
             },
         )
         log.errors.clear()
-        self._batch = native.llama_batch_init(params.n_batch, 0, 1)
+        self._batch = Batch(params.n_batch)
         self.handle = handle = native.llama_init_from_model(model.handle, settings) or 0
         _raise_interrupt(self)
         if not handle:
-            native.llama_batch_free(self._batch)
+            self._batch.close()
             raise NativeError(_explanation())
         self.length = int(native.llama_n_ctx(handle))
         self.n_batch = params.n_batch
         self.max_outputs = params.max_outputs
         self._n_sequences = params.n_sequences
         self._memory = native.llama_get_memory(handle)
-        for index in range(params.n_batch):
-            self._batch.n_seq_id[index] = 1
         self._no_abort = native.ggml_abort_callback()
 
     def decode(
@@ -187,29 +186,29 @@ class Context:
         should_stop: Callable[[], bool] | None = None,
     ) -> None:
         """Compute ``ids`` (at most ``n_batch``) of ``sequence`` from ``position`` on; keep the last
-        ``outputs`` logits.
+        ``outputs`` logits. ``should_stop`` as in :meth:`decode_batch`.
+        """
+        self._batch.clear()
+        self._batch.add(ids, position, sequence=sequence, outputs=outputs)
+        self.decode_batch(self._batch, should_stop=should_stop)
+
+    def decode_batch(self, batch: Batch, *, should_stop: Callable[[], bool] | None = None) -> None:
+        """Compute what is in ``batch``, at most ``n_batch`` ids with ``max_outputs`` outputs.
 
         ``should_stop`` is asked between the steps of the computation, hundreds of times for each
         batch; when it says yes, DecodeAborted is raised. Works on the CPU; a GPU finishes the batch.
         """
-        batch, count = self._batch, len(ids)
-        batch.n_tokens = count
-        for index, id_ in enumerate(ids):
-            batch.token[index] = id_
-            batch.pos[index] = position + index
-            batch.seq_id[index][0] = sequence
-            batch.logits[index] = index >= count - outputs
         if should_stop is None:
-            status = native.llama_decode(self.handle, batch)
+            status = native.llama_decode(self.handle, batch.native)
         else:
-            status = self._decode_with_stop(should_stop)
+            status = self._decode_with_stop(batch, should_stop)
         log.raise_interrupt()
         if status == _ABORTED:
             raise DecodeAborted
         if status != 0:
             raise NativeError(_explanation() or f"llama_decode: {status}")
 
-    def _decode_with_stop(self, should_stop: Callable[[], bool]) -> int:
+    def _decode_with_stop(self, batch: Batch, should_stop: Callable[[], bool]) -> int:
         interrupted: list[BaseException] = []
 
         def ask(_data: int) -> bool:
@@ -223,7 +222,7 @@ class Context:
         callback = native.ggml_abort_callback(ask)
         native.llama_set_abort_callback(self.handle, callback, None)
         try:
-            status = native.llama_decode(self.handle, self._batch)
+            status = native.llama_decode(self.handle, batch.native)
         finally:
             native.llama_set_abort_callback(self.handle, self._no_abort, None)
         if interrupted:
@@ -257,6 +256,15 @@ class Context:
         self.forget(sequence)
         return False
 
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Let ``target``, which is empty, begin with the first ``length`` positions of ``source``: both
+        hold the same places of the cache."""
+        native.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def clear(self) -> None:
+        """Forget every sequence, and overwrite what they held."""
+        native.llama_memory_clear(self._memory, True)
+
     def state_bytes(self, ids: Sequence[int], *, sequence: int = 0) -> int:
         """At most so much is written by :meth:`save_state`."""
         return 4 * (3 + len(ids)) + int(native.llama_state_seq_get_size(self.handle, sequence))
@@ -287,12 +295,12 @@ class Context:
         """Forget all of ``sequence``. Alone in the cache it is overwritten too: a place that is free may
         not hold NaN, which would spread from there."""
         if self._n_sequences == 1 or not native.llama_memory_seq_rm(self._memory, sequence, -1, -1):
-            native.llama_memory_clear(self._memory, True)
+            self.clear()
 
     def close(self) -> None:
         """Free the cache."""
         if self.handle:
-            native.llama_batch_free(self._batch)
+            self._batch.close()
             native.llama_free(self.handle)
             self.handle = 0
 
