@@ -11,7 +11,7 @@ cuts every such spelling after its first character, so that no text can end a tu
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain, pairwise, product
@@ -194,21 +194,16 @@ class ChatTokenizer:
         something was withheld. ``prompt_ids`` is what came before; without it a first leading space
         could be lost.
         """
-        # A byte run decodes as a whole: one bad byte turns all of its characters into U+FFFD. So a
-        # run is withheld until a visible piece ends it; skipped ids do not end it.
-        context = [id_ for id_ in prompt_ids[-8:] if id_ in self._ending_ids][-1:]
-        head = self.decode(context)
-        run: list[int] = []
+        detokenizer = self.detokenizer(prompt_ids)
         for id_ in ids:
-            run.append(id_)
-            if id_ not in self._ending_ids:
-                yield ""
-                continue
-            yield self.decode(context + run)[len(head) :]
-            context, run = [id_], []
-            head = self.decode(context)
-        if run:
-            yield self.decode(context + run)[len(head) :]
+            yield detokenizer.feed(id_)
+        if rest := detokenizer.flush():
+            yield rest
+
+    def detokenizer(self, prompt_ids: Sequence[int] = ()) -> "Detokenizer":
+        """For the text of ids that come after ``prompt_ids``, one by one."""
+        context = [id_ for id_ in prompt_ids[-8:] if id_ in self._ending_ids][-1:]
+        return Detokenizer(self.decode, self._ending_ids, context)
 
     def complete_length(self, ids: Sequence[int]) -> int:
         """How many of ``ids`` are whole text: those after it may be the beginning of a character."""
@@ -243,6 +238,39 @@ class ChatTokenizer:
                 yield
         except TokenizerFault as exc:
             raise DamagedModelError(_("The tokenizer fails on a text: its file is damaged.")) from exc
+
+
+class Detokenizer:
+    """Text of each id as it comes; see :meth:`ChatTokenizer.detokenize`.
+
+    A byte run decodes as a whole: one bad byte turns all of its characters into U+FFFD. So a run is
+    withheld until one of ``ending_ids``, which are visible, ends it; skipped ids do not end it. ``context``
+    is what the first of its ids is decoded behind.
+    """
+
+    def __init__(
+        self, decode: Callable[[Sequence[int]], str], ending_ids: frozenset[int], context: list[int]
+    ) -> None:
+        self._decode = decode
+        self._ending_ids = ending_ids
+        self._context = context
+        self._head = decode(context)
+        self._run: list[int] = []
+
+    def feed(self, id_: int) -> str:
+        """The text that ``id_`` completes; empty while a character is incomplete."""
+        self._run.append(id_)
+        if id_ not in self._ending_ids:
+            return ""
+        text = self._decode(self._context + self._run)[len(self._head) :]
+        self._context, self._run = [id_], []
+        self._head = self._decode(self._context)
+        return text
+
+    def flush(self) -> str:
+        """What was withheld, at the end."""
+        run, self._run = self._run, []
+        return self._decode(self._context + run)[len(self._head) :] if run else ""
 
 
 def _without_normalizer(tokenizer: Tokenizer) -> Tokenizer:

@@ -80,6 +80,12 @@ class AnswerScore:
         return math.exp(-self.logprob / len(self.tokens))
 
 
+def likeliest_tokens(scores: Sequence[AnswerScore], *, logprobs: int) -> Sequence[Token]:
+    """The tokens of the likeliest answer, with their log probabilities where these were asked for."""
+    best = max(scores, key=lambda score: score.logprob).tokens
+    return best if logprobs else [Token(token.id) for token in best]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
     """A piece of an answer.

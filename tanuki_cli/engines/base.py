@@ -4,11 +4,12 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, Job, Progress, PromptPlan, Token
 from tanuki_cli.engines.consent import Consent, never
+from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
 
@@ -26,6 +27,9 @@ __all__ = [
     "FinishReason",
     "GenerationCancelled",
     "OpenOptions",
+    "Outcome",
+    "ParallelModel",
+    "Request",
     "TokenModel",
     "Usage",
     "shared_prefix",
@@ -244,6 +248,66 @@ class TokenModel(Protocol):
 
     def close(self) -> None:
         """Free the model. May be called twice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """Tokens that are wanted of a :class:`ParallelModel`; the fields are what :meth:`TokenModel.generate`
+    takes. No two are equal."""
+
+    prompt_ids: Sequence[int]
+    options: SamplingOptions
+    mask: "LogitsMask | None" = None
+    logprobs: int = 0
+
+
+class Outcome(NamedTuple):
+    """What a step brought for ``request``: its next token, or the error that ended it, or neither, where
+    its context is full. In the last two cases it is gone."""
+
+    request: Request
+    token: Token | None = None
+    error: EngineError | None = None
+
+
+class ParallelModel(Protocol):
+    """A local backend that gives the tokens of several requests at once.
+
+    As a :class:`TokenModel` it knows no stop rule and no ``max_new_tokens``: whoever has enough of a
+    request drops it. For one thread, except for :meth:`cancel`.
+    """
+
+    @property
+    def places(self) -> int:
+        """How many requests are worked on at a time."""
+
+    def add(self, request: Request) -> None:
+        """Take ``request``. ValueError for a prompt that is empty, or longer than the context."""
+
+    def step(self) -> list[Outcome]:
+        """Compute once for all requests that have a place; empty where that gave no token yet.
+
+        Raises EngineError where the model itself fails, and GenerationCancelled after :meth:`cancel`: the
+        next step goes on where this one began.
+        """
+
+    def drop(self, request: Request) -> None:
+        """Forget ``request``, which may be gone already; no other one is touched."""
+
+    def cached_tokens(self, request: Request) -> int:
+        """How many of the prompt ids of ``request``, which is not gone, were in the KV cache already."""
+
+    def logits(
+        self, ids: Sequence[int], *, first: int = 0, reuse: bool = False
+    ) -> "Generator[NDArray[np.float32], None, None]":
+        """As :meth:`TokenModel.logits`; all requests wait until it ends. Needs a place that is free."""
+
+    def cancel(self) -> None:
+        """Make the running :meth:`step` or :meth:`logits`, or the next, raise GenerationCancelled soon; only
+        sets a flag."""
+
+    def close(self) -> None:
+        """Forget all requests and free the model. May be called twice."""
 
 
 def token_ids(tokens: Generator[Token, None, None]) -> Generator[int, None, None]:

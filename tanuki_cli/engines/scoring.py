@@ -3,13 +3,34 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 
-from tanuki_cli.engines.answers import Token
-from tanuki_cli.engines.base import GenerationCancelled, TokenModel, shared_prefix
+from tanuki_cli.engines.answers import AnswerScore, Token
+from tanuki_cli.engines.base import GenerationCancelled, ParallelModel, TokenModel, shared_prefix
 from tanuki_cli.engines.probabilities import Probabilities
+from tanuki_cli.tokenizer import ChatTokenizer
+
+
+def score_answers(
+    model: TokenModel | ParallelModel,
+    tokenizer: ChatTokenizer,
+    prompt_ids: Sequence[int],
+    answers: Sequence[str],
+    *,
+    alternatives: int = 0,
+    is_cancelled: Callable[[], bool] = lambda: False,
+) -> list[AnswerScore]:
+    """How likely each of ``answers`` is, each to its end; the rest as in :func:`score_ids`."""
+    scored = score_ids(
+        model,
+        prompt_ids,
+        [[*tokenizer.encode(answer), tokenizer.eos_id] for answer in answers],
+        alternatives=alternatives,
+        is_cancelled=is_cancelled,
+    )
+    return [AnswerScore(text=answer, tokens=tokens) for answer, tokens in zip(answers, scored, strict=True)]
 
 
 def score_ids(
-    model: TokenModel,
+    model: TokenModel | ParallelModel,
     prompt_ids: Sequence[int],
     answers: Sequence[Sequence[int]],
     *,

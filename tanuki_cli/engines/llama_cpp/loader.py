@@ -106,6 +106,7 @@ def _load(
             policy=DraftPolicy(costs=dict(tuning.draft_costs)),
             notes=(*plan.notes, *notes),
             speculative=settings.speculation,
+            gpu_layers=layers,
         )
     raise AssertionError("the attempt without a GPU returns or raises")
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Final
 from tanuki_cli.engines.answers import Token
 from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, shared_prefix
 from tanuki_cli.engines.llama_cpp.cache import SequenceCache
+from tanuki_cli.engines.llama_cpp.capacity import plan_capacity
 from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, Guess
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.kv_layout import StateLayout
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.native import KV_KINDS, Context, ContextParams, Model, NativeError
+from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
 from tanuki_cli.engines.llama_cpp.picking import Picker
 from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.errors import EngineError
@@ -48,12 +50,14 @@ class LlamaCppModel:
         policy: DraftPolicy,
         notes: tuple[str, ...] = (),
         speculative: bool = True,
+        gpu_layers: int = 0,
     ) -> None:
         self.info = info
         self.facts = facts
         self.context_length = context_length
         self.notes = notes
         self.speculative = speculative
+        self.gpu_layers = gpu_layers
         self._model = model
         self._context = context
         self._longest_params = longest_params
@@ -104,6 +108,42 @@ class LlamaCppModel:
         self._end_running()
         running = self._running = self._logits(list(ids), first, reuse)
         return running
+
+    def parallel(self, places: int | None = None) -> LlamaCppParallel:
+        """The same weights with a cache for ``places`` requests at once, or for as many as fit and pay.
+
+        This model is over then, and the weights are the other's. Raises EngineError where there is not
+        the memory; then it goes on as before, or is over if it turned out only when it was taken.
+        """
+        self._end_running()
+        capacity = plan_capacity(
+            self.facts,
+            self._longest_params,
+            wanted=places,
+            gpu_layers=self.gpu_layers,
+            costs=self._policy.costs,
+        )
+        self.save_state()
+        self._context.close()
+        self._closed = True
+        try:
+            context = Context(self._model, capacity.params)
+        except NativeError as exc:
+            self._model.close()
+            raise EngineError(
+                _("There is not enough memory to answer {places} questions at once.").format(
+                    places=capacity.places
+                ),
+                hint=_("Answer fewer at once, or use a shorter --context-length."),
+            ) from exc
+        return LlamaCppParallel(
+            self._model,
+            context,
+            places=capacity.places,
+            facts=self.facts,
+            context_length=self.context_length,
+            chunk=capacity.chunk,
+        )
 
     def use_store(self, store: KvStore, key: str, *, head_ids: Sequence[int] = ()) -> None:
         """Take caches from ``store``, under ``key``, and keep them there at :meth:`close`.

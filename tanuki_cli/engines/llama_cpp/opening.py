@@ -49,7 +49,7 @@ def open_gguf(target: LocalModel, settings: Settings, options: OpenOptions) -> L
         first_tokens=_first_tokens(tokenizer, options.first, longest_answer),
         tuner=_tuner(options),
     )
-    return LocalEngine(model, tokenizer, get_again=target.get_again)
+    return LocalEngine(model, tokenizer, get_again=target.get_again, parallel=model.parallel)
 
 
 def read_tokenizer(target: LocalModel) -> ChatTokenizer:
