@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -43,18 +43,20 @@ class LeftOut:
         )
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, JsonObject | LeftOut]]:
+def read_lines(
+    path: Path, *, limit: int | None = MAX_FILE_BYTES
+) -> Iterator[tuple[int, JsonObject | LeftOut]]:
     """The objects of ``path`` with their line numbers; blank lines are skipped.
 
-    Raises InputError if the file cannot be read, is no ordinary file or is larger than
-    :data:`MAX_FILE_BYTES`.
+    Raises InputError if the file cannot be read, is no ordinary file or is larger than ``limit`` bytes;
+    None is for a file of ours that is read line by line.
     """
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise _unreadable(path, _("it is not an ordinary file"))
-            if status.st_size > MAX_FILE_BYTES:
+            if limit is not None and status.st_size > limit:
                 raise _unreadable(path, _("it is too large"))
             for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE_BYTES), b""), start=1):
                 if line.strip():
@@ -82,6 +84,38 @@ def _unreadable(path: Path, reason: str) -> InputError:
     )
 
 
+@contextmanager
+def writing_alone(path: Path, *, wait_s: float = 0.0, private: bool = False) -> Iterator[None]:
+    """Hold ``path`` against every other run that writes it; its folders are made.
+
+    Raises InputError if another process holds it, for longer than ``wait_s`` seconds.
+    """
+    with ExitStack() as stack:
+        try:
+            _make_folder(path, private=private)
+            stack.enter_context(FileLock(path.with_name(f".{path.name}.lock"), timeout=wait_s))
+        except Timeout as exc:
+            raise InputError(
+                _("{path} is being written by another run of tanuki.").format(path=path),
+                hint=_("Wait until it has ended."),
+            ) from exc
+        except OSError as exc:
+            raise unwritable(path, exc) from exc
+        yield
+
+
+def unwritable(path: Path, exc: OSError) -> InputError:
+    """The error for a file that cannot be written."""
+    return InputError(
+        _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
+        hint=_("Choose another folder with --output; what is written already stays."),
+    )
+
+
+def _make_folder(path: Path, *, private: bool) -> None:
+    path.parent.mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
+
+
 class RecordFile:
     """A file that records are appended to, by one process at a time. Use as a context manager.
 
@@ -99,24 +133,18 @@ class RecordFile:
         self._descriptor = -1
 
     def __enter__(self) -> "RecordFile":
-        try:
-            self.path.parent.mkdir(mode=0o700 if self._private else 0o777, parents=True, exist_ok=True)
-            with ExitStack() as stack:
-                if self._lock:
-                    name = f".{self.path.name}.lock"
-                    stack.enter_context(FileLock(self.path.with_name(name), timeout=self._wait_s))
+        with ExitStack() as stack:
+            if self._lock:
+                stack.enter_context(writing_alone(self.path, wait_s=self._wait_s, private=self._private))
+            try:
+                _make_folder(self.path, private=self._private)
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
                 self._descriptor = os.open(self.path, flags, 0o600 if self._private else 0o666)
                 stack.callback(os.close, self._descriptor)
                 self._mend_end()
-                self._stack = stack.pop_all()
-        except Timeout as exc:
-            raise InputError(
-                _("{path} is being written by another run of tanuki.").format(path=self.path),
-                hint=_("Wait until it has ended."),
-            ) from exc
-        except OSError as exc:
-            raise self._unwritable(exc) from exc
+            except OSError as exc:
+                raise unwritable(self.path, exc) from exc
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -136,14 +164,14 @@ class RecordFile:
                 data = data[os.write(self._descriptor, data) :]
             os.fsync(self._descriptor)
         except OSError as exc:
-            raise self._unwritable(exc) from exc
+            raise unwritable(self.path, exc) from exc
 
     def remove(self) -> None:
         """Delete the file; nothing can be appended any more."""
         try:
             self.path.unlink()
         except OSError as exc:
-            raise self._unwritable(exc) from exc
+            raise unwritable(self.path, exc) from exc
 
     def _mend_end(self) -> None:
         """End the last line, or cut it off if it was never whole."""
@@ -162,9 +190,3 @@ class RecordFile:
             os.ftruncate(self._descriptor, size - len(tail))
         else:
             os.write(self._descriptor, b"\n")
-
-    def _unwritable(self, exc: OSError) -> InputError:
-        return InputError(
-            _("{path} cannot be written: {reason}").format(path=self.path, reason=os_reason(exc)),
-            hint=_("Choose another folder with --output; what is written already stays."),
-        )

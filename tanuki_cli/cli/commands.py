@@ -37,6 +37,7 @@ COMMANDS: Final = (
     CommandRow("ask", "talk", N_("Ask one question and print the answer."), "pipes"),
     CommandRow("persona", "talk", N_("Keep texts that go before every question."), "chat"),
     CommandRow("history", "talk", N_("List, search, export and remove conversations."), "history"),
+    CommandRow("batch", "many", N_("Answer every row of a file; run again, it goes on."), "batch"),
     CommandRow("serve", "many", N_("Serve a model to editors, web clients and other programs."), "serve"),
     CommandRow(
         "arena", "know", N_("Compare the answers of models blindly, and rate the models."), "evaluation"

@@ -9,11 +9,12 @@ from typing import Annotated, Final
 
 import typer
 
-from tanuki_cli.catalog import LocalModel, RemoteModel
+from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.cli import mtbench_export as export
 from tanuki_cli.cli import mtbench_output as output
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.model import open_model
+from tanuki_cli.cli.model_source import model_source
 from tanuki_cli.cli.mtbench_options import DEFAULT_FOLDER, AnswerOptions, BenchOptions, JudgeOptions
 from tanuki_cli.cli.options import OutputOptions, describe_group, takes
 from tanuki_cli.errors import InputError, InterruptedByUser
@@ -35,8 +36,7 @@ from tanuki_cli.evaluation.mtbench.setup import (
     read_provenance,
     reopen_bench,
 )
-from tanuki_cli.evaluation.provenance import DigestMemory, ModelSource, Provenance
-from tanuki_cli.evaluation.sources import source_of
+from tanuki_cli.evaluation.provenance import ModelSource, Provenance
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.terminal.step_progress import StepProgress
@@ -55,8 +55,6 @@ The questions are not part of this program; answer says where they are published
 What the figures mean: tanuki help evaluation"""
 )
 _AGAIN: Final = "-again"
-_LARGE_BYTES: Final = 1 << 30
-"""From here on a digest takes seconds."""
 
 mtbench_app = typer.Typer(add_completion=False, help=_HELP)
 
@@ -82,7 +80,7 @@ def answer_command(ctx: typer.Context, options: AnswerOptions) -> None:
         own_name = f"{options.again.stem}{_AGAIN}" if options.again else _name_of(model)
         run = answer_run(
             bench,
-            _source(context, model),
+            model_source(context, model),
             model_id=file_name(options.model_id or own_name),
             preset=preset,
             choices=choices,
@@ -141,7 +139,7 @@ def judge_command(ctx: typer.Context, options: JudgeOptions) -> None:
     with closing(open_model(context, options, reference=reference)) as model:
         name = options.judge_name or _name_of(model) + (_AGAIN if options.again else "")
         files = judge_files(options.files, before, bench)
-        run = judge_run(bench, _source(context, model), files, judge=file_name(name))
+        run = judge_run(bench, model_source(context, model), files, judge=file_name(name))
         output.note_judge(context.console, run, bench, local=not isinstance(model.target, RemoteModel))
         matches = [
             match
@@ -245,22 +243,6 @@ def _as_before(
     source: ModelSource = before.models[0]
     length = context.settings.context_length or source.context_length
     return replace(context, settings=replace(context.settings, context_length=length)), source.reference
-
-
-def _source(context: CommandContext, model: LoadedModel) -> ModelSource:
-    """Where answers or judgements come from; the digest of a large file is shown being made."""
-    read = 0
-    path = model.target.path if isinstance(model.target, LocalModel) else None
-    total = path.stat().st_size if path and path.is_file() else 0
-    with StepProgress(context.console) as progress:
-
-        def count(size: int) -> None:
-            nonlocal read
-            read += size
-            if total >= _LARGE_BYTES:
-                progress.update(read >> 20, total >> 20, _("MiB of the model's file for its digest"))
-
-        return source_of(model, DigestMemory(context.directories.cache / "digests.json"), progress=count)
 
 
 def _name_of(model: LoadedModel) -> str:

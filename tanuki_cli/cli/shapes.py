@@ -101,12 +101,18 @@ def read_shape(options: ShapeOptions, *, stdin: TextIO) -> "Shape | None":
 
 def explained(question: Question, shape: "Shape") -> Question:
     """``question``, and after it what the schema says about itself."""
+    words = schema_words(shape)
+    if not words:
+        return question
+    return replace(question, attachments=(*question.attachments, Attachment("", words)))
+
+
+def schema_words(shape: "Shape") -> str:
+    """What the schema says about itself, for the model; empty if nothing."""
     from tanuki_cli.engines.shapes.schema import explanation
 
     words = explanation(shape)
-    if not words:
-        return question
-    return replace(question, attachments=(*question.attachments, Attachment("", f"{_FORM}\n{words}")))
+    return f"{_FORM}\n{words}" if words else ""
 
 
 def check_shape(shape: "Shape", turn: TurnStatistics, *, remote: bool) -> None:

@@ -1,6 +1,7 @@
 """Text from files and pipes, in the encodings that Japanese text comes in."""
 
 import codecs
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,19 +60,51 @@ def decode_text(data: bytes, *, name: str, encoding: str | None = None) -> str:
     ``encoding`` overrides the detection. Line ends become ``\\n``. Raises InputError that says
     which input (``name``) is not text.
     """
+    found = _decoded(data, encoding)
+    if found is not None:
+        return found[1].replace("\r\n", "\n").replace("\r", "\n")
+    raise _not_text(data, name, encoding)
+
+
+def detect_encoding(data: bytes, *, name: str) -> str:
+    """The encoding in which ``data``, whole characters of ``name``, is text. Raises InputError if in none."""
+    found = _decoded(data, None)
+    if found is None:
+        raise _not_text(data, name, None)
+    return found[0]
+
+
+def _decoded(data: bytes, encoding: str | None) -> tuple[str, str] | None:
+    """The first encoding in which ``data`` is text, and the text."""
     for candidate in [encoding] if encoding else _candidates(data):
         try:
             text = data.decode(candidate)
         except UnicodeDecodeError:
             continue
         except LookupError as exc:
-            raise InputError(
-                _("There is no encoding called {encoding!r}.").format(encoding=encoding),
-                hint="--encoding utf-8|cp932|euc_jp|utf-16",
-            ) from exc
+            raise _no_encoding(candidate) from exc
         if not _NOT_TEXT.search(text):
-            return text.replace("\r\n", "\n").replace("\r", "\n")
-    raise InputError(
+            return candidate, text
+    return None
+
+
+def check_encoding(encoding: str) -> None:
+    """Raise InputError unless there is such an encoding of texts."""
+    try:
+        io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    except LookupError as exc:
+        raise _no_encoding(encoding) from exc
+
+
+def _no_encoding(encoding: str) -> InputError:
+    return InputError(
+        _("There is no encoding called {encoding!r}.").format(encoding=encoding),
+        hint="--encoding utf-8|cp932|euc_jp|utf-16",
+    )
+
+
+def _not_text(data: bytes, name: str, encoding: str | None) -> InputError:
+    return InputError(
         _("{name} is not text in {encoding}.").format(name=name, encoding=encoding)
         if encoding
         else _("{name} is not text that can be read.").format(name=name),
