@@ -1,15 +1,19 @@
 """The question of ``tanuki ask``: words, piped text and files."""
 
 import os
+import select
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Final, TextIO
 
 from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import guard_markers, guarded
 from tanuki_cli.text.decoding import decode_text, fenced, read_prompt, read_text_file
+
+_PATIENCE_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,16 @@ class Question:
         return "\n\n".join(part for part in parts if part)
 
 
+def _tell_of_waiting(stdin: TextIO, note: Callable[[str], None]) -> None:
+    """Say what is waited for if nothing comes: a pipe may be open that nobody writes to."""
+    if os.name == "nt":  # where only sockets can be waited for
+        return
+    with suppress(OSError, ValueError):  # a stream without a descriptor is there at once
+        waiting, _writable, _failed = select.select([stdin.fileno()], [], [], _PATIENCE_S)
+        if not waiting:
+            note(_("Waiting for text from the standard input; to ask without it: tanuki ask … < /dev/null"))
+
+
 def read_question(
     words: Sequence[str],
     files: Sequence[Path],
@@ -59,6 +73,7 @@ def read_question(
     attachments: list[Attachment] = []
     if explicit or not stdin.isatty():
         name = _("The standard input")
+        _tell_of_waiting(stdin, note)
         piped = decode_text(read_prompt(stdin.buffer, name=name), name=name, encoding=encoding)
         attachments.append(Attachment("", piped.strip("\n")))
     attachments += [Attachment(str(path), read_text_file(path, encoding=encoding)) for path in files]

@@ -1,7 +1,7 @@
 """Completion of slash commands and of what they take."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
 from prompt_toolkit.document import Document
@@ -20,10 +20,14 @@ _MOST = 50
 
 
 class ChatCompleter(Completer):
-    """Completes only where a command is being typed: a message is nobody's business."""
+    """Completes only where a command is being typed: a message is nobody's business.
 
-    def __init__(self, chat: Chat) -> None:
+    ``draw`` prepares a description for prompt_toolkit.
+    """
+
+    def __init__(self, chat: Chat, *, draw: Callable[[str], str]) -> None:
         self._chat = chat
+        self._draw = draw
         self._paths = PathCompleter(expanduser=True)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
@@ -45,7 +49,7 @@ class ChatCompleter(Completer):
             # Nobody knows the ids of conversations by heart: words of their titles find them, too.
             by_title = kind == "conversation" and argument.lower() in meta.lower()
             if by_title or text.lower().startswith(argument.lower()):
-                yield Completion(text, start_position=-len(argument), display_meta=sanitize(meta))
+                yield Completion(text, start_position=-len(argument), display_meta=self._draw(sanitize(meta)))
         if kind in {"path", "attachment"}:
             yield from self._paths.get_completions(Document(argument), complete_event)
 

@@ -4,8 +4,8 @@ prompt_toolkit keeps the real cursor at the place of typing, so that an input me
 """
 
 import asyncio
+import os
 import time
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,15 +23,13 @@ from prompt_toolkit.filters import (
     vi_navigation_mode,
 )
 from prompt_toolkit.formatted_text import StyleAndTextTuples
+from prompt_toolkit.input import Input
 from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
 from prompt_toolkit.input.vt100_parser import Vt100Parser
-from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent
+from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent, merge_key_bindings
 from prompt_toolkit.keys import Keys
-from prompt_toolkit.layout.controls import SearchBufferControl
-from prompt_toolkit.layout.processors import BeforeInput
-from prompt_toolkit.output import ColorDepth, DummyOutput
+from prompt_toolkit.output import ColorDepth, DummyOutput, Output
 from prompt_toolkit.output.defaults import create_output
-from prompt_toolkit.search import SearchDirection
 from prompt_toolkit.styles import Style
 
 from tanuki_cli.errors import ClosedPipeError, InputError, InterruptedByUser, TanukiError
@@ -40,8 +38,12 @@ from tanuki_cli.interrupts import interruptible, on_interrupt
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.commands import as_message, is_command, run_command
 from tanuki_cli.terminal.chat.completion import ChatCompleter
+from tanuki_cli.terminal.chat.editing import editing_keys
 from tanuki_cli.terminal.chat.farewell import Farewell
+from tanuki_cli.terminal.chat.graphemes import GraphemeProcessor, StandIns, keep_out_of_graphemes
 from tanuki_cli.terminal.chat.input_history import open_input_history
+from tanuki_cli.terminal.chat.input_search import speak_in_search
+from tanuki_cli.terminal.chat.key_parser import KeyParser
 from tanuki_cli.terminal.chat.plain_prompt import PlainPrompt
 from tanuki_cli.terminal.chat.status_line import status_line
 from tanuki_cli.terminal.console import Console
@@ -72,13 +74,15 @@ class Repl:
         self._leaves_until = 0.0
         self._farewell = Farewell(chat.console)
         self._plain = PlainPrompt(chat.console) if _is_dumb(chat.console) else None
+        self._stand_ins = StandIns(ambiguous=chat.console.ambiguous_width)
         vi = chat.settings.editing_mode == "vi"
         self._prompt: PromptSession[str] = PromptSession(
             message=[("class:prompt", "> ")],
             multiline=True,
             prompt_continuation="  ",
-            key_bindings=self._keys(),
-            completer=ChatCompleter(chat),
+            key_bindings=merge_key_bindings([editing_keys(), self._keys()]),
+            input_processors=[GraphemeProcessor(self._stand_ins)],
+            completer=ChatCompleter(chat, draw=self._stand_ins.replace),
             complete_while_typing=Condition(self._is_typing_command),
             auto_suggest=AutoSuggestFromHistory(),
             history=open_input_history(history_file, keeps=lambda: chat.session.saving),
@@ -89,11 +93,15 @@ class Repl:
             color_depth=None if chat.console.out_has_color else ColorDepth.DEPTH_1_BIT,
             include_default_pygments_style=False,
             enable_suspend=True,
-            # With the answers in a pipe (tanuki chat | tee log) the prompt goes to stderr.
-            output=DummyOutput() if self._plain else create_output(always_prefer_tty=True),
+            output=DummyOutput() if self._plain else _prompt_output(chat.console),
         )
         self._prompt.default_buffer.on_text_changed += self._disarm
-        _speak_in_search(self._prompt)
+        self._prompt.default_buffer.on_cursor_position_changed += keep_out_of_graphemes(
+            self._prompt.default_buffer
+        )
+        speak_in_search(self._prompt)
+        _read_protocols(self._prompt.input)
+        self._stand_ins.draw_to(self._prompt.output)
 
     def run(self) -> None:
         """Until /exit, Ctrl-D or Ctrl-C twice. The typing is held (:func:`hold_typing`)."""
@@ -144,7 +152,7 @@ class Repl:
     def _take_typed(self) -> None:
         """Let the first prompt begin with what was typed before it."""
         keys: list[KeyPress] = []
-        Vt100Parser(keys.append).feed_and_flush(self._chat.console.take_typed())
+        KeyParser(keys.append).feed_and_flush(self._chat.console.take_typed())
         store_typeahead(self._prompt.input, keys)
 
     def _take_typed_interrupt(self) -> bool:
@@ -233,24 +241,27 @@ class Repl:
         if time.monotonic() < self._leaves_until:
             return [("class:toolbar", truncate_cells(_("Press Ctrl-C again to leave."), width))]
         if self._chat.notice:
-            return [("class:toolbar.notice", truncate_cells(sanitize_line(self._chat.notice), width))]
+            notice = truncate_cells(sanitize_line(self._chat.notice), width)
+            return [("class:toolbar.notice", self._stand_ins.replace(notice))]
         style = "class:toolbar.practice" if self._chat.model.practice else "class:toolbar"
-        return [(style, status_line(self._chat, width=width))]
+        return [(style, self._stand_ins.replace(status_line(self._chat, width=width)))]
 
 
-def _speak_in_search(prompt: PromptSession[str]) -> None:
-    """Let the incremental search of ``prompt`` ask in our words, in the language of the moment."""
-    for control in prompt.layout.find_all_controls():
-        if isinstance(control, SearchBufferControl):
-            control.input_processors = [
-                BeforeInput(partial(_search_prompt, control), style="class:search-toolbar.prompt")
-            ]
+def _prompt_output(console: Console) -> Output:
+    """Where the prompt is drawn: with the answers in a pipe (``tanuki chat | tee log``) on stderr, and with
+    both elsewhere on the terminal that is typed on.
+    """
+    if console.out_is_terminal or console.err_is_terminal:
+        return create_output(always_prefer_tty=True)
+    terminal = open(os.ttyname(console.streams.stdin.fileno()), "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    return create_output(terminal)
 
 
-def _search_prompt(control: SearchBufferControl) -> str:
-    if control.searcher_search_state.direction == SearchDirection.BACKWARD:
-        return _("Search past input: ")
-    return _("Search past input, towards the newest: ")
+def _read_protocols(source: Input) -> None:
+    """Let ``source`` understand the keys of newer protocols."""
+    parser = getattr(source, "vt100_parser", None)
+    if isinstance(parser, Vt100Parser):
+        source.vt100_parser = KeyParser(parser.feed_key_callback)  # type: ignore[attr-defined]
 
 
 def _is_dumb(console: Console) -> bool:
