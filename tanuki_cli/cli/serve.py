@@ -97,9 +97,11 @@ def serve(ctx: typer.Context, options: ServeOptions) -> None:
             loaded.engine.answerer(places), load=load_again, idle_s=idle_s, on_end=lambda: server.stop()
         )
         server = Server(
-            make_app(model, engine, access), on_stop=lambda: _say_stopping(context), debug=context.debug
+            make_app(model, engine, access),
+            on_ready=lambda: _say_ready(context, loaded, listener, engine),
+            on_stop=lambda: _say_stopping(context),
+            debug=context.debug,
         )
-        _say_ready(context, loaded, listener, engine, access)
         try:
             server.run(sockets=[listener])
         finally:
@@ -110,9 +112,7 @@ def serve(ctx: typer.Context, options: ServeOptions) -> None:
         raise EngineError(_("The engine ended unexpectedly."), hint="tanuki doctor")
 
 
-def _say_ready(
-    context: CommandContext, loaded: LoadedModel, listener: socket, engine: EngineThread, access: Access
-) -> None:
+def _say_ready(context: CommandContext, loaded: LoadedModel, listener: socket, engine: EngineThread) -> None:
     """The line that programs wait for, on stdout; what people want to know beside it, on stderr."""
     info = loaded.engine.info
     context.console.write(f"{address_of(listener)}/v1 · {info.model} · {info.engine} · {info.device}\n")

@@ -19,6 +19,7 @@ from tanuki_cli.server.faults import ApiError
 OPEN_PATHS: Final = frozenset(("/health", "/"))
 """Answered without a key: they say nothing of the model's texts."""
 ANY_ORIGIN: Final = "*"
+MAX_HEAD: Final = 16 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,10 @@ class Access:
     origins: tuple[str, ...] = ()
 
     def check(self, path: str, headers: Headers) -> None:
-        """Raise ApiError, 401 or 403, unless a request with ``headers`` may ask for ``path``."""
+        """Raise ApiError, 401, 403 or 431, unless a request with ``headers`` may ask for ``path``."""
+        if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEAD:
+            # uvicorn bounds only what is left over when a head comes in parts.
+            raise ApiError(431, f"The head of the request is larger than {MAX_HEAD} bytes.")
         host = headers.get("host", "")
         if not self.keys and not is_loopback(host_name(host)):
             raise ApiError(

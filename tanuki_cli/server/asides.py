@@ -113,6 +113,7 @@ class Asides:
         """``GET /metrics``, as Prometheus reads it."""
         load = self._engine.load
         rows: list[tuple[str, str, str, float]] = [
+            ("requests_held", "gauge", "Answers that are worked on or wait.", load.running + load.waiting),
             ("requests_running", "gauge", "Answers that are worked on.", load.running),
             ("requests_waiting", "gauge", "Answers that wait for a place.", load.waiting),
             ("places", "gauge", "Answers that are worked on at a time, at most.", self._engine.places),

@@ -13,13 +13,12 @@ from starlette.types import ASGIApp
 from tanuki_cli.errors import InputError
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
-from tanuki_cli.server.access import is_loopback
+from tanuki_cli.server.access import MAX_HEAD, is_loopback
 from tanuki_cli.server.connection import BoundedConnection
 
 GRACE_S: Final = 30
 """How long running answers may go on after the first signal."""
 MAX_CONNECTIONS: Final = 512
-MAX_HEAD: Final = 32 << 10
 _IDLE_S: Final = 30
 _BACKLOG: Final = 256
 
@@ -61,9 +60,17 @@ def is_private(listener: socket.socket) -> bool:
 
 class Server(uvicorn.Server):
     """uvicorn's server, with two signals: after the first, SIGINT or SIGTERM, running answers may finish
-    for a while; the second ends at once. ``on_stop`` is told of the first."""
+    for a while; the second ends at once. ``on_ready`` is called when it listens, ``on_stop`` at the first
+    signal."""
 
-    def __init__(self, app: ASGIApp, *, on_stop: Callable[[], None], debug: bool = False) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        on_ready: Callable[[], None],
+        on_stop: Callable[[], None],
+        debug: bool = False,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
@@ -83,7 +90,14 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=GRACE_S,
             )
         )
+        self._on_ready = on_ready
         self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()
 
     def stop(self) -> None:
         """Take no more requests, and end when the running ones have; at once if called again."""

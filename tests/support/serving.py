@@ -15,8 +15,12 @@ import httpx2
 from tests.support.program import COMMAND, environment
 
 QUESTION = "あなたは誰?"
-ENDLESS = {"temperature": 2, "max_tokens": 3000, "messages": [{"role": "user", "content": "長い話をして"}]}
-"""An answer that goes on for long, whatever the practice model says."""
+ENDLESS = {
+    "messages": [{"role": "user", "content": "長い話をして"}],
+    "guided_regex": "[あ-ん]{3000}",
+    "max_tokens": 3000,
+}
+"""An answer that goes on for long, whatever the practice model has to say."""
 
 
 @dataclass(frozen=True)
