@@ -111,6 +111,11 @@ class ChatTokenizer:
         """The ``tokenizers`` object itself."""
         return self._tokenizer
 
+    @property
+    def thread_safe(self) -> bool:
+        """Whether several threads may use it: what a strange file prints is kept off the screen of all."""
+        return self._file.plain
+
     def settle_encoding(self, messages: Sequence[Message]) -> bool:
         """Choose how chats are encoded, by whether ``messages`` gives the same ids both ways.
 

@@ -12,7 +12,7 @@ from tanuki_cli.engines.answers import PLAIN, AnswerForm, Job
 from tanuki_cli.errors import InputError, brief
 from tanuki_cli.i18n import _
 from tanuki_cli.options import check_value
-from tanuki_cli.prompt import guard_markers
+from tanuki_cli.prompt import guard_markers, with_persona
 from tanuki_cli.sampling import SAMPLING_SPECS, SamplingOptions
 
 _SPEC_BY_KEY: Final = {spec.key: spec for spec in SAMPLING_SPECS}
@@ -29,11 +29,13 @@ _ROLES: Final[Mapping[str, Role]] = {
 class Asking:
     """How every row is asked, unless it says otherwise itself.
 
-    ``system`` None is the model's own system text. ``explanation`` follows every question.
+    ``system`` None is the model's own system text. ``persona`` comes before every question, ``explanation``
+    follows each.
     """
 
     template: Template | None = None
     system: str | None = None
+    persona: str | None = None
     options: SamplingOptions
     form: AnswerForm = PLAIN
     explanation: str = ""
@@ -71,7 +73,8 @@ def make_request(row: Row, asking: Asking) -> Request:
         safe.insert(0, Message("system", asking.system))
     if asking.explanation and safe[-1].role == "user":
         safe[-1] = replace(safe[-1], content=f"{safe[-1].content}\n\n{asking.explanation}")
-    return Request(row=row, job=Job(messages=safe, options=options, form=form), guarded=guarded)
+    messages = with_persona(safe, asking.persona)
+    return Request(row=row, job=Job(messages=messages, options=options, form=form), guarded=guarded)
 
 
 def _asked(row: Row, asking: Asking) -> tuple[Sequence[Message], SamplingOptions, AnswerForm]:
@@ -105,10 +108,14 @@ def _question(text: object) -> Message:
 
 
 def read_messages(value: object) -> list[Message]:
-    """Messages in the form of the OpenAI API. Raises InputError for what Tanuki cannot be told."""
+    """Messages in the form of the OpenAI API, those of one role in a row joined by a blank line.
+
+    Raises InputError for what Tanuki cannot be told: tools, a system message after the first turn, a last
+    message that is not the user's.
+    """
     if not isinstance(value, list) or not value:
         raise InputError(_("its messages are no list"))
-    messages = []
+    messages: list[Message] = []
     for entry in value:
         if not isinstance(entry, Mapping):
             raise InputError(_("it has a message that is not text"))
@@ -116,7 +123,11 @@ def read_messages(value: object) -> list[Message]:
         if role is None:
             shown = repr(brief(entry.get("role")))
             raise InputError(_("it has a message with the role {role}").format(role=shown))
-        messages.append(Message(role, _content(entry.get("content"))))
+        message = Message(role, _content(entry.get("content")))
+        if messages and messages[-1].role == role:
+            messages[-1] = replace(message, content=f"{messages[-1].content}\n\n{message.content}")
+        else:
+            messages.append(message)
     if messages[-1].role != "user":
         raise InputError(_("its last message is not the user's"))
     return messages

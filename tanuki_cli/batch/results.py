@@ -199,10 +199,11 @@ def _probabilities(outcome: Outcome, tokenizer: ChatTokenizer | None) -> dict[st
 def _openai_logprobs(outcome: Outcome, tokenizer: ChatTokenizer | None) -> JsonObject | None:
     if not outcome.tokens or tokenizer is None:
         return None
+    shown = [token for token in outcome.tokens if token.id not in tokenizer.end_ids]  # joined, the text
     return {
         "content": [
             {**_openai_token(entry), "top_logprobs": [_openai_token(one) for one in entry["alternatives"]]}
-            for entry in tokens_json(outcome.tokens, tokenizer)
+            for entry in tokens_json(shown, tokenizer)
         ]
     }
 

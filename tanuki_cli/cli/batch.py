@@ -21,6 +21,7 @@ from tanuki_cli.batch.template import Template
 from tanuki_cli.cli.batch_dry_run import dry_run
 from tanuki_cli.cli.batch_options import BatchOptions
 from tanuki_cli.cli.context import CommandContext, prepare
+from tanuki_cli.cli.conversations import chosen_persona
 from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.model_source import model_source
 from tanuki_cli.cli.options import takes
@@ -89,6 +90,7 @@ def _asking(context: CommandContext, options: BatchOptions) -> Asking:
     return Asking(
         template=None if options.template is None else Template.parse(options.template),
         system=context.settings.system,
+        persona=chosen_persona(context),
         options=context.settings.sampling,
         form=AnswerForm(
             shape=shape,
@@ -134,6 +136,7 @@ def _identity(context: CommandContext, model: LoadedModel, asking: Asking) -> di
         "model": [source.name, source.engine, source.sha256, source.context_length],
         "template": None if template is None else [template.texts, template.names],
         "system": asking.system,
+        "persona": asking.persona,
         **asdict(asking.options),
         "shape": None if form.shape is None else [form.shape.kind, form.shape.text],
         "explanation": asking.explanation,

@@ -11,6 +11,7 @@ from tanuki_cli.cli.options import (
     OUTPUT,
     SAMPLING,
     ModelOptions,
+    PersonaOption,
     Scopes,
     SystemOption,
     read_count,
@@ -28,7 +29,7 @@ MOST_PLACES: Final = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchOptions(ShapeOptions, SystemOption, ModelOptions):
+class BatchOptions(ShapeOptions, PersonaOption, SystemOption, ModelOptions):
     """What ``tanuki batch`` takes."""
 
     scopes: ClassVar[Scopes] = ("sampling",)

@@ -1,5 +1,6 @@
 """What a row asks: in the forms that other programs write, guarded, and nothing of it ignored."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -50,6 +51,11 @@ def test_what_a_row_does_not_say_the_command_line_says() -> None:
     job = make_request(row(prompt="a", options={"temperature": 1, "stop": ["x"]}), asking).job
     assert list(job.messages) == [Message("system", "s"), Message("user", "a\n\ne")]
     assert job.options == SamplingOptions(top_p=0.5, temperature=1.0, stop=("x",))
+    tanuki = replace(asking, persona="p", system=None)
+    turns = [{"role": role, "content": role[0]} for role in ("user", "user", "assistant", "user")]
+    assert [message.content for message in make_request(row(messages=turns), tanuki).job.messages] == [
+        "p\n\nu\n\nu", "a", "p\n\nu\n\ne",
+    ]  # fmt: skip
     own = make_request(row(prompt="a", system="t"), asking).job
     assert own.messages[0] == Message("system", "t")
 

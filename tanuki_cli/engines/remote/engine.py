@@ -6,6 +6,8 @@ engine are sent. Everywhere else the chat endpoint is used and the server tokeni
 
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from copy import copy
+from functools import partial
 from typing import Final
 
 from tanuki_cli.catalog import RemoteModel
@@ -15,6 +17,7 @@ from tanuki_cli.engines.base import Answerer, EngineInfo
 from tanuki_cli.engines.local import prompt_limit
 from tanuki_cli.engines.one_by_one import OneByOne
 from tanuki_cli.engines.remote.answer import RemoteAnswer
+from tanuki_cli.engines.remote.answerer import RemoteAnswerer
 from tanuki_cli.engines.remote.credentials import ApiKey, how_to_give_a_key
 from tanuki_cli.engines.remote.failures import RequestFailed
 from tanuki_cli.engines.remote.http import END, RemoteConnection, RemoteTimeouts, StreamLimits
@@ -75,13 +78,14 @@ class RemoteEngine:
         self._tokenizer_command = tokenizer_command
         self._notes = notes
         self._flag = CancelFlag()
-        self._connection = RemoteConnection(
+        self._connect = partial(
+            RemoteConnection,
             model.base_url,
             api_key=api_key,
             timeouts=timeouts or RemoteTimeouts(),
-            flag=self._flag,
             key_hint=how_to_give_a_key(model.name),
         )
+        self._connection = self._connect(flag=self._flag)
         try:
             self._server = probe(self._connection, model.served_name)
             self._tokenizer = matching_tokenizer(self._server, tokenizers, self._connection)
@@ -267,8 +271,18 @@ class RemoteEngine:
         yield Chunk(finish_reason="stop", usage=usage, seed=options.seed, scores=scores)
 
     def answerer(self, places: int | None = None) -> Answerer:
-        """This engine for several jobs, one after another."""
-        return OneByOne(self)
+        """This server for several jobs at once, on as many connections; by default as many as it likes."""
+        places = places or self._server.usual_places
+        if places == 1 or not (self._tokenizer is None or self._tokenizer.thread_safe):
+            return OneByOne(self)
+        return RemoteAnswerer(self._another, places, close=self.close)
+
+    def _another(self) -> "RemoteEngine":
+        """The same server on a connection of its own, for another thread."""
+        twin = copy(self)  # what is learnt of the server is learnt for all
+        twin._flag = CancelFlag()
+        twin._connection = self._connect(flag=twin._flag)
+        return twin
 
     def cancel(self) -> None:
         """Ask the running stream to stop; only sets a flag, so safe in a signal handler.
@@ -345,7 +359,7 @@ class RemoteEngine:
         while True:
             dialect = self._dialect(prompt, fields)
             body = {**dialect.body(prompt, options), **fields}
-            for name in self._refused_fields:
+            for name in tuple(self._refused_fields):
                 value = body.pop(name, None)
                 if name == _LIMIT and value is not None:
                     body[_NEWER_LIMIT] = value

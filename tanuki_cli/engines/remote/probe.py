@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -19,6 +19,8 @@ _SAMPLE: Final = (
     "信楽焼のたぬきは、商売繁盛の縁起物です。\n\nHello, raccoon dog! 3.14 × 2 = 6.28、“引用”と「括弧」。\n"
     "def greet(name):\n    return f'こんにちは、{name}さん'\n"
 )
+_USUAL_PLACES: Final[Mapping[ServerKind, int]] = {"tanuki": 8, "vllm": 16, "ollama": 2, "openai": 8}
+_MOST_PLACES: Final = 64
 _MAX_NAMES: Final = 8
 _MAX_NAME_LENGTH: Final = 512
 _SHOWN_LENGTH: Final = 80
@@ -30,7 +32,8 @@ class Server:
     """A server that answered: its kind, how it calls itself, and the model that was chosen.
 
     ``context_length`` None means that it does not say. ``is_tanuki`` is whether one of the model's names says
-    that it is one, so that Tanuki's prompt may be sent as text where ``takes_text``.
+    that it is one, so that Tanuki's prompt may be sent as text where ``takes_text``. ``usual_places`` is how
+    many answers it is asked for at once: those beyond what it can do wait, and for too long if they are many.
     """
 
     kind: ServerKind
@@ -40,6 +43,7 @@ class Server:
     address: Address
     is_tanuki: bool = False
     takes_text: bool = False
+    usual_places: int = 1
 
     @property
     def speaks_vllm(self) -> bool:
@@ -69,6 +73,7 @@ def probe(connection: RemoteConnection, served_name: str | None) -> Server:
         address=connection.address,
         is_tanuki=any(map(_TANUKI.search, (*_names(model), str(model.get("root", ""))))),
         takes_text=_takes_text(kind, connection),
+        usual_places=_slots(connection) if kind == "llama-server" else _USUAL_PLACES[kind],
     )
 
 
@@ -198,6 +203,11 @@ def _context_length(kind: ServerKind, model: JsonObject, connection: RemoteConne
         defaults = _optional(connection, "/props").get("default_generation_settings")
         found = defaults.get("n_ctx") if isinstance(defaults, dict) else None
     return as_count(found) or None
+
+
+def _slots(connection: RemoteConnection) -> int:
+    """How many answers llama-server works on at once."""
+    return min(as_count(_optional(connection, "/props").get("total_slots")) or 1, _MOST_PLACES)
 
 
 def _optional(connection: RemoteConnection, path: str) -> JsonObject:
