@@ -1,4 +1,4 @@
-"""Ctrl-C, in one place: the process says once what it does, and a block may say otherwise for a while.
+"""Ctrl-C and SIGTERM, in one place: the process says once what it does, and a block may say otherwise.
 
 A handler runs between two bytecodes of the main thread, so at every moment exactly one of ours must be
 in force. None does more than to call one small function or to raise, and one that raises has first put
@@ -15,7 +15,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
+
+_terminations: Final[list[bool]] = []
 
 
 def handle_interrupts(callback: Callable[[], None]) -> None:
@@ -70,6 +72,31 @@ def on_interrupt(callback: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def handle_termination() -> None:
+    """Let SIGTERM do what Ctrl-C does, so that the terminal and the files are left whole; a second one ends
+    the process at once. Whoever ends the process asks :func:`end_if_terminated` last.
+    """
+    if _may_handle():
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(_signum: int, _frame: FrameType | None) -> None:
+    _terminations.append(True)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.raise_signal(signal.SIGINT)
+
+
+def is_terminated() -> bool:
+    """Whether a SIGTERM came, after which nothing new is to be begun."""
+    return bool(_terminations)
+
+
+def end_if_terminated() -> None:
+    """End the process as SIGTERM ends one, if it came: its parent is to see that."""
+    if is_terminated():
+        signal.raise_signal(signal.SIGTERM)
 
 
 def _may_handle() -> bool:

@@ -19,6 +19,7 @@ from tanuki_cli.cli.commands import COMMAND_BY_NAME, COMMANDS, GROUPS
 from tanuki_cli.cli.parser import Command, Group, adopt, split_name
 from tanuki_cli.errors import ExitCode, InputError
 from tanuki_cli.i18n import LANGUAGES, N_, _, activate, detect_language
+from tanuki_cli.interrupts import end_if_terminated, handle_termination
 from tanuki_cli.options import fold, range_sentence
 from tanuki_cli.settings.specs import find_spec
 
@@ -147,6 +148,7 @@ def main() -> None:
             typer.echo(f"tanuki {__version__}")
             code = 0
     if code is None:
+        handle_termination()
         code = importlib.import_module("tanuki_cli.cli.run").run(app, sys.argv[1:])
     for stream in (sys.__stdout__, sys.__stderr__):  # the parser may have put something else before them
         try:
@@ -159,6 +161,7 @@ def main() -> None:
                 code = code or ExitCode.UNEXPECTED
             if stream is not None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    end_if_terminated()
     if code == ExitCode.INTERRUPTED:
         # Python remembers some KeyboardInterrupts that were caught (those out of exec(), as dataclasses
         # use it), and would kill itself by a signal instead of exiting with 130. Nor need anybody wait.

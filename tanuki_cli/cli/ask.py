@@ -252,7 +252,8 @@ def _answer(
     with session.interruptible(), closing(chunks):
         try:
             for chunk in chunks:
-                writer.feed(chunk.text)
+                if chunk.text:  # nothing is no frame, after which the next one would have to wait
+                    writer.feed(chunk.text)
                 begun = begun or bool(chunk.text)
                 if options.as_jsonl and chunk.text:
                     from tanuki_cli.cli.results import logprobs_json  # only programs read them

@@ -5,7 +5,7 @@ from collections import deque
 from typing import Final
 
 from tanuki_cli.i18n import _
-from tanuki_cli.interrupts import interruptible
+from tanuki_cli.interrupts import interruptible, is_terminated
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.typing_ahead import take_finished_lines, usual_typing
 
@@ -30,7 +30,7 @@ class PlainPrompt:
             except KeyboardInterrupt:
                 self._begun = ""
                 self._console.write("\n")
-                if time.monotonic() < self._leaves_until:
+                if is_terminated() or time.monotonic() < self._leaves_until:
                     raise EOFError from None
                 self._leaves_until = time.monotonic() + _TWICE_WITHIN_S
                 self._console.note(_("Press Ctrl-C again to leave."))

@@ -34,7 +34,7 @@ from prompt_toolkit.styles import Style
 
 from tanuki_cli.errors import ClosedPipeError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
-from tanuki_cli.interrupts import interruptible, on_interrupt
+from tanuki_cli.interrupts import interruptible, is_terminated, on_interrupt
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.commands import as_message, is_command, run_command
 from tanuki_cli.terminal.chat.completion import ChatCompleter
@@ -110,11 +110,11 @@ class Repl:
         # One handler for all of it: nothing is installed and removed around the prompt.
         with on_interrupt(self._signalled):
             self._loop()
-            while not may_leave(self._chat):
+            while not is_terminated() and not may_leave(self._chat):
                 self._loop()
 
     def _loop(self) -> None:
-        while not self._chat.leaving:
+        while not self._chat.leaving and not is_terminated():
             take_over(self._chat)
             try:
                 text = self._read()
@@ -141,6 +141,8 @@ class Repl:
         # While a download runs, the status line shows how far it is.
         refresh_s = 1.0 if self._chat.download else 0.0
         with self._prompt.input.raw_mode():  # from here Ctrl-C is a key
+            if is_terminated():
+                raise EOFError
             # One that came as a signal was meant for the answer, which has ended.
             self._chat.session.forget_interrupt()
             text = self._prompt.prompt(default=default, handle_sigint=False, refresh_interval=refresh_s)
@@ -173,9 +175,13 @@ class Repl:
 
     def _press_interrupt(self) -> None:
         app = self._prompt.app
-        if app.is_running and not app.is_done:  # else the input is on its way, and its answer is meant
-            self._chat.session.forget_interrupt()
-            app.key_processor.send_sigint()
+        if not app.is_running or app.is_done:  # the input is on its way, and its answer is meant
+            return
+        if is_terminated():
+            app.exit(exception=EOFError)
+            return
+        self._chat.session.forget_interrupt()
+        app.key_processor.send_sigint()
 
     def _clear_or_leave(self, event: KeyPressEvent) -> None:
         if event.current_buffer.text:

@@ -1,8 +1,9 @@
 """Markdown blocks, line by line: every source line yields the rows that became final with it.
 
 The block structure is CommonMark's, read as a stream. Nothing that a later line would reinterpret
-is supported: headings underlined with ``===`` and link references are text, and blank lines are
-kept where the source has them instead of loosening a whole list.
+after it was printed is supported: a line underlined with ``==`` or ``--`` is a heading if it is one row,
+link references are text, and blank lines are kept where the source has them instead of loosening a whole
+list. Displayed mathematics is a block, too, as it stands.
 """
 
 import re
@@ -12,12 +13,13 @@ from typing import Final
 
 from tanuki_cli.terminal.markdown.containers import Containers, strip_markers
 from tanuki_cli.terminal.markdown.highlight import Highlighter
+from tanuki_cli.terminal.markdown.mathematics import BLOCK_BEGINNING, block_end
 from tanuki_cli.terminal.markdown.paragraph import Paragraph
 from tanuki_cli.terminal.markdown.table import Table, has_pipe, parse_delimiter, split_row
 from tanuki_cli.terminal.theme import Look
 from tanuki_cli.text.japanese import Cell, styled_cells, to_cells, trimmed, width_of
 from tanuki_cli.text.sanitize import sanitize
-from tanuki_cli.text.style import Style
+from tanuki_cli.text.style import PLAIN, Style
 from tanuki_cli.text.width import cell_width
 
 Row = list[Cell]
@@ -25,9 +27,17 @@ Row = list[Cell]
 _HEADING: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*")
 _FENCE: Final = re.compile(r"( {0,3})(`{3,}(?=[^`]*$)|~{3,})[ \t]*(.*)")
 _RULE: Final = re.compile(r" {0,3}([-_*])[ \t]*(?:\1[ \t]*){2,}")
-_RULE_BEGINNING: Final = re.compile(r"[-_* \t]*")
+_RULE_BEGINNING: Final = re.compile(r"[-_*= \t]*")
 # What a line begins with that is read as a whole: heading, fence, table.
-_WHOLE: Final = re.compile(r" {0,3}(?:#|`{3}|~{3}|\|)| {4}")
+_WHOLE: Final = re.compile(rf" {{0,3}}(?:#|`{{3}}|~{{3}}|\||{BLOCK_BEGINNING})| {{4}}")
+_UNDERLINE: Final = re.compile(r" {0,3}(={2,}|-{2,})[ \t]*")
+
+
+@dataclass(frozen=True, slots=True)
+class _Mathematics:
+    """Displayed mathematics up to the line that holds ``end``."""
+
+    end: str
 
 
 @dataclass(slots=True)
@@ -46,7 +56,7 @@ class BlockRenderer:
         self.width = width
         self._look = look
         self._containers = Containers(look)
-        self._leaf: Paragraph | _Fence | Table | None = None
+        self._leaf: Paragraph | _Fence | Table | _Mathematics | None = None
         self._candidate: str | None = None  # a line that is a table's header if the next says so
         self._gap: int | None = None  # a blank row is owed, inside of so many containers
         self._line_open = False
@@ -71,7 +81,7 @@ class BlockRenderer:
         other._table_tail, other._optimistic = height, True
         if isinstance(self._leaf, _Fence):
             other._leaf = replace(self._leaf, highlighter=self._leaf.highlighter.fork())
-        elif self._leaf is not None:
+        elif isinstance(self._leaf, (Paragraph, Table)):
             other._leaf = self._leaf.fork()
         if text:
             other.line(text[-self.width * height :])  # of a huge line no more than its end is seen
@@ -93,7 +103,7 @@ class BlockRenderer:
         if self._line_open:
             self._paragraph().append(text)
             return True
-        if self._candidate is not None or isinstance(self._leaf, (_Fence, Table)):
+        if self._candidate is not None or isinstance(self._leaf, (_Fence, Table, _Mathematics)):
             return False
         probe = strip_markers(self._containers.match(text)[1])
         # What fits one row might be the header of a table.
@@ -114,6 +124,10 @@ class BlockRenderer:
             self._code_line(self._leaf, rest)
         elif not rest.strip():
             self._blank(depth)
+        elif isinstance(self._leaf, _Mathematics) and depth == len(self._containers):
+            self._mathematics(rest)
+            if self._leaf.end in rest:
+                self._leaf = None
         else:
             self._content(depth, rest)
 
@@ -122,6 +136,8 @@ class BlockRenderer:
             if depth == len(self._containers) and self._begin_table(rest):
                 return
             self._flush_candidate()
+        if depth == len(self._containers) and self._underline(rest):
+            return
         continues = isinstance(self._leaf, Paragraph)
         while not _RULE.fullmatch(rest):
             begun = self._containers.begin(rest, depth, in_paragraph=continues)
@@ -151,10 +167,15 @@ class BlockRenderer:
         """The leaf block that ``rest`` begins or continues; ``lazy``: a paragraph would go on."""
         indented = rest.startswith("    ") and not lazy
         heading, fence, rule = _HEADING.fullmatch(rest), _FENCE.fullmatch(rest), _RULE.fullmatch(rest)
-        if indented or heading or fence or rule or (depth < len(self._containers) and not lazy):
+        end = block_end(rest)
+        displayed = end is not None and not indented
+        if indented or heading or fence or rule or displayed or (depth < len(self._containers) and not lazy):
             self._close_to(depth)
         if indented:
             self._emit(self._code_cells([(sanitize(rest[4:].expandtabs(4)), self._look.theme.code)]))
+        elif end is not None:
+            self._mathematics(rest)
+            self._leaf = _Mathematics(end) if end else None
         elif heading:
             self._heading(len(heading[1]), heading[2] or "")
         elif fence:
@@ -208,11 +229,25 @@ class BlockRenderer:
         paragraph.append(source)
         self._emit_all(paragraph.finish(self._text_width(), cut_off=self._optimistic))
 
+    def _underline(self, rest: str) -> bool:
+        """Make a heading of the one line of a paragraph if ``rest`` underlines it."""
+        match = _UNDERLINE.fullmatch(rest)
+        title = self._leaf.only_line if isinstance(self._leaf, Paragraph) else None
+        if match is None or not title:
+            return False
+        self._leaf = None
+        self._heading(1 if match[1][0] == "=" else 2, title)
+        return True
+
+    def _mathematics(self, text: str) -> None:
+        """A line of displayed mathematics, as it stands."""
+        self._emit(self._code_cells([(sanitize(text.expandtabs(4)), PLAIN)]))
+
     def _open_fence(self, match: re.Match[str]) -> None:
         indent, mark, info = match[1], match[2], sanitize(match[3].strip())
         language = info.split()[0] if info else ""
         self._leaf = _Fence(mark, len(indent), Highlighter(language, self._look.theme))
-        self._emit(self._faint(f"```{info}"))
+        self._emit(self._faint(mark + info))
 
     def _code_line(self, fence: _Fence, text: str) -> None:
         stripped = text.strip()
@@ -239,7 +274,7 @@ class BlockRenderer:
         elif isinstance(leaf, Table):
             self._emit_all(leaf.finish(self._text_width(), tail=self._table_tail))
         elif isinstance(leaf, _Fence):
-            self._emit(self._faint("```"))
+            self._emit(self._faint(leaf.mark))
 
     # Rows
 

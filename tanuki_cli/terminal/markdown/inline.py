@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from markdown_it.rules_inline.state_inline import Scanned, StateInline
 from markdown_it.token import Token
 
+from tanuki_cli.terminal.markdown.mathematics import OPEN_MATHEMATICS, mathematics
 from tanuki_cli.terminal.theme import Theme
 from tanuki_cli.text.japanese import is_japanese
 from tanuki_cli.text.style import PLAIN, Style
@@ -26,6 +27,7 @@ _PARSER: Final = (
     )
     .enable(["balance_pairs", "fragments_join"])
 )
+_PARSER.inline.ruler.before("escape", "mathematics", mathematics)
 _ASCII_WORD: Final = re.compile(r"[0-9A-Za-z]")
 _PUNCTUATION: Final = re.compile(r"[^\w\s]|_")
 # Letters that begin a grapheme and end one: a paragraph may be cut between two of them.
@@ -34,7 +36,7 @@ _LETTERS: Final = (
     "\u3041-\u3096\u30a1-\u30fe\u4e00-\u9fff\uac00-\ud7a3"
 )
 _CUT: Final = re.compile(f"(?<=[{_LETTERS}、。！？」』）])(?=[{_LETTERS}「『（])")
-_SPECIAL: Final = re.compile(r"[\\`*_~\[<&!]+")
+_SPECIAL: Final = re.compile(r"[\\`*_~\[<&!$]+")
 _BRACKETS: Final = re.compile(r"\[[^\[\]]*\](?!\()")
 _OPEN_TAIL: Final = re.compile(r"[`\[]|<[^<>\s]*$|&#?[0-9A-Za-z]*$")
 _ESCAPED: Final = re.compile(r"(?:%[89A-F][0-9A-F])+", re.IGNORECASE)
@@ -147,7 +149,12 @@ def _is_closed(source: str) -> bool:
     tokens, opened = _parse(source)
     if opened:
         return False
+    # A backslash before a bracket that closes nothing is a token of its own.
+    texts = ("text", "math")
+    open_ = [token.content for token in tokens if token.type in texts and len(token.content) <= 2]
     literal = "".join(token.content if token.type == "text" else "\ufffc" for token in tokens)
+    if OPEN_MATHEMATICS.search(literal) or any(map(OPEN_MATHEMATICS.fullmatch, open_)):
+        return False
     remaining = _BRACKETS.sub("", literal)
     while remaining != literal:
         literal, remaining = remaining, _BRACKETS.sub("", remaining)

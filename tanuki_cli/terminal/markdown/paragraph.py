@@ -22,6 +22,12 @@ class Paragraph:
         self._cells: Row = []
         self._soft = False
         self._line_width = 0
+        self._only_line: str | None = ""  # of the source, while none of it is final
+
+    @property
+    def only_line(self) -> str | None:
+        """The source, if it is one line so far and all of its rows can still change."""
+        return self._only_line
 
     def fork(self) -> "Paragraph":
         """A copy that can be finished without touching this one."""
@@ -32,12 +38,16 @@ class Paragraph:
     def append(self, source: str) -> None:
         """Add source; ``"\\n"`` in it is a line break of the source."""
         self._source += source
+        if self._only_line is not None:
+            self._only_line = None if "\n" in source else self._only_line + source
 
     def take_rows(self, width: int) -> list[Row]:
         """The rows of ``width`` cells that became final since the last call."""
         settled, self._source = split_settled(self._source)
         self._lay_out(inline_spans(settled, self._look.theme, base=self._base))
         *final, self._cells = wrap_cells(self._cells, width)
+        if final:
+            self._only_line = None
         return final
 
     def finish(self, width: int, *, cut_off: bool = False) -> list[Row]:
