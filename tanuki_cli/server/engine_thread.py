@@ -111,7 +111,7 @@ class EngineThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._held: dict[Job, tuple[Answers, int, float]] = {}
         self._seconds: deque[float] = deque(maxlen=_TIMED)
-        self._inbox: SimpleQueue[Job | None] = SimpleQueue()
+        self._inbox: SimpleQueue[tuple[Job, ...] | None] = SimpleQueue()
         # What both threads touch, under the lock.
         self._lock = Lock()
         self._waiting: set[Job] = set()  # in the inbox
@@ -141,9 +141,9 @@ class EngineThread:
         answers = Answers(jobs)
         for index, job in enumerate(jobs):
             self._held[job] = (answers, index, time.monotonic())
-            with self._lock:
-                self._waiting.add(job)
-            self._inbox.put(job)
+        with self._lock:
+            self._waiting.update(jobs)
+        self._inbox.put(answers.jobs)  # together, so that they begin together
         self._count()
         return answers
 
@@ -235,13 +235,13 @@ class EngineThread:
         while not self._closing:
             busy = bool(self._working) or self._dropped
             try:
-                job = self._inbox.get(block=not busy, timeout=self._idle_s)
+                jobs = self._inbox.get(block=not busy, timeout=self._idle_s)
             except Empty:
                 if busy:
                     return True
                 self._sleep()
                 continue
-            if job is not None:
+            for job in jobs or ():
                 self._add(job)
         return False
 

@@ -197,8 +197,12 @@ def test_sampling_is_what_the_request_says(server: Serving) -> None:
     assert say(seed=11) == say(seed=11) == say(seed=11 + 2**32 - 1)
     assert len({say(seed=seed) for seed in range(4)}) > 1
     assert say(seed=1, top_k=1) == say(seed=2, top_k=1)
-    several = server.chat("なにか話して", temperature=2, max_tokens=24, n=3, seed=5)["choices"]
-    assert [choice["message"]["content"] for choice in several] == [say(seed=seed) for seed in (5, 6, 7)]
+    several = server.chat(QUESTION, n=3)
+    assert [choice["index"] for choice in several["choices"]] == [0, 1, 2]
+    assert {choice["message"]["content"] for choice in several["choices"]} == {whole}
+    one = server.chat(QUESTION)["usage"]
+    assert several["usage"]["prompt_tokens"] == one["prompt_tokens"]
+    assert several["usage"]["completion_tokens"] == 3 * one["completion_tokens"]
 
 
 def test_logprobs_in_both_forms(server: Serving) -> None:

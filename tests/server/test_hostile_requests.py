@@ -4,6 +4,7 @@ import json
 import socket
 import struct
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import psutil
@@ -40,10 +41,10 @@ def asking(body: bytes) -> bytes:
     return head(f"Content-Length: {len(body)}") + body
 
 
+WRONG_CONTENTS: tuple[object, ...] = (1, {}, [1], [{"type": "text"}], [{"type": "text", "text": 1}])
 WRONG: dict[str, tuple[object, ...]] = {
     "messages": ("x", 1, {}, [1], [[]], [None], [{}], [{"role": 1, "content": "x"}], [{"role": "user"}],
-                 *([{"role": "user", "content": content}] for content in
-                   (1, {}, [1], [{"type": "text"}], [{"type": "text", "text": 1}])),
+                 *([{"role": "user", "content": content}] for content in WRONG_CONTENTS),
                  [{"role": ["user"], "content": "x"}]),
     "model": (1, [], {}, True),
     "stream": ("true", 1, [], {}),
@@ -75,8 +76,10 @@ WRONG: dict[str, tuple[object, ...]] = {
     "tools": ([{}], "x"),
     "stop_token_ids": (1, "x", ["x"] * 1000),
 }  # fmt: skip
-WRONG_PROMPTS = (None, "missing", 1, {}, [], [[]], [1, "x"], ["x", 1], [1.5], [True], [-1], [4000], [2**70],
-                 [[1], [5000]], [[[1]]], [None], ["x"] * 100, list(range(5000)))  # fmt: skip
+WRONG_PROMPTS: tuple[object, ...] = (
+    None, "missing", 1, {}, [], [[]], [1, "x"], ["x", 1], [1.5], [True], [-1], [4000], [2**70], [[1], [5000]],
+    [[[1]]], [None], ["x"] * 100, list(range(5000)),
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -90,11 +93,17 @@ def test_a_wrong_value_in_any_field(server: Serving, name: str) -> None:
 
 def test_a_wrong_prompt(server: Serving) -> None:
     for value in WRONG_PROMPTS:
-        body = {"max_tokens": 2} if value == "missing" else {"max_tokens": 2, "prompt": value}
-        assert server.post(COMPLETIONS, body).status_code == 400, value
-    for path, body in (("/tokenize", {"prompt": 1}), ("/tokenize", {}), ("/detokenize", {"tokens": ["x"]}),
-                       ("/detokenize", {"tokens": [9999]}), ("/detokenize", {})):  # fmt: skip
-        assert server.post(path, body).status_code == 400, (path, body)
+        given = {} if value == "missing" else {"prompt": value}
+        assert server.post(COMPLETIONS, {"max_tokens": 2, **given}).status_code == 400, value
+    others: list[tuple[str, object]] = [
+        ("/tokenize", {"prompt": 1}),
+        ("/tokenize", {}),
+        ("/detokenize", {"tokens": ["x"]}),
+        ("/detokenize", {"tokens": [9999]}),
+        ("/detokenize", {}),
+    ]
+    for path, other in others:
+        assert server.post(path, other).status_code == 400, (path, other)
 
 
 def test_null_is_absent(server: Serving) -> None:
@@ -221,7 +230,7 @@ def test_a_client_that_leaves_stops_its_answer(server: Serving) -> None:
         body = json.dumps({**ENDLESS, "stream": stream}).encode()
         with server.connect() as connection:
             connection.sendall(asking(body))
-            until(lambda: server.metric("requests_running") == 1)
+            until(lambda: server.metric("requests_running") >= 1)
         until(lambda: server.metric("requests_running") == 0)
         assert server.metric("answers_total") == finished
 
@@ -233,12 +242,16 @@ def test_a_slow_reader_holds_nobody(server: Serving) -> None:
     with server.connect() as slow:
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.sendall(asking(body))
-        until(lambda: server.metric("requests_running") == 1)
+        until(lambda: server.metric("requests_running") >= 1)
         assert server.chat(max_tokens=2)["usage"]["completion_tokens"] == 2
         received = b""
         while not received.endswith(b"0\r\n\r\n"):
             received += slow.recv(1 << 20)
     assert received.count(b"[DONE]") == 1
+
+
+def holds(server: Serving, count: int) -> bool:
+    return server.metric("requests_held") == count
 
 
 def test_a_full_queue_says_when_to_come_again(server: Serving) -> None:
@@ -248,11 +261,7 @@ def test_a_full_queue_says_when_to_come_again(server: Serving) -> None:
         for count in range(1, 5):
             connections.append(server.connect())
             connections[-1].sendall(asking(body))
-            until(
-                lambda count=count: (
-                    server.metric("requests_waiting") + server.metric("requests_running") == 64 * count
-                )
-            )  # type: ignore[misc]
+            until(partial(holds, server, 64 * count))
         refused = server.post(CHAT, {**GOOD, "n": 64})
         assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
         assert 1 <= int(refused.headers["retry-after"]) <= 60
