@@ -22,6 +22,7 @@ from tanuki_cli.server.app import make_app
 from tanuki_cli.server.engine_thread import EngineThread
 from tanuki_cli.server.keys import VARIABLE, read_keys
 from tanuki_cli.server.running import GRACE_S, Server, address_of, is_private, listen
+from tanuki_cli.server.saving import Saver
 from tanuki_cli.server.served import served
 from tanuki_cli.settings.durations import parse_duration
 
@@ -67,6 +68,9 @@ class ServeOptions(ModelOptions):
         list[str] | None,
         typer.Option(metavar="ORIGIN", help=N_("A web page that may ask, https://… (repeatable).")),
     ] = None
+    keep_chats: Annotated[
+        bool, typer.Option("--save", help=N_("Keep the chats of clients in the history."))
+    ] = False
 
 
 @serve_app.command(help=_HELP)
@@ -96,8 +100,10 @@ def serve(ctx: typer.Context, options: ServeOptions) -> None:
         engine = EngineThread(
             loaded.engine.answerer(places), load=load_again, idle_s=idle_s, on_end=lambda: server.stop()
         )
+        warn = context.console.warn
+        saver = Saver(context.directories.history_file, model, warn=warn) if options.keep_chats else None
         server = Server(
-            make_app(model, engine, access),
+            make_app(model, engine, access, saver=saver),
             on_ready=lambda: _say_ready(context, loaded, listener, engine),
             on_stop=lambda: _say_stopping(context),
             debug=context.debug,
@@ -106,6 +112,8 @@ def serve(ctx: typer.Context, options: ServeOptions) -> None:
             server.run(sockets=[listener])
         finally:
             engine.close()  # a second signal leaves that to us
+            if saver is not None:
+                saver.close()
     if server.force_exit:
         raise InterruptedByUser(_("Interrupted."))
     if engine.broke_off:

@@ -3,7 +3,8 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from tanuki_cli.server.engine_thread import Answers, EngineThread, joined
 from tanuki_cli.server.faults import ApiError, translated, wrong
 from tanuki_cli.server.fields import Fields
 from tanuki_cli.server.replies import ChatReply, CompletionReply, Form, total_usage, without_text
+from tanuki_cli.server.saving import Saver
 from tanuki_cli.server.sending import END, PING, PING_S, EventStream, event, read_body, while_connected
 from tanuki_cli.server.served import ServedModel
 
@@ -26,9 +28,10 @@ Reader = Callable[[Fields, ServedModel], Wanted]
 class Answering:
     """The two endpoints that generate."""
 
-    def __init__(self, model: ServedModel, engine: EngineThread) -> None:
+    def __init__(self, model: ServedModel, engine: EngineThread, saver: Saver | None) -> None:
         self._model = model
         self._engine = engine
+        self._saver = saver
 
     async def chat(self, request: Request) -> Response:
         """``POST /v1/chat/completions``."""
@@ -78,11 +81,13 @@ class Answering:
                     found[index] = joined(found[index], chunk) if index in found else chunk
         finally:
             self._engine.drop(answers)
+            self._save(wanted, found)
         return [found[index] for index in range(len(wanted.jobs))]
 
     async def _events(self, answers: Answers, wanted: Wanted, form: Form) -> AsyncIterator[bytes]:
         """The events of the answers, as they come; the last is an error where one failed."""
         last: dict[int, Chunk] = {}
+        whole: dict[int, Chunk] = {}
         try:
             for content in form.opening():
                 yield event(content)
@@ -92,6 +97,8 @@ class Answering:
                     yield PING
                 for index, chunk in news.items():
                     _check_whole(chunk, wanted)
+                    if self._saver is not None:
+                        whole[index] = joined(whole[index], chunk) if index in whole else chunk
                     if chunk.finish_reason is not None:
                         last[index] = without_text(chunk)
                     if chunk.text or chunk.tokens or chunk.finish_reason:
@@ -105,6 +112,14 @@ class Answering:
             yield event(error.body)
         finally:
             self._engine.drop(answers)
+            self._save(wanted, whole)
+
+    def _save(self, wanted: Wanted, answers: Mapping[int, Chunk]) -> None:
+        """Keep a chat, also one whose client left before its end."""
+        if self._saver is not None and wanted.turns is not None and answers:
+            begun = wanted.turns.begun
+            whole = [replace(answers[index], text=begun + answers[index].text) for index in sorted(answers)]
+            self._saver.save(wanted.turns.messages, whole)
 
 
 def _check_whole(chunk: Chunk, wanted: Wanted) -> None:

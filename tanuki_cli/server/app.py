@@ -17,15 +17,19 @@ from tanuki_cli.server.answering import Answering
 from tanuki_cli.server.asides import Asides
 from tanuki_cli.server.engine_thread import EngineThread
 from tanuki_cli.server.faults import ApiError
+from tanuki_cli.server.saving import Saver
 from tanuki_cli.server.sending import ClientGone, nobody_there
 from tanuki_cli.server.served import ServedModel
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def make_app(model: ServedModel, engine: EngineThread, access: Access) -> Starlette:
-    """The application that serves ``model``; it starts ``engine``, and closes it at its end."""
-    answering = Answering(model, engine)
+def make_app(
+    model: ServedModel, engine: EngineThread, access: Access, *, saver: Saver | None = None
+) -> Starlette:
+    """The application that serves ``model``; it starts ``engine``, and closes it at its end. Chats
+    are kept with ``saver``."""
+    answering = Answering(model, engine, saver)
     asides = Asides(model, engine, access)
 
     @asynccontextmanager

@@ -56,7 +56,7 @@ class Wanted:
 
     ``truncates`` is whether the oldest turns may be dropped. ``ignored`` are fields that ask for what is
     not done here, ``guarded`` the lines that got a backslash. ``named_by_id`` is how tokens are named among
-    log probabilities.
+    log probabilities. ``turns`` are those of a chat.
     """
 
     prompts: tuple[Prompt, ...]
@@ -71,6 +71,7 @@ class Wanted:
     truncates: bool
     ignored: tuple[str, ...]
     guarded: int = 0
+    turns: Turns | None = None
 
     @property
     def dropped(self) -> int:
@@ -91,7 +92,7 @@ def read_chat(request: Fields, model: ServedModel, *, truncates: bool = False) -
     options = _options(request, model)
     prompt = _fitted(turns, options, model, truncates=truncates)
     wanted = _wanted(request, model, (prompt,), options, logprobs)
-    return replace(wanted, guarded=turns.guarded, truncates=truncates)
+    return replace(wanted, guarded=turns.guarded, truncates=truncates, turns=turns)
 
 
 def read_completion(request: Fields, model: ServedModel) -> Wanted:

@@ -153,6 +153,22 @@ def test_nothing_of_a_text_is_kept(tmp_path: Path) -> None:
     assert kept == []
 
 
+def test_chats_are_kept_where_that_is_wanted(tmp_path: Path) -> None:
+    """A client sends the whole conversation every time: it stays one."""
+    messages = [{"role": "system", "content": "短く答えて"}, {"role": "user", "content": QUESTION}]
+    with serving(tmp_path, "--save") as server:
+        first = server.post(CHAT, {"messages": messages, "temperature": 0}).json()["choices"][0]["message"]
+        more = [*messages, first, {"role": "user", "content": "ありがとう"}]
+        streamed = server.post(CHAT, {"messages": more, "stream": True, "max_tokens": 4})
+        assert streamed.text.endswith("[DONE]\n\n")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+    [kept] = json.loads(run(tmp_path, "history", "list", "--json").stdout)["conversations"]
+    shown = run(tmp_path, "history", "show", kept["id"]).stdout
+    for text in (QUESTION, first["content"], "ありがとう"):
+        assert text in shown
+
+
 def test_a_head_that_never_ends_is_cut_off(tmp_path: Path) -> None:
     """Also one of which a byte comes now and then, and a client that says nothing."""
     with serving(tmp_path) as server, server.connect() as silent, server.connect() as slow:
