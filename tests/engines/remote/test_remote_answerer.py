@@ -3,8 +3,7 @@
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -26,9 +25,10 @@ BUSY = Status(503, b'{"error": "busy"}')
 class EchoServer(ChatServer):
     """Answers each question with itself, or with the script that its text has."""
 
-    def __init__(self, **scripts: Script | list[Status]) -> None:
+    def __init__(self, *, busy: Sequence[Status] = (), **scripts: Script) -> None:
         super().__init__(models=["m"])
         self.by_text = scripts
+        self.busy = list(busy)
         self.scripts = _Echo(self)  # type: ignore[assignment]
 
 
@@ -42,10 +42,9 @@ class _Echo:
         messages = self._server.requests[-1].body["messages"]
         assert isinstance(messages, list)
         text = messages[-1]["content"]
-        script = self._server.by_text.get(text, chat_answer(text, "!"))
-        if isinstance(script, list) and isinstance(script[0], Status):  # one after another
-            return cast("Status", script.pop(0))
-        return cast("Script", script)
+        if text == "busy":
+            return self._server.busy.pop(0)
+        return self._server.by_text.get(text, chat_answer(text, "!"))
 
 
 def job(text: str) -> Job:
