@@ -191,8 +191,8 @@ def prompt_too_long(
             "tokens, the limit is {limit}."
         ).format(prompt_tokens=prompt_tokens, limit=limit, characters=characters),
         hint=_(
-            "Shorten it, use --truncate, lower --max-new-tokens, or raise --context-length where the "
-            "model allows it."
+            "Shorten it, use --truncate or --chunked, lower --max-new-tokens, or raise --context-length "
+            "where the model allows it."
         ),
         prompt_tokens=prompt_tokens,
         limit=limit,

@@ -1,7 +1,7 @@
 """``tanuki ask``: one question, one answer on stdout."""
 
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -15,6 +15,7 @@ from tanuki_cli.cli.conversations import (
     starting_conversation,
     warn_history_failed,
 )
+from tanuki_cli.cli.long_text import LongTextOptions, check_long
 from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.options import OUTPUT, SESSION, ChatOptions, takes
 from tanuki_cli.cli.question import Question, read_question, truncate_question
@@ -48,7 +49,7 @@ Text piped in follows the question after a blank line; without a question it is 
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskOptions(ShapeOptions, ChatOptions):
+class AskOptions(LongTextOptions, ShapeOptions, ChatOptions):
     """What only ``tanuki ask`` takes."""
 
     file: Annotated[
@@ -168,6 +169,7 @@ def ask(
         )
         if shape is not None and options.explain_schema:
             question = explained(question, shape)
+    check_long(options, question, with_others=_not_long(options))
     store = open_history(context)
     conversation = starting_conversation(context, options, store)
     context = replace(context, settings=resumed_settings(context, options, conversation))
@@ -176,9 +178,15 @@ def ask(
     if question is not None and not conversation.nodes:
         messages = [*conversation.path(), Message("user", question.text)]
         first = with_persona(messages, conversation.settings.persona)
-    with closing(open_model(context, options, first=first)) as model:
+    with closing(open_model(context, options, first=first)) as model, ExitStack() as stack:
+        engine = model.engine
+        if options.chunked:
+            from tanuki_cli.engines.answering import AnsweringEngine  # most questions are one
+
+            answerer = stack.enter_context(closing(engine.answerer()))
+            engine = AnsweringEngine(engine, answerer)
         session = ChatSession(
-            model.engine,
+            engine,
             conversation,
             context.settings.sampling,
             form=form,
@@ -192,7 +200,13 @@ def ask(
             if question is None:
                 _answer(context, options, session, model, session.continue_())
             else:
-                text = _fitted(question, session, context) if options.truncate else question.text
+                text = question.text
+                if options.truncate:
+                    text = _fitted(question, session, context)
+                elif options.long:
+                    from tanuki_cli.cli.long_question import long_question  # most texts fit
+
+                    text = long_question(context, options, session, question, as_jsonl=options.as_jsonl)
                 if options.score is not None:
                     _score(context, options, session, text)
                     return
@@ -202,6 +216,11 @@ def ask(
                 warn_history_failed(context, error)
         if options.statistics and session.last_turn is not None:
             context.console.note(describe_turn(session.last_turn, load_s=model.load_s))
+
+
+def _not_long(options: AskOptions) -> str:
+    """The option that is given, and about texts that fit; empty for none."""
+    return "--truncate" if options.truncate else "--score" if options.score is not None else ""
 
 
 def _going_on(options: AskOptions, words: Sequence[str]) -> AskOptions:

@@ -3,6 +3,7 @@
 import codecs
 import io
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -24,6 +25,12 @@ _USUAL: Final = re.compile("[ -~\u3000-\u30ff\u4e00-\u9fff\uff01-\uffee]")
 _NOT_TEXT: Final = re.compile("[\\0\\uf8f0-\\uf8f3]")
 """A zero, or what Python's CP932 makes of bytes that CP932 does not have."""
 _MAX_BYTES: Final = 8 << 20
+_DOCUMENTS: Final = (
+    (b"%PDF-", "pdftotext {file} -"),
+    (b"PK\x03\x04", "pandoc -t plain {file}"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "antiword {file}"),
+)
+"""How documents begin, and what prints their text."""
 
 
 def read_text_file(path: Path, *, encoding: str | None = None) -> str:
@@ -60,10 +67,21 @@ def decode_text(data: bytes, *, name: str, encoding: str | None = None) -> str:
     ``encoding`` overrides the detection. Line ends become ``\\n``. Raises InputError that says
     which input (``name``) is not text.
     """
+    if extraction := _extraction(data, name):
+        raise InputError(
+            _("{name} is a document with more in it than text.").format(name=name),
+            hint=_("To give its text: {command}").format(command=f"{extraction} | tanuki ask …"),
+        )
     found = _decoded(data, encoding)
     if found is not None:
         return found[1].replace("\r\n", "\n").replace("\r", "\n")
     raise _not_text(data, name, encoding)
+
+
+def _extraction(data: bytes, name: str) -> str:
+    """The command that prints the text of a PDF or an office document; empty for another file."""
+    command = next((command for start, command in _DOCUMENTS if data.startswith(start)), "")
+    return command.format(file=shlex.quote(name) if Path(name).is_file() else "FILE")
 
 
 def detect_encoding(data: bytes, *, name: str) -> str:
