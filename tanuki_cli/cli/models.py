@@ -24,7 +24,7 @@ from tanuki_cli.engines.installed import installed_engines
 from tanuki_cli.errors import ClosedPipeError, DownloadError, InputError, ModelError, TanukiError
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.loading import Finder, fetch
+from tanuki_cli.loading import Finder, fetch, fetch_tokenizer
 from tanuki_cli.loading.offers import lasting_obstacle, memory_plan
 from tanuki_cli.machine.hardware import format_bytes, inspect_machine
 from tanuki_cli.terminal.asker import TerminalAsker
@@ -154,12 +154,7 @@ def _pull_tokenizer(finder: Finder, asker: TerminalAsker, reference: Reference, 
         family = reference.family
     else:
         raise InputError(_("--tokenizer-only is for the models of Tanuki."), hint=TANUKI_8B.tokenizer_command)
-    with asker.progress() as show:
-        path = finder.hub.pull_tokenizer(family, verify=verify, on_progress=show)
-    size = format_bytes(path.stat().st_size)
-    asker.note(
-        _("The tokenizer of {name} is ready: {size}.").format(name=family.name, size=size), kind="success"
-    )
+    fetch_tokenizer(finder.hub, family, asker, verify=verify)
 
 
 def _pull_with_events(

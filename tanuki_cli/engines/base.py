@@ -57,8 +57,9 @@ class OpenOptions:
     and has them made although there is a record. ``debug`` lets the backend's own log through.
 
     For a server: ``served_tokenizers`` (tokenizer.json files, tried in turn, to send exact ids where it
-    takes them), ``tokenizer_command`` (what gets Tanuki's own where it is not here), and where its API key
-    may be: the variables ``environ`` and ``key_file``. A key that is bound to no name is only for a server
+    takes them), ``tokenizer_command`` (what gets Tanuki's own where it is not here), ``fetch_tokenizer``
+    (asks the user, with the server's host, and fetches it; None if not), and where its API key may be: the
+    variables ``environ`` and ``key_file``. A key that is bound to no name is only for a server
     ``named_by_user``: by its address, in this very run.
     """
 
@@ -70,6 +71,7 @@ class OpenOptions:
     debug: bool = False
     served_tokenizers: Sequence[Path] = ()
     tokenizer_command: str = ""
+    fetch_tokenizer: Callable[[str], Path | None] | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     key_file: Path | None = None
     named_by_user: bool = False

@@ -4,7 +4,7 @@ What it takes to recommend and to offer a download is in ``offers``, imported on
 """
 
 from tanuki_cli.loading.asker import Asker, NoteKind, NotInstalled, Offer, Unattended
-from tanuki_cli.loading.finder import Finder, fetch, not_installed
+from tanuki_cli.loading.finder import Finder, fetch, fetch_tokenizer, not_installed
 from tanuki_cli.loading.load import LoadedModel, load_model
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Offer",
     "Unattended",
     "fetch",
+    "fetch_tokenizer",
     "load_model",
     "not_installed",
 ]

@@ -57,6 +57,9 @@ class Asker(Protocol):
     def may_run_code(self, request: CodeRequest) -> bool:
         """Whether the code that came with a checkpoint may run with the user's rights."""
 
+    def may_fetch_tokenizer(self, host: str) -> bool:
+        """Whether Tanuki's tokenizer, of 4 MB, may be fetched, which gives exact tokens to the server."""
+
     def note(self, text: str, *, kind: NoteKind = "note") -> None:
         """A sentence for the user."""
 
@@ -76,6 +79,10 @@ class Unattended:
         return False
 
     def may_run_code(self, request: CodeRequest) -> bool:
+        """No."""
+        return False
+
+    def may_fetch_tokenizer(self, host: str) -> bool:
         """No."""
         return False
 

@@ -149,3 +149,14 @@ def fetch(
     else:
         asker.note(_("{name} is ready: {size}, revision {revision}.").format(**facts), kind="success")
     return installed
+
+
+def fetch_tokenizer(hub: "Hub", family: Family, asker: Asker, *, verify: bool = False) -> Path:
+    """Fetch the family's tokenizer.json alone, with the progress shown. Raises as :meth:`Hub.pull`."""
+    with asker.progress() as show:
+        path = hub.pull_tokenizer(family, verify=verify, on_progress=show)
+    size = format_bytes(path.stat().st_size)
+    asker.note(
+        _("The tokenizer of {name} is ready: {size}.").format(name=family.name, size=size), kind="success"
+    )
+    return path

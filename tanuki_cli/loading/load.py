@@ -3,15 +3,17 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tanuki_cli.catalog import TANUKI_8B, LocalModel, RemoteModel, Target
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import Engine, OpenOptions
 from tanuki_cli.engines.opening import open_engine
+from tanuki_cli.errors import DownloadError
 from tanuki_cli.i18n import _
 from tanuki_cli.loading.asker import Asker
-from tanuki_cli.loading.finder import Finder
+from tanuki_cli.loading.finder import Finder, fetch_tokenizer
 from tanuki_cli.machine.hardware import inspect_machine
 from tanuki_cli.settings.values import Directories, Settings
 from tanuki_cli.tokenizer import ChatTokenizer
@@ -85,6 +87,7 @@ def load_model(
         debug=debug,
         served_tokenizers=[path for path in (family_tokenizer, practice_tokenizer) if path],
         tokenizer_command=TANUKI_8B.tokenizer_command if remote and family_tokenizer is None else "",
+        fetch_tokenizer=_tokenizer_fetcher(finder, settings, asker) if family_tokenizer is None else None,
         environ=environ,
         key_file=directories.key_file,
         named_by_user=named_by_user,
@@ -102,6 +105,25 @@ def load_model(
         practice=isinstance(target, LocalModel) and target.practice,
         remote=remote,
     )
+
+
+def _tokenizer_fetcher(
+    finder: Finder, settings: Settings, asker: Asker
+) -> Callable[[str], Path | None] | None:
+    """Asks whether Tanuki's tokenizer may be fetched for a server, and does it; None where it may not."""
+    if settings.offline:
+        return None
+
+    def fetch(host: str) -> Path | None:
+        if not asker.may_fetch_tokenizer(host):
+            return None
+        try:
+            return fetch_tokenizer(finder.hub, TANUKI_8B, asker)
+        except DownloadError as exc:  # the server can be used without it
+            asker.note(exc.message, kind="warning")
+            return None
+
+    return fetch
 
 
 def _announcer(settings: Settings, asker: Asker) -> Callable[[], None] | None:

@@ -14,13 +14,14 @@ from tanuki_cli.options import check_value
 from tanuki_cli.settings.specs import find_spec
 
 REMOTES_TABLE: Final = "remotes"
-_MAX_BYTES: Final = 1 << 20
+MAX_BYTES: Final = 1 << 15
+"""Of a file in TOML: a large one in many pieces would take tomlkit minutes."""
 
 
 def read_config(path: Path) -> tomlkit.TOMLDocument:
     """Read config.toml; a missing file is an empty one. Raises SettingsError with line and column."""
     try:
-        text = read_bounded(path, limit=_MAX_BYTES).decode("utf-8-sig")
+        text = read_bounded(path, limit=MAX_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         return tomlkit.document()
     except OSError as exc:
@@ -34,7 +35,7 @@ def read_config(path: Path) -> tomlkit.TOMLDocument:
             hint=_edit_hint(),
         ) from exc
     try:
-        return tomlkit.parse(text)
+        return tomlkit.parse(text if text.endswith("\n") else f"{text}\n")
     except tomlkit.exceptions.ParseError as exc:
         raise SettingsError(
             _("{path} is not valid TOML at line {line}, column {column}.").format(
@@ -42,12 +43,32 @@ def read_config(path: Path) -> tomlkit.TOMLDocument:
             ),
             hint=_edit_hint(),
         ) from exc
+    except (tomlkit.exceptions.TOMLKitError, RecursionError) as exc:  # what has no place
+        raise SettingsError(
+            _("{path} is not valid TOML: a name is there twice.").format(path=path)
+            if isinstance(exc, tomlkit.exceptions.KeyAlreadyPresent)
+            else _("{path} is not valid TOML.").format(path=path),
+            hint=_edit_hint(),
+        ) from exc
 
 
 def write_config(path: Path, document: tomlkit.TOMLDocument) -> None:
-    """Replace config.toml in one step; comments and order are kept. Raises SettingsError."""
+    """Replace config.toml in one step; comments and order are kept. Raises SettingsError.
+
+    Nothing is written that could not be read again, whatever tomlkit makes of an odd file.
+    """
+    text = tomlkit.dumps(document)
     try:
-        write_atomically(path, tomlkit.dumps(document))
+        same = tomlkit.parse(text) == document
+    except (tomlkit.exceptions.TOMLKitError, RecursionError):
+        same = False
+    if not same:
+        raise SettingsError(
+            _("{path} cannot be changed here without harm, because of how it is written.").format(path=path),
+            hint=_edit_hint(),
+        )
+    try:
+        write_atomically(path, text)
     except OSError as exc:
         raise SettingsError(
             _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),

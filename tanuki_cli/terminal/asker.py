@@ -57,6 +57,13 @@ class TerminalAsker:
         where = "\n".join(f"  {line}" for line in (request.origin, request.file_names, *folder))
         return self.console.confirm(question.format(model=request.model, where=where), default=False)
 
+    def may_fetch_tokenizer(self, host: str) -> bool:
+        """Ask, with what it is good for."""
+        if self.assume_yes or not self.console.can_ask:
+            return self.assume_yes
+        question = _("{host} takes exact tokens. Fetch Tanuki's tokenizer (4 MB) for it now?")
+        return self.console.confirm(question.format(host=host), default=True)
+
     def note(self, text: str, *, kind: NoteKind = "note") -> None:
         """On stderr."""
         self.console.note(text, style=kind)

@@ -9,7 +9,7 @@ import pytest
 
 from tanuki_cli.catalog import VARIANTS
 from tanuki_cli.tokenizer import ChatTokenizer
-from tests.support.chat_server import ChatServer, vllm_answer
+from tests.support.chat_server import ChatServer, chat_answer, vllm_answer
 from tests.support.hub_server import Fault, Hub, running_hub
 from tests.support.program import Terminal, run
 
@@ -196,3 +196,33 @@ def test_the_tokenizer_alone_gives_a_server_exact_ids(
     assert run(tmp_path, *command.split()[1:], "--offline", env=env).returncode == 0
     for wrong in (("mame",), ("hf:owner/repo",), ("tanuki-8b", "--json")):
         assert run(tmp_path, "pull", *wrong, "--tokenizer-only", env=env).returncode == 2
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", 0)])
+def test_a_person_is_asked_for_the_tokenizer_and_it_is_fetched_at_once(
+    hub: Hub, small_tokenizer: ChatTokenizer, tmp_path: Path, answer: str, code: int
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    small_tokenizer.backend.save(str(path))
+    hub.add(REFERENCE_REPOSITORY, {"tokenizer.json": path.read_bytes(), "model.safetensors": WEIGHTS})
+    script = vllm_answer(small_tokenizer.encode("です"))
+    with (
+        ChatServer(script, kind="vllm", tokenizer=small_tokenizer) as server,
+        Terminal(tmp_path, ["ask", "-m", server.url, "何?"], env={"HF_ENDPOINT": hub.url}) as terminal,
+    ):
+        terminal.wait_for("Fetch Tanuki's tokenizer (4 MB) for it now?")
+        terminal.type(f"{answer}\r")
+        assert terminal.wait_for_exit() == code
+        assert isinstance(server.requests[0].body["prompt"], list) == (answer == "y")
+        assert ("--tokenizer-only" in terminal.text) == (answer == "n")
+    assert not hub.paths(r"\.(safetensors|gguf)$")
+
+
+def test_a_server_is_used_where_its_tokenizer_cannot_be_fetched(
+    hub: Hub, small_tokenizer: ChatTokenizer, tmp_path: Path
+) -> None:
+    """The hub has none; --yes answers for the person who is not there."""
+    with ChatServer(chat_answer("はい"), kind="vllm", tokenizer=small_tokenizer) as server:
+        done = run(tmp_path, "ask", "--yes", "-m", server.url, "何?", env={"HF_ENDPOINT": hub.url})
+    assert (done.returncode, done.stdout) == (0, "はい\n")
+    assert "tanuki pull tanuki-8b --tokenizer-only" in done.stderr

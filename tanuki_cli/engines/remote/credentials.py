@@ -20,11 +20,11 @@ import tomlkit.exceptions
 from tanuki_cli.errors import SettingsError
 from tanuki_cli.files import os_reason, read_bounded
 from tanuki_cli.i18n import _
+from tanuki_cli.settings.file import MAX_BYTES
 
 ENVIRONMENT_VARIABLE: Final = "TANUKI_API_KEY"
 KEYRING_SERVICE: Final = "tanuki"
 
-_MAX_BYTES: Final = 1 << 20
 _HEADER_SAFE: Final = re.compile(r"[!-~]+\Z")
 
 
@@ -115,7 +115,7 @@ def _from_file(remote_name: str, path: Path) -> str:
                 _("{path} holds API keys, but others can read it.").format(path=path),
                 hint=f"chmod 600 {path}",
             )
-        table = tomlkit.parse(read_bounded(path, limit=_MAX_BYTES).decode("utf-8-sig")).unwrap()
+        table = tomlkit.parse(read_bounded(path, limit=MAX_BYTES).decode("utf-8-sig")).unwrap()
     except FileNotFoundError:
         return ""
     except tomlkit.exceptions.ParseError as exc:
@@ -123,6 +123,8 @@ def _from_file(remote_name: str, path: Path) -> str:
         raise SettingsError(
             _("{path} is not valid TOML at line {line}.").format(path=path, line=exc.line), hint=_line_hint()
         ) from None
+    except (tomlkit.exceptions.TOMLKitError, RecursionError):
+        raise SettingsError(_("{path} is not valid TOML.").format(path=path), hint=_line_hint()) from None
     except (OSError, UnicodeDecodeError) as exc:
         reason = os_reason(exc) if isinstance(exc, OSError) else _("it is not UTF-8")
         raise SettingsError(

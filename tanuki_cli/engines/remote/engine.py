@@ -4,7 +4,7 @@ Where the server takes token ids, and turns ours back into the same text, exactl
 engine are sent. Everywhere else the chat endpoint is used and the server tokenises; a note says so.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from copy import copy
 from functools import partial
@@ -59,8 +59,8 @@ class RemoteEngine:
     used. They may be made lazily, and must have been through
     :func:`~tanuki_cli.tokenizer.verify_tokenizer`, as those of local engines. ``context_length`` can
     only shorten what the server offers; ``notes`` come before its own. ``tokenizer_command`` gets Tanuki's
-    tokenizer where it is not here. Raises RemoteError if the server
-    cannot be used, InputError for a wrong address.
+    tokenizer where it is not here; ``fetch_tokenizer`` does, after asking, where it would help. Raises
+    RemoteError if the server cannot be used, InputError for a wrong address.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class RemoteEngine:
         context_length: int | None = None,
         timeouts: RemoteTimeouts | None = None,
         tokenizer_command: str = "",
+        fetch_tokenizer: Callable[[str], Iterable[ChatTokenizer]] = lambda host: (),
     ) -> None:
         self._name = model.name
         self._tokenizer_command = tokenizer_command
@@ -89,6 +90,9 @@ class RemoteEngine:
         try:
             self._server = probe(self._connection, model.served_name)
             self._tokenizer = matching_tokenizer(self._server, tokenizers, self._connection)
+            if self._tokenizer is None and self._server.is_tanuki:
+                fetched = fetch_tokenizer(self._connection.host) if self._server.takes_ids else ()
+                self._tokenizer = matching_tokenizer(self._server, fetched, self._connection)
         except TanukiError:
             self.close()
             raise

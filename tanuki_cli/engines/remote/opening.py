@@ -28,7 +28,14 @@ def open_server(target: RemoteModel, settings: Settings, options: OpenOptions) -
         ),
         context_length=settings.context_length,
         tokenizer_command=options.tokenizer_command,
+        fetch_tokenizer=lambda host: _read_tokenizers(_fetched(options, host), skipped),
     )
+
+
+def _fetched(options: OpenOptions, host: str) -> Iterator[Path]:
+    path = options.fetch_tokenizer(host) if options.fetch_tokenizer is not None else None
+    if path is not None:
+        yield path
 
 
 def _read_tokenizers(paths: Iterable[Path], skipped: list[str]) -> Iterator[ChatTokenizer]:
