@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tanuki_cli.files import read_bounded
 from tanuki_cli.history.log import Frame, frames, log_path
 
 _MAGIC: Final = b"SQLite format 3\x00"
@@ -21,6 +22,7 @@ _PAGE_SIZES: Final = tuple(1 << power for power in range(9, 17))
 _DEFAULT_PAGE_SIZE: Final = 4096
 _FIRST_PAGE_HEADER: Final = 100
 _TABLE_LEAF: Final = 0x0D
+_MAX_BYTES: Final = 1 << 32
 
 Cell = int | float | str | bytes | None
 
@@ -83,9 +85,9 @@ def salvage(path: Path, *, widths: Collection[int]) -> Salvage:
     Its header may be wrong: where pages of the size that it names do not all make sense, every other size
     is tried, and what gives most rows is kept. Raises OSError.
     """
-    data = path.read_bytes()
+    data = read_bounded(path, limit=_MAX_BYTES)
     wal = log_path(path)
-    log = wal.read_bytes() if wal.exists() else b""
+    log = read_bounded(wal, limit=_MAX_BYTES) if wal.exists() else b""
     best: Salvage | None = None
     likely = _page_size(data, log)
     for size in (likely, *(size for size in reversed(_PAGE_SIZES) if size != likely)):

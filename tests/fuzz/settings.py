@@ -27,7 +27,7 @@ system = \"\"\"短く
 答えて\"\"\"
 
 [remotes]
-lab = "http://lab:8000/v1"  # 研究室
+lab = "http://127.0.0.1:9/v1"  # 研究室
 """
 KEYS = [spec.key for spec in SPECS]
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from tanuki_cli.engines.shapes.schema import with_quoted_references
 from tanuki_cli.engines.shapes.shape import Shape
-from tanuki_cli.errors import EngineError
+from tanuki_cli.errors import EngineError, brief
 from tanuki_cli.i18n import _
 from tanuki_cli.tokenizer import ChatTokenizer
 
@@ -124,7 +124,11 @@ class ShapeMask:
 
 def fault(shape: Shape) -> str:
     """Why the shape cannot be used, in the words of llguidance; empty if it can."""
-    failed, messages = llguidance.LLMatcher.validate_grammar_with_warnings(_grammar(shape), _byte_tokenizer())
+    try:
+        grammar = _grammar(shape)
+    except ValueError as exc:  # a number that it has no room for
+        return brief(exc)
+    failed, messages = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, _byte_tokenizer())
     return _first_line(messages[0]) if failed else ""
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from tanuki_cli.engines.shapes.schema import in_order, unsupported_keywords
 from tanuki_cli.engines.shapes.shape import Shape
-from tanuki_cli.errors import InputError
+from tanuki_cli.errors import InputError, brief
 from tanuki_cli.i18n import _
 
 MAX_BYTES: Final = 1 << 20
@@ -52,7 +52,7 @@ def json_schema(text: str, *, name: str = "--json-schema") -> Shape:
     if refused:
         raise InputError(
             _("{name} has keywords that are not supported: {keywords}.").format(
-                name=name, keywords=", ".join(refused)
+                name=name, keywords=brief(", ".join(refused))
             ),
             hint=_("Take them out, or see what is supported: tanuki help shapes"),
         )
