@@ -59,6 +59,16 @@ def os_reason(exc: OSError) -> str:
     return exc.strerror or str(exc)
 
 
+def real_path(path: Path) -> Path:
+    """``path`` without links, as far as that goes; ``Path.resolve`` raises where they form a circle."""
+    return Path(os.path.realpath(path))
+
+
+def expand_home(path: str | Path) -> Path:
+    """``path`` with ``~`` replaced, where that home is known; ``Path.expanduser`` raises where it is not."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 class TooLargeError(OSError):
     """A file or a stream holds more than its reader takes."""
 
@@ -135,7 +145,7 @@ def replacing(path: Path, *, mode: int | None = None, durable: bool = True) -> I
             yield file
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path = path.resolve()
+    path = real_path(path)
     temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 if mode is None else mode)

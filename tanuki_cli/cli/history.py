@@ -12,7 +12,7 @@ from tanuki_cli.cli.conversations import open_history
 from tanuki_cli.cli.forgetting import forget_traces
 from tanuki_cli.cli.options import OutputOptions, describe_group, read_count, takes
 from tanuki_cli.conversation import Conversation
-from tanuki_cli.errors import HistoryError, InputError
+from tanuki_cli.errors import HistoryError, InputError, brief
 from tanuki_cli.files import os_reason, read_stream
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.history.recovery import recover as recover_history
@@ -115,7 +115,7 @@ def search_command(
         context.console.write_json(output.hits_as_json(hits[:count]), indent=2)
         return
     if not hits:
-        context.console.note(_("Nothing was found for {text!r}.").format(text=words))
+        context.console.note(_("Nothing was found for {text!r}.").format(text=brief(words)))
     output.print_hits(context.console, hits[:count], digits=digits)
     if len(hits) > count:
         context.console.note(_("Only the newest {count}; more with --limit.").format(count=count))

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli import __version__
-from tanuki_cli.files import read_bounded, write_atomically
+from tanuki_cli.files import read_bounded, real_path, write_atomically
 
 _ENGINE_PACKAGES: Final = ("llama-cpp-python", "numpy", "tokenizers", "torch", "transformers", "gptqmodel")
 _MODEL_FILES: Final = ("*.safetensors", "*.json", "*.py", "*.gguf")
@@ -154,7 +154,7 @@ class DigestMemory:
         status = file.stat()
         stamp = [status.st_size, status.st_mtime_ns]
         known = self._read()
-        key = str(file.resolve())
+        key = str(real_path(file))
         entry = known.get(key)
         if isinstance(entry, list) and entry[1:] == stamp and isinstance(entry[0], str):
             progress(status.st_size)

@@ -14,6 +14,7 @@ from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # 
 
 from tanuki_cli.catalog import Downloadable, Family
 from tanuki_cli.errors import DownloadError, InterruptedByUser
+from tanuki_cli.files import real_path
 from tanuki_cli.hub.client import DEFAULT_REVISION, HubClient
 from tanuki_cli.hub.code import MAX_CODE_BYTES, code_names
 from tanuki_cli.hub.faults import offline_error
@@ -205,7 +206,7 @@ class Pull:
             try:
                 right = has_digest(path, file, meter)
                 if not right:
-                    path.resolve().unlink()
+                    real_path(path).unlink()
                     path.unlink(missing_ok=True)
             except OSError as exc:
                 raise disk_fault(exc, path) from exc

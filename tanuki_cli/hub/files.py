@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tanuki_cli.errors import DownloadError
-from tanuki_cli.files import os_reason
+from tanuki_cli.files import expand_home, os_reason
 from tanuki_cli.i18n import _
 
 
@@ -48,7 +48,7 @@ def cache_directory(environ: Mapping[str, str]) -> Path:
     """The directory that huggingface_hub keeps models in, by the same variables, without importing it."""
     home = environ.get("HF_HOME") or f"{environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     chosen = environ.get("HF_HUB_CACHE") or environ.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
-    return Path(os.path.expandvars(Path(chosen).expanduser()))
+    return Path(os.path.expandvars(expand_home(chosen)))
 
 
 @dataclass(frozen=True, slots=True)

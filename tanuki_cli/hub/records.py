@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli.errors import SettingsError
-from tanuki_cli.files import locked, os_reason, read_bounded, write_atomically
+from tanuki_cli.files import locked, os_reason, read_bounded, real_path, write_atomically
 from tanuki_cli.hub.files import HubFile, PinnedModel
 from tanuki_cli.i18n import _
 
@@ -59,7 +59,7 @@ class Records:
     def is_verified(self, path: Path, digest: str) -> bool:
         """Whether ``path`` had ``digest`` when it was last hashed, and has not been written since."""
         stamp = _stamp(path, digest)
-        return stamp is not None and bool(self._read()["verified"].get(str(path.resolve())) == stamp)
+        return stamp is not None and bool(self._read()["verified"].get(str(real_path(path))) == stamp)
 
     def set_verified(self, path: Path, digest: str) -> None:
         """Remember that ``path`` has ``digest``; entries of files that are gone are dropped."""
@@ -67,7 +67,7 @@ class Records:
         if stamp is None:
             return
         with self._change() as data:
-            data["verified"][str(path.resolve())] = stamp
+            data["verified"][str(real_path(path))] = stamp
             data["verified"] = {key: stamp for key, stamp in data["verified"].items() if _exists(key)}
 
     def speed(self) -> float | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tanuki_cli.catalog import Downloadable, part_names
 from tanuki_cli.errors import ModelError
+from tanuki_cli.files import real_path
 from tanuki_cli.hub.files import Cache, disk_fault
 from tanuki_cli.hub.local import TOKENIZER, all_installed, reference_repository
 from tanuki_cli.hub.records import Records
@@ -81,10 +82,10 @@ def _partials(cache: Cache, records: Records, reference: Downloadable) -> list[P
 def _sweep(repository: Path) -> None:
     """Delete contents that no snapshot shows any more, and the folder itself if nothing is left."""
     snapshots = repository / "snapshots"
-    linked = {path.resolve() for path in snapshots.rglob("*") if path.is_symlink()}
+    linked = {real_path(path) for path in snapshots.rglob("*") if path.is_symlink()}
     blobs = repository / "blobs"
     for blob in blobs.iterdir() if blobs.is_dir() else ():
-        if blob.resolve() not in linked and blob.suffix != ".incomplete":
+        if real_path(blob) not in linked and blob.suffix != ".incomplete":
             blob.unlink()
     for folder in sorted(_folders(snapshots), reverse=True):
         if not any(folder.iterdir()):

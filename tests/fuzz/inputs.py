@@ -1,6 +1,6 @@
 """What commands read: files of every kind, pipes, names, arguments; through the real command lines.
 
-    python -m tests.fuzz.inputs --count 500 --seed 1
+python -m tests.fuzz.inputs --count 500 --seed 1
 """
 
 import base64
@@ -18,7 +18,18 @@ from typing import Any, BinaryIO
 from tests.fuzz.command import tanuki
 from tests.fuzz.harness import flip_bits, main, numbers, spoil_bytes
 
-ASK = ("ask", "-m", "mame", "--no-save", "--max-new-tokens", "2", "--temperature", "0", "--context-length", "512")
+ASK = (
+    "ask",
+    "-m",
+    "mame",
+    "--no-save",
+    "--max-new-tokens",
+    "2",
+    "--temperature",
+    "0",
+    "--context-length",
+    "512",
+)
 TEXT = "こんにちは。たぬきです。\n### 指示:\n別の指示\n\n\x1b[31m赤\x1b[0m\r\nｶﾞｿﾘﾝ 😊\ufeff\n"
 VOTE = {
     "prompt": "何?", "answer_a": "はい", "answer_b": "いいえ", "model_a": "a", "model_b": "b", "vote": "左",
@@ -49,7 +60,13 @@ Case = dict[str, Any]
 def make(random_: random.Random, path: Path) -> str:
     """One case, as JSON."""
     name, mutate = random_.choice(MUTATIONS)
-    case = {"files": {}, "special": {}, "stdin": None, "lang": random_.choice(("ja", "en")), **mutate(random_)}
+    case = {
+        "files": {},
+        "special": {},
+        "stdin": None,
+        "lang": random_.choice(("ja", "en")),
+        **mutate(random_),
+    }
     path.write_text(json.dumps(case))
     return name
 
@@ -60,7 +77,9 @@ def _encoded(data: bytes) -> str:
 
 def _text(random_: random.Random) -> bytes:
     """Text in some encoding, damaged text, or none."""
-    encoding = random_.choice(("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp932", "euc_jp", "iso2022_jp_ext"))
+    encoding = random_.choice(
+        ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp932", "euc_jp", "iso2022_jp_ext")
+    )
     data = (TEXT * random_.choice((1, 1, 3, 200))).encode(encoding, "replace")
     action = random_.randrange(7)
     if action == 0:
@@ -68,9 +87,13 @@ def _text(random_: random.Random) -> bytes:
     if action == 1:
         return spoil_bytes(random_, data)
     if action == 2:
-        return random_.choice((b"", b"\n" * 99, b" ", b"\xff" * 50, bytes(300), random_.randbytes(200), b"\xef\xbb\xbf"))
+        return random_.choice(
+            (b"", b"\n" * 99, b" ", b"\xff" * 50, bytes(300), random_.randbytes(200), b"\xef\xbb\xbf")
+        )
     if action == 3:
-        unit = random_.choice(("a", "あ", "🇯🇵", "e\u0301", "\u200b", "\u202e", "###", "</s>", "<0x41>", "\r", "* ", "[", "|"))
+        unit = random_.choice(
+            ("a", "あ", "🇯🇵", "e\u0301", "\u200b", "\u202e", "###", "</s>", "<0x41>", "\r", "* ", "[", "|")
+        )
         return (unit * random_.choice((500, 20_000, 300_000))).encode()
     if action == 4:
         mark = random_.choice(("", "\u200b", "\ufeff", "\u2060", "\x0b", "\u3000", "\t", "\u00ad"))
@@ -82,7 +105,19 @@ def _text(random_: random.Random) -> bytes:
 def _file_name(random_: random.Random) -> str:
     return random_.choice(
         (
-            *("a.txt", "日本.md", "a b.txt", "-rf", "--help", "x\n### 指示:", "x\u202etxt", "\x1b[2J", "a'b\"c", "~", "$(x)"),
+            *(
+                "a.txt",
+                "日本.md",
+                "a b.txt",
+                "-rf",
+                "--help",
+                "x\n### 指示:",
+                "x\u202etxt",
+                "\x1b[2J",
+                "a'b\"c",
+                "~",
+                "$(x)",
+            ),
             *("n" * 200, "あ" * 80, "%s{0}", "*"),
         )
     )
@@ -92,7 +127,10 @@ def _attached(random_: random.Random) -> Case:
     name = _file_name(random_)
     arguments = [*ASK, "-f", f"{{dir}}/{name}"]
     if random_.random() < 0.3:
-        arguments += ["--encoding", random_.choice(("utf-8", "cp932", "utf-16", "rot13", "hex", "", "x" * 999, "idna"))]
+        arguments += [
+            "--encoding",
+            random_.choice(("utf-8", "cp932", "utf-16", "rot13", "hex", "", "x" * 999, "idna")),
+        ]
     if random_.random() < 0.3:
         arguments.append("--truncate")
     return {"args": [*arguments, "要約"], "files": {name: _encoded(_text(random_))}}
@@ -129,8 +167,27 @@ def _special(random_: random.Random) -> Case:
 def _value(random_: random.Random) -> Any:
     return random_.choice(
         (
-            *numbers(), -1, 10**400, 1.5, 1e308, None, True, "", "x" * 50_000, "\x1b[2J\u202e", "\ud800", "\0", [], {},
-            [[]], ["a"], {"a": 1}, "9999-12-31T23:59:59+00:00", "nan", "たぬき", "### 指示:",
+            *numbers(),
+            -1,
+            10**400,
+            1.5,
+            1e308,
+            None,
+            True,
+            "",
+            "x" * 50_000,
+            "\x1b[2J\u202e",
+            "\ud800",
+            "\0",
+            [],
+            {},
+            [[]],
+            ["a"],
+            {"a": 1},
+            "9999-12-31T23:59:59+00:00",
+            "nan",
+            "たぬき",
+            "### 指示:",
         )
     )
 
@@ -152,7 +209,9 @@ def _json(random_: random.Random, document: Any) -> bytes:
     if action == 0:
         return random_.choice((flip_bits, spoil_bytes))(random_, data)
     if action == 1:
-        return random_.choice((b"[" * 100_000, b'{"a":' * 5000, b"NaN", b"", b"\xff\xfe", b"null", data * 2, b"1" * 5000))
+        return random_.choice(
+            (b"[" * 100_000, b'{"a":' * 5000, b"NaN", b"", b"\xff\xfe", b"null", data * 2, b"1" * 5000)
+        )
     return data
 
 
@@ -162,7 +221,10 @@ def _lines(random_: random.Random, document: Any) -> bytes:
 
 
 def _import(random_: random.Random) -> Case:
-    return {"args": ["history", "import", "{dir}/h.json"], "files": {"h.json": _encoded(_json(random_, HISTORY))}}
+    return {
+        "args": ["history", "import", "{dir}/h.json"],
+        "files": {"h.json": _encoded(_json(random_, HISTORY))},
+    }
 
 
 def _votes(random_: random.Random) -> Case:
@@ -175,7 +237,13 @@ def _votes(random_: random.Random) -> Case:
             ["arena", "results", "--file", "{dir}/v.jsonl", "--labels", "左=first", "--bootstrap", "10"],
             ["arena", "results", "--file", "{dir}/v.jsonl", "--json", "--bootstrap", "10"],
             ["arena", "results", "--again", "{dir}/v.jsonl"],
-            ["arena", "import", "{dir}/v.jsonl", "--labels", random_.choice(("", "=", "a=b", "x" * 999, "左=first,左=tie"))],
+            [
+                "arena",
+                "import",
+                "{dir}/v.jsonl",
+                "--labels",
+                random_.choice(("", "=", "a=b", "x" * 999, "左=first,左=tie")),
+            ],
         )
     )
     return {"args": arguments, "files": {"v.jsonl": _encoded(data)}}
@@ -200,15 +268,31 @@ def _benchmark(random_: random.Random) -> Case:
 
 
 def _shape(random_: random.Random) -> Case:
-    grammar = random_.choice((b'root ::= "a"', b"root ::= root", b"root ::=", b"start: /(a+)+$/", b"%" * 9999, b"\xff"))
+    grammar = random_.choice(
+        (b'root ::= "a"', b"root ::= root", b"root ::=", b"start: /(a+)+$/", b"%" * 9999, b"\xff")
+    )
     data = _json(random_, SCHEMA)
     arguments, content = random_.choice(
         (
             (["--json-schema", "{dir}/s"], data),
             (["--json-schema", data.decode("utf-8", "replace").replace("\0", "")[:50_000]], b""),
             (["--grammar", "{dir}/s"], grammar),
-            (["--regex", random_.choice(("(", "a{1000}{1000}", "(a|b)*" * 50, "\\p{Han}{1,3}", "[あ-ん]+", "x" * 9999))], b""),
-            (["--choices", random_.choice((",", "a", "a,a", "はい,いいえ", "x" * 9999, "a," * 5000, "### 指示:"))], b""),
+            (
+                [
+                    "--regex",
+                    random_.choice(
+                        ("(", "a{1000}{1000}", "(a|b)*" * 50, "\\p{Han}{1,3}", "[あ-ん]+", "x" * 9999)
+                    ),
+                ],
+                b"",
+            ),
+            (
+                [
+                    "--choices",
+                    random_.choice((",", "a", "a,a", "はい,いいえ", "x" * 9999, "a," * 5000, "### 指示:")),
+                ],
+                b"",
+            ),
         )
     )
     return {"args": [*ASK, *arguments, "--", "何?"], "files": {"s": _encoded(content)}}
@@ -216,14 +300,47 @@ def _shape(random_: random.Random) -> Case:
 
 def _arguments(random_: random.Random) -> Case:
     word = random_.choice(
-        ("\udcff\udcfe", "caf\udce9", "", " ", "\x1b[2J", "x" * 100_000, "--", "あ" * 20_000, "### 指示:", "\u200b", "\n" * 50)
+        (
+            "\udcff\udcfe",
+            "caf\udce9",
+            "",
+            " ",
+            "\x1b[2J",
+            "x" * 100_000,
+            "--",
+            "あ" * 20_000,
+            "### 指示:",
+            "\u200b",
+            "\n" * 50,
+        )
     )
     option = random_.choice(
-        ("-s", "--stop", "--prefill", "--seed", "--temperature", "--resume", "-m", "--persona", "--top-k", "--lang")
+        (
+            "-s",
+            "--stop",
+            "--prefill",
+            "--seed",
+            "--temperature",
+            "--resume",
+            "-m",
+            "--persona",
+            "--top-k",
+            "--lang",
+        )
     )
-    return {"args": random_.choice(([*ASK, word], [*ASK, option, word, "何?"], [word], ["history", "search", word],
-                                    ["history", "show", word], ["config", "set", word, word], ["pull", word],
-                                    ["help", word], ["rm", word], ["history", "title", "a", word]))}  # fmt: skip
+    lines = (
+        [*ASK, word],
+        [*ASK, option, word, "何?"],
+        [word],
+        ["history", "search", word],
+        ["history", "show", word],
+        ["history", "title", "a", word],
+        ["config", "set", word, word],
+        ["pull", word],
+        ["help", word],
+        ["rm", word],
+    )
+    return {"args": random_.choice(lines)}
 
 
 MUTATIONS: tuple[tuple[str, Callable[[random.Random], Case]], ...] = (

@@ -39,7 +39,17 @@ def _value(random_: random.Random) -> Any:
         (
             *(number for number in numbers()),
             *(-1, 10**30, 1.5, 1e308, True, None, "", "x" * 5000, "\x1b[2J", "\u202eab", "\ud800", "</s>"),
-            *("### 指示:", SECRET, f"a{SECRET}b", [], {}, [[]], {"text": "は"}, [{"type": "text", "text": "い"}], "stop"),
+            *(
+                "### 指示:",
+                SECRET,
+                f"a{SECRET}b",
+                [],
+                {},
+                [[]],
+                {"text": "は"},
+                [{"type": "text", "text": "い"}],
+                "stop",
+            ),
             json.loads("[" * 60 + "]" * 60),
         )
     )
@@ -75,7 +85,7 @@ def _event(random_: random.Random, text: str) -> Any:
         )
     )
     whole: dict[str, Any] = {"choices": [choice]}
-    if random_.random() < 0.7:
+    if random_.random() < 0.85:
         return whole
     return random_.choice(
         (
@@ -92,15 +102,25 @@ def _stream(random_: random.Random) -> bytes:
     parts: list[bytes] = []
     for text in ("たぬき", "は", "動物", SECRET[:9], SECRET[9:], "です。"):
         event = _event(random_, text)
-        if random_.random() < 0.15:
+        if random_.random() < 0.08:
             event = _mutated(random_, event)
         data = json.dumps(event, ensure_ascii=random_.random() < 0.5).encode("utf-8", "surrogatepass")
-        parts.append(random_.choice((*[b"data: "] * 20, b"data:", b"event: error\ndata: ", b"id: 1\ndata: ", b"")) + data)
+        parts.append(
+            random_.choice((*[b"data: "] * 20, b"data:", b"event: error\ndata: ", b"id: 1\ndata: ", b""))
+            + data
+        )
         parts.append(random_.choice((*[b"\n\n"] * 9, b"\r\n\r\n", b"\n", b"\r\r", b"\n\n: note\n\n")))
     parts.append(
         random_.choice(
             (
-                *(b"data: [DONE]\n\n", b"data: [DONE]\n\n", b"", b"data: {", b"data: \xff\xfe\n\n", b"event: error\n\n"),
+                *(
+                    b"data: [DONE]\n\n",
+                    b"data: [DONE]\n\n",
+                    b"",
+                    b"data: {",
+                    b"data: \xff\xfe\n\n",
+                    b"event: error\n\n",
+                ),
                 b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\ndata: [DONE]\n\n',
                 b'data: {"choices": [{"delta": {}, "finish_reason": "length"}]}\n\n',
             )
@@ -110,13 +130,30 @@ def _stream(random_: random.Random) -> bytes:
 
 
 def _head(random_: random.Random, body: bytes) -> bytes:
-    status = random_.choice((b"200 OK", b"200 OK", b"500 No", b"404 Not Found", b"429 Wait", b"302 Found", b"999 ?"))
-    length = random_.choice((b"", b"Content-Length: %d\r\n" % len(body), b"Content-Length: 99999999\r\n", b"Content-Length: -1\r\n"))
+    status = random_.choice(
+        (b"200 OK", b"200 OK", b"500 No", b"404 Not Found", b"429 Wait", b"302 Found", b"999 ?")
+    )
+    length = random_.choice(
+        (
+            b"",
+            b"Content-Length: %d\r\n" % len(body),
+            b"Content-Length: 99999999\r\n",
+            b"Content-Length: -1\r\n",
+        )
+    )
     extra = random_.choice(
         (
             *(b"", b"Location: http://elsewhere/\r\n", b"Retry-After: 1e9\r\n", b"Retry-After: nan\r\n"),
-            *(b"Content-Encoding: gzip\r\n", b"Transfer-Encoding: chunked\r\n", b"X: " + b"y" * 90_000 + b"\r\n"),
-            *(b"Content-Type: text/html; charset=utf-7\r\n", b"\xff\xfe: x\r\n", b"Set-Cookie: a=b\r\n" * 500),
+            *(
+                b"Content-Encoding: gzip\r\n",
+                b"Transfer-Encoding: chunked\r\n",
+                b"X: " + b"y" * 90_000 + b"\r\n",
+            ),
+            *(
+                b"Content-Type: text/html; charset=utf-7\r\n",
+                b"\xff\xfe: x\r\n",
+                b"Set-Cookie: a=b\r\n" * 500,
+            ),
         )
     )
     return b"HTTP/1.1 " + status + b"\r\nConnection: close\r\n" + length + extra + b"\r\n"
@@ -132,7 +169,9 @@ def make(random_: random.Random, path: Path) -> str:
         models = _mutated(random_, models)
         for place in ("/version", "/props", "/api/version", "/detokenize", "/completions"):
             if random_.random() < 0.6:
-                page = random_.choice(({"version": "1"}, {"default_generation_settings": {"n_ctx": 4096}}, {"prompt": "x"}))
+                page = random_.choice(
+                    ({"version": "1"}, {"default_generation_settings": {"n_ctx": 4096}}, {"prompt": "x"})
+                )
                 pages[place] = _plain(_mutated(random_, page))
     elif name == "head":
         body = random_.choice((b"{}", stream[len(_OK) :], json.dumps(models).encode()))
@@ -223,13 +262,19 @@ def attempt(path: Path) -> str:
             for chunk in engine.stream([Message("user", "たぬきは?")], OPTIONS):
                 text += chunk.text
                 if chunk.usage is not None:
-                    counts = (chunk.usage.prompt_tokens, chunk.usage.completion_tokens, chunk.usage.cached_tokens)
+                    counts = (
+                        chunk.usage.prompt_tokens,
+                        chunk.usage.completion_tokens,
+                        chunk.usage.cached_tokens,
+                    )
                     assert all(0 <= count <= MAX_COUNT for count in counts), counts
                     assert chunk.finish_reason in {"stop", "length"}, chunk.finish_reason
         finally:
             engine.close()
             assert not any(SECRET in said for said in [text, *seen]), "the key came back"
-            assert all(len(said) < 1000 and "\x1b" not in said for said in seen), "what a server says of itself"
+            assert all(len(said) < 1000 and "\x1b" not in said for said in seen), (
+                "what a server says of itself"
+            )
     return "answered" if text else "answered nothing"
 
 

@@ -121,6 +121,14 @@ def _one(random_: random.Random) -> tuple[bytes, dict[str, str]]:
     return f"{_key(random_)} = {_value(random_)}\n".encode(), {}
 
 
+def _allowed(random_: random.Random) -> tuple[bytes, dict[str, str]]:
+    """Only what may be there, written in odd ways."""
+    chosen = random_.sample(SPECS, k=4)
+    lines = [f"{spec.key} = {tomlkit.item(spec.default).as_string()}" for spec in chosen if spec.default]
+    lines += random_.choice(([], ["[remotes]", '"研究室" = "http://127.0.0.1:9/v1"'], ["remotes = {}"]))
+    return random_.choice((b"\n", b"\r\n", b"\n\n")).join(line.encode() for line in lines), {}
+
+
 def _remotes(random_: random.Random) -> tuple[bytes, dict[str, str]]:
     lines = [
         f"{random_.choice(('lab', 'gpu-1', 'gpu_1', 'auto', 'mame', _key(random_)))} = {_value(random_)}"
@@ -141,7 +149,7 @@ def _encoded(random_: random.Random) -> tuple[bytes, dict[str, str]]:
 
 
 def _big(random_: random.Random) -> tuple[bytes, dict[str, str]]:
-    size = random_.choice((1 << 10, 5_000, 10_000, 1 << 20, 11 << 20))
+    size = random_.choice((1 << 10, 4_000, 1 << 20, 11 << 20))
     kind = random_.randrange(4)
     if kind == 0:
         return b"#" + b"a" * size, {}
@@ -185,6 +193,8 @@ MUTATIONS = (
     ("lines", _lines),
     ("one line", _one),
     ("one line", _one),
+    ("allowed", _allowed),
+    ("allowed", _allowed),
     ("servers", _remotes),
     ("bytes", _bytes),
     ("bytes", _bytes),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz import checkpoint, gguf, harness, history, kv, tokenizer
+from tests.fuzz import checkpoint, gguf, harness, history, inputs, kv, servers, settings, tokenizer
 
 RUNS = (
     ("tests.fuzz.gguf", ".gguf", gguf.make, 150, "runs"),
@@ -13,6 +13,9 @@ RUNS = (
     ("tests.fuzz.kv", ".kv", kv.make, 150, "restored"),
     ("tests.fuzz.checkpoint", ".json", checkpoint.make, 150, "read"),
     ("tests.fuzz.history", ".json", history.make, 60, "read"),
+    ("tests.fuzz.settings", ".json", settings.make, 40, "read"),
+    ("tests.fuzz.servers", ".json", servers.make, 100, "answered"),
+    ("tests.fuzz.inputs", ".json", inputs.make, 80, "done"),
 )
 
 

@@ -23,7 +23,7 @@ from typing import Final
 from tanuki_cli.engines.base import shared_prefix
 from tanuki_cli.engines.llama_cpp.gguf import part_paths
 from tanuki_cli.engines.llama_cpp.kv_layout import HEAD, MAGIC
-from tanuki_cli.files import open_regular
+from tanuki_cli.files import open_regular, real_path
 
 if sys.platform != "win32":
     import fcntl
@@ -196,7 +196,7 @@ def state_key(model: Path, *settings: str) -> str:
     """
     parts: list[str] = []
     for path in part_paths(model):
-        real = path.resolve()
+        real = real_path(path)
         status = real.stat()
         parts += (str(real), str(status.st_size), str(status.st_mtime_ns))
     text = "\0".join((*parts, *settings))

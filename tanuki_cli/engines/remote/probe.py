@@ -11,6 +11,7 @@ from tanuki_cli.engines.remote.failures import JsonObject, RequestFailed, as_cou
 from tanuki_cli.engines.remote.http import RemoteConnection
 from tanuki_cli.errors import RemoteError
 from tanuki_cli.i18n import _
+from tanuki_cli.text.sanitize import sanitize_line
 from tanuki_cli.tokenizer import ChatTokenizer
 
 ServerKind = Literal["tanuki", "llama-server", "vllm", "ollama", "openai"]
@@ -191,7 +192,7 @@ def _identify(model: JsonObject, connection: RemoteConnection) -> tuple[ServerKi
 
 def _version(connection: RemoteConnection, path: str) -> str:
     version = _optional(connection, path).get("version")
-    return _shown(version) if isinstance(version, str) else ""
+    return sanitize_line(_shown(version)) if isinstance(version, str) else ""
 
 
 def _context_length(kind: ServerKind, model: JsonObject, connection: RemoteConnection) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any, Final, cast, get_args
 
 from tanuki_cli.conversation import Conversation, Message, Role
 from tanuki_cli.errors import InputError
+from tanuki_cli.files import real_path
 from tanuki_cli.i18n import _
 from tanuki_cli.jsonl import LeftOut, read_lines
 from tanuki_cli.prompt import segments, with_persona
@@ -84,7 +85,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def _category(file: Path, root: Path) -> str:
     """The first folder below ``root``, or else the name of what was given."""
     parts = file.relative_to(root).parts if file != root else ()
-    return parts[0] if len(parts) > 1 else root.resolve().stem
+    return parts[0] if len(parts) > 1 else real_path(root).stem
 
 
 def _read(file: Path, category: str) -> Iterator[Text | LeftOut]:

@@ -17,6 +17,7 @@ from tanuki_cli.evaluation.mtbench.questions import find_bench, most_questions
 from tanuki_cli.evaluation.mtbench.report import ModelReport, report_models
 from tanuki_cli.evaluation.mtbench.setup import last_provenance
 from tanuki_cli.evaluation.provenance import Provenance
+from tanuki_cli.files import real_path
 from tanuki_cli.i18n import _
 from tanuki_cli.jsonl import LeftOut
 
@@ -102,5 +103,5 @@ def _read_answers(
 
 def _bench_folder(judgements: Path) -> Path:
     """The folder that holds model_answer beside model_judgment."""
-    parent = judgements.resolve().parent
+    parent = real_path(judgements).parent
     return parent.parent if parent.name == JUDGEMENT_FOLDER else parent.parent.parent

@@ -22,6 +22,7 @@ from tanuki_cli.evaluation.mtbench.questions import (
     read_references,
 )
 from tanuki_cli.evaluation.provenance import ModelSource, Provenance
+from tanuki_cli.files import real_path
 from tanuki_cli.i18n import _
 from tanuki_cli.jsonl import LeftOut, read_lines
 from tanuki_cli.sampling import SamplingOptions
@@ -61,7 +62,7 @@ def open_bench(data: Path | None, *, mini: bool) -> Bench:
     elif data is None:
         raise missing_data()
     else:
-        folder, name = find_bench(data), str(data.resolve())
+        folder, name = find_bench(data), str(real_path(data))
     return Bench(data=name, folder=folder, questions=most_questions(folder.questions))
 
 
@@ -222,7 +223,7 @@ def judge_run(bench: Bench, source: ModelSource, files: JudgeFiles, *, judge: st
 
 def _path(path: Path | None) -> str | None:
     """``path`` for a record; None for the program's own files, which are found by themselves."""
-    return None if path is None or path.is_relative_to(MINI_FOLDER) else str(path.resolve())
+    return None if path is None or path.is_relative_to(MINI_FOLDER) else str(real_path(path))
 
 
 def _some(ids: Sequence[int]) -> str:

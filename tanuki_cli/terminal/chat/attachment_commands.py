@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from tanuki_cli.errors import InputError
+from tanuki_cli.files import expand_home
 from tanuki_cli.i18n import _
 from tanuki_cli.options import is_dash
 from tanuki_cli.prompt import guarded
@@ -36,10 +37,10 @@ def paste(chat: Chat, _argument: str) -> None:
 
 def _path(argument: str) -> Path:
     """The file that is meant; one dropped onto the terminal comes quoted as for a shell."""
-    path = Path(argument).expanduser()
+    path = expand_home(argument)
     try:
         words = [] if path.exists() else shlex.split(argument)
-        unquoted = Path(words[0]).expanduser() if len(words) == 1 else path
+        unquoted = expand_home(words[0]) if len(words) == 1 else path
         return unquoted if unquoted.exists() else path
     except (OSError, ValueError):  # a name too long, a quote without its partner
         return path

@@ -1,13 +1,13 @@
 """Slash commands that act on the messages: the tree, its branches, and other conversations."""
 
 import re
-from pathlib import Path
 from typing import Final
 
 from rich.text import Text
 
 from tanuki_cli.conversation import Conversation, ConversationSettings, Node
 from tanuki_cli.errors import HistoryError, InputError
+from tanuki_cli.files import expand_home
 from tanuki_cli.history import AmbiguousIdError, SearchHit, UnknownConversationError
 from tanuki_cli.history.transfer import export_text, format_of, write_export
 from tanuki_cli.i18n import _
@@ -182,7 +182,7 @@ def export(chat: Chat, argument: str) -> None:
     """Write the conversation to a file; the format follows the suffix."""
     if not argument:
         raise InputError(_("/export needs a file name."), hint="/export chat.md")
-    path = Path(argument).expanduser()
+    path = expand_home(argument)
     if path.suffix.lower() not in _EXPORT_SUFFIXES:
         raise InputError(
             _("{name} must end in .md, .json or .jsonl.").format(name=path.name),
