@@ -64,7 +64,8 @@ class Part:
 
     def render(self) -> str:
         """As it stands in a prompt."""
-        return guard_markers(fenced(f"{self.name} ({self.number}/{self.count})".strip(), self.text))[0]
+        number = f"({self.number}/{self.count})" if self.count > 1 else ""
+        return guard_markers(fenced(f"{self.name} {number}".strip(), self.text))[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +127,11 @@ class LongText:
 
     def fits_whole(self) -> bool:
         """Whether the question and all of the documents fit into one prompt."""
-        return self._fits(self._wording.about(self._parts(None)))
+        return self._fits(self._wording.about(self.whole()))
+
+    def whole(self) -> list[Part]:
+        """The documents, each as one part."""
+        return self._parts(None)
 
     def best_passages(self) -> list[Part]:
         """The passages that the question is most likely about, as many as fit, in the order of the text.

@@ -75,6 +75,24 @@ def test_ctrl_c_prints_what_was_done(tmp_path: Path, minutes: Path) -> None:
         assert "Traceback" not in terminal.text
 
 
+def test_a_chat_reads_a_file_in_parts(tmp_path: Path, minutes: Path) -> None:
+    def chat(*lines: str) -> tuple[str, str]:
+        done = run(tmp_path, "chat", *SMALL, stdin="\n".join(lines).encode())
+        assert "Traceback" not in done.stderr
+        return done.stdout, done.stderr
+
+    _answer, told = chat(f"/file {minutes}", "要点は?")
+    assert "/file --chunked FILE" in told
+    answer, told = chat(f"/file --chunked {minutes}", "要点は?", "こんにちは")
+    assert "The text is read in " in told
+    assert told.count("The answers are combined with: ") == 1
+    assert answer.strip()
+    minutes.write_text("たぬき")
+    answer, told = chat(f"/file --chunked {minutes}", "要点は?")
+    assert answer.strip()
+    assert "parts" not in told
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

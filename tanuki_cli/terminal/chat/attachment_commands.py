@@ -2,23 +2,32 @@
 
 import shlex
 from pathlib import Path
+from typing import Final
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.files import expand_home
 from tanuki_cli.i18n import _
-from tanuki_cli.options import is_dash
+from tanuki_cli.options import fold, is_dash
 from tanuki_cli.prompt import guarded
 from tanuki_cli.terminal.chat.chat import Attachment, Chat
 from tanuki_cli.terminal.chat.clipboard import read_clipboard
 from tanuki_cli.terminal.chat.program_commands import show, split_word
 from tanuki_cli.text.decoding import fenced, read_text_file
 
+_CHUNKED: Final = "--chunked"
+
 
 def attach_file(chat: Chat, argument: str) -> None:
-    """Add a text file to the next message, list what was added, or drop it again."""
+    """Add a text file to the next message, list what was added, or drop it again.
+
+    With ``--chunked`` the message is put to every part of it where it does not fit into the context.
+    """
     first, name = split_word(argument)
     if is_dash(first):
         _drop(chat, name)
+    elif fold(first) == _CHUNKED and name:
+        path = _path(name)
+        _attach(chat, read_text_file(path), path.name, long=True)
     elif argument:
         path = _path(argument)
         known = {attachment.name for attachment in chat.attachments}
@@ -46,9 +55,9 @@ def _path(argument: str) -> Path:
         return path
 
 
-def _attach(chat: Chat, text: str, name: str) -> None:
+def _attach(chat: Chat, text: str, name: str, *, long: bool = False) -> None:
     told: list[str] = []
-    attachment = Attachment(name=name, text=guarded(text, name=name, note=told.append))
+    attachment = Attachment(name=name, text=guarded(text, name=name, note=told.append), long=long)
     chat.attachments.append(attachment)
     chat.console.note(
         _("{attachment} goes with the next message; /file - drops it.").format(

@@ -26,10 +26,14 @@ from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """What goes with the next message: ``text`` as it is sent, ``name`` as it is shown."""
+    """What goes with the next message: ``text`` as it is sent, ``name`` as it is shown.
+
+    A ``long`` one is sent in parts if it has to be; its text is what stands in the file.
+    """
 
     name: str
     text: str
+    long: bool = False
 
 
 class Chat:
@@ -100,16 +104,33 @@ class Chat:
 
         Raises the errors of :meth:`ChatSession.send`; the text is then ready to be edited.
         """
-        parts = [text, *(attachment.text for attachment in self.attachments)]
         try:
-            self._show(self.session.send("\n\n".join(part for part in parts if part)))
+            self._show(self.session.send(self._with_attachments(text)))
         except PromptTooLongError as error:
             self.next_input = text
             raise InputError(
                 error.message,
-                hint=_("Shorten it, or leave less room for the answer: /set max_new_tokens 256"),
+                hint=_("To have it read in parts: /file -, then /file --chunked FILE")
+                if self.attachments
+                else _("Shorten it, or leave less room for the answer: /set max_new_tokens 256"),
             ) from error
         self.attachments.clear()
+
+    def _with_attachments(self, text: str) -> str:
+        """``text`` with what was attached; about long ones that do not fit, what combines the answers about
+        their parts, which are asked for here. Raises InterruptedByUser at Ctrl-C then."""
+        parts = [text, *(attachment.text for attachment in self.attachments if not attachment.long)]
+        question = "\n\n".join(part for part in parts if part)
+        long = {attachment.name: attachment.text for attachment in self.attachments if attachment.long}
+        if not long:
+            return question
+        from tanuki_cli.terminal.chat.long_files import question_about  # most files fit
+
+        try:
+            return question_about(self.console, self.session, question, long)
+        except TanukiError:
+            self.next_input = text
+            raise
 
     def retry(self) -> None:
         """Answer the last question again. Raises InputError if there is none."""
