@@ -52,7 +52,8 @@ def test_a_chat_is_answered_as_ask_answers_it(server: Serving, asked: dict[str, 
     assert usage["completion_tokens"] == asked["usage"]["completion_tokens"]
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"]
     again = server.chat()["usage"]
-    assert again["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"] - 1
+    # All but the last few, which are computed together so that the answer is the same.
+    assert again["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"] - 8
 
 
 @pytest.mark.parametrize("include_usage", [True, False])

@@ -1,4 +1,4 @@
-"""A model for several requests at once, with a cache as long as a test wants it, and what comes of it."""
+"""A model for several requests at once, and what comes of it."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -19,13 +19,13 @@ SETTINGS = Settings(context_length=512, threads=1, speculation=False)
 
 
 def load_parallel(
-    path: Path, *, places: int, cells: int = 0, chunk: int = 32, settings: Settings = SETTINGS
+    path: Path, *, places: int, chunk: int = 32, settings: Settings = SETTINGS
 ) -> LlamaCppParallel:
-    """The model at ``path`` with ``cells`` in all; without them a whole context for each place."""
+    """The model at ``path``."""
     single = load(path, settings)
     params = replace(
         single._longest_params,
-        n_ctx=cells or places * single._longest_params.n_ctx,
+        n_ctx=places * single._longest_params.n_ctx,
         n_sequences=places,
         max_outputs=places + SPARE_OUTPUTS,
     )
@@ -34,7 +34,6 @@ def load_parallel(
     return LlamaCppParallel(
         single._model,
         Context(single._model, params),
-        places=places,
         facts=single.facts,
         context_length=single.context_length,
         chunk=chunk,

@@ -23,6 +23,11 @@ class Batch:
         for index in range(size):
             self.native.n_seq_id[index] = 1
 
+    @property
+    def size(self) -> int:
+        """How many ids are in it."""
+        return int(self.native.n_tokens)
+
     def clear(self) -> None:
         """Take everything out."""
         self.native.n_tokens = 0

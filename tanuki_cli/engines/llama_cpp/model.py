@@ -132,14 +132,13 @@ class LlamaCppModel:
             self._model.close()
             raise EngineError(
                 _("There is not enough memory to answer {places} questions at once.").format(
-                    places=capacity.places
+                    places=capacity.params.n_sequences
                 ),
                 hint=_("Answer fewer at once, or use a shorter --context-length."),
             ) from exc
         return LlamaCppParallel(
             self._model,
             context,
-            places=capacity.places,
             facts=self.facts,
             context_length=self.context_length,
             chunk=capacity.chunk,

@@ -50,7 +50,8 @@ class DecodeAborted(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextParams:
     """Lengths are tokens. ``n_batch`` is the most that one decode takes, ``max_outputs`` the most
-    positions of it whose logits are kept. ``n_sequences`` share the ``n_ctx`` places of the cache."""
+    positions of it whose logits are kept. Each of ``n_sequences`` has its share of the ``n_ctx`` places of
+    the cache for itself."""
 
     n_ctx: int
     n_batch: int
@@ -153,7 +154,7 @@ class Context:
                 "n_ubatch": params.n_batch,
                 "n_outputs_max": params.max_outputs,
                 "n_seq_max": params.n_sequences,
-                "kv_unified": params.n_sequences > 1,
+                "kv_unified": False,
                 "n_threads": params.n_threads,
                 "n_threads_batch": params.n_threads_batch,
                 "type_k": KV_KINDS[params.kv_type],
@@ -172,7 +173,7 @@ class Context:
         self.length = int(native.llama_n_ctx(handle))
         self.n_batch = params.n_batch
         self.max_outputs = params.max_outputs
-        self._n_sequences = params.n_sequences
+        self.n_sequences = params.n_sequences
         self._memory = native.llama_get_memory(handle)
         self._no_abort = native.ggml_abort_callback()
 
@@ -256,10 +257,9 @@ class Context:
         self.forget(sequence)
         return False
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Let ``target``, which is empty, begin with the first ``length`` positions of ``source``: both
-        hold the same places of the cache."""
-        native.llama_memory_seq_cp(self._memory, source, target, 0, length)
+    def copy(self, source: int, target: int) -> None:
+        """Make ``target`` hold what ``source`` does."""
+        native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def clear(self) -> None:
         """Forget every sequence, and overwrite what they held."""
@@ -294,7 +294,7 @@ class Context:
     def forget(self, sequence: int) -> None:
         """Forget all of ``sequence``. Alone in the cache it is overwritten too: a place that is free may
         not hold NaN, which would spread from there."""
-        if self._n_sequences == 1 or not native.llama_memory_seq_rm(self._memory, sequence, -1, -1):
+        if self.n_sequences == 1 or not native.llama_memory_seq_rm(self._memory, sequence, -1, -1):
             self.clear()
 
     def close(self) -> None:

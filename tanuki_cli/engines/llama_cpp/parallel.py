@@ -1,23 +1,27 @@
-"""A ParallelModel on llama.cpp: several answers in one KV cache, one decode a step for all of them.
+"""A ParallelModel on llama.cpp: several answers in one context.
 
-A step computes the newest id of every answer, and with them a chunk of the prompts that are still to be
-read: small enough that answers go on while a long prompt is read. What a prompt begins with is copied from
-any sequence that has it, running or ended, and a prompt waits while another one computes what both begin
-with. Which ids a step takes depends on the requests and their order alone, never on a clock.
+One computation a step gives every answer its next token. A second one reads a chunk of the oldest prompt, or
+by turns of the shortest: small enough that answers go on while a long prompt is read. What a prompt begins
+with is copied from any sequence that has it, running or ended, and a prompt waits while another one computes
+what both begin with.
 
-The ids of a request and its sampler are all of its state; the cache only saves work. So a request can lose
-its cells at any time, to older ones when they run out, and is computed again later: it gives the same
-tokens, as far as rounding allows. The numbers of one position change a little with what else is in the
-batch and with where its sequence lies in the cache:
+Every request has a sequence with places of its own, for as many ids as a context holds: nobody has to wait,
+or to be computed again, because others grew. (One cache for all would take less memory, but the numbers of a
+position then depend on what else is in it: of 32 answers of the practice model in company, at temperature 1,
+26 were the same as alone, and of 32 with a cache each, 32. It was slower, too.)
 
-- The same requests, added in the same order to a new model, give the same tokens again.
-- One request alone in a new model gets the tokens that :class:`LlamaCppModel` gives it without drafts.
-- In other company a greedy answer parts from that only where the two best tokens are a near tie (see
-  ties.py), a sampled one only where the draw falls so near a border between two tokens. From there on it is
-  another answer, as good.
+The ids of a request and its sampler are all of its state, and the cache only saves work. What is promised:
+
+- The same requests, added in the same order to a new model, get the same tokens: no clock decides anything.
+- Alone, a request gets the tokens that :class:`LlamaCppModel` gives it without drafts.
+- In company, too, as far as llama.cpp's kernels give the same numbers for one id as for several of different
+  sequences. On a CPU with AVX2 they do, to the last bit: with weights of 8 bits always, with those of 4 to 6
+  bits for up to 6 at once. Elsewhere a greedy answer parts only where the two best tokens are a near tie (see
+  ties.py), a sampled one where the draw falls next to a border between two tokens, and each goes on as good.
+- A prompt that goes on from an earlier answer keeps that answer's numbers, which were computed id by id.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tanuki_cli.engines.answers import Token
@@ -25,8 +29,8 @@ from tanuki_cli.engines.base import GenerationCancelled, Outcome, Request
 from tanuki_cli.engines.llama_cpp.choosing import Chooser
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.native import Context, Model
-from tanuki_cli.engines.llama_cpp.places import Answering, Places
-from tanuki_cli.engines.llama_cpp.shared_cache import Part, SharedCache
+from tanuki_cli.engines.llama_cpp.places import Answering, Places, chunk_size
+from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
 from tanuki_cli.errors import DamagedModelError, EngineError
 from tanuki_cli.i18n import _
 
@@ -38,7 +42,7 @@ SPARE_OUTPUTS: Final = 32
 
 
 class LlamaCppParallel:
-    """Implements :class:`~tanuki_cli.engines.base.ParallelModel` with ``places`` sequences of ``context``.
+    """Implements :class:`~tanuki_cli.engines.base.ParallelModel` with one sequence of ``context`` a place.
 
     ``chunk`` is how many ids of prompts a step takes while there are answers that wait for it. Frees
     ``context`` and ``weights`` in the end.
@@ -49,12 +53,11 @@ class LlamaCppParallel:
         weights: Model,
         context: Context,
         *,
-        places: int,
         facts: ModelFacts,
         context_length: int,
         chunk: int,
     ) -> None:
-        self.places = places
+        self.places = context.n_sequences
         self.context_length = context_length
         self._weights = weights
         self._context = context
@@ -62,10 +65,11 @@ class LlamaCppParallel:
         self._chunk = chunk
         self._cancelled = False
         self._closed = False
-        self._cache = SharedCache(context, places, should_stop=lambda: self._cancelled)
-        self._places = Places(self._cache, places)
+        self._sequences = Sequences(context, self.places, should_stop=lambda: self._cancelled)
+        self._places = Places(self._sequences, n_batch=context.n_batch)
         self._known: dict[Request, Answering] = {}
-        self._suspects: list[Answering] = []
+        self._outcomes: list[Outcome] = []  # what a step brought before it was stopped
+        self._turn = 0
 
     def add(self, request: Request) -> None:
         """Take ``request``; see :meth:`ParallelModel.add <tanuki_cli.engines.base.ParallelModel.add>`."""
@@ -85,32 +89,23 @@ class LlamaCppParallel:
     def step(self) -> list[Outcome]:
         """Compute once for all requests; see :meth:`ParallelModel.step
         <tanuki_cli.engines.base.ParallelModel.step>`."""
-        outcomes = [self._end(answering) for answering in self._full()]
-        if not self._suspects:
-            self._places.fill()
-        parts = self._compose()
-        while put_back := self._places.make_room(sum(len(part.ids) for part in parts.values())):
-            parts.pop(put_back, None)
-            self._suspects = [suspect for suspect in self._suspects if suspect is not put_back]
-        if not parts:
-            return outcomes
+        for answering in self._full():
+            self._end(answering)
+        self._places.fill()
+        running = self._places.running
+        answers = [answering for answering in running if self._missing(answering) == 1]
+        others = [answering for answering in running if answering not in answers]
         try:
-            firsts = self._cache.compute(list(parts.values()))
+            if answers:
+                # Sequences next to each other are computed together.
+                answers.sort(key=lambda answering: answering.sequence)
+                self._compute([(answering, self._part(answering, 1)) for answering in answers])
+            for answering, most in self._readers(others, self._chunk if answers else self._context.n_batch):
+                self._compute([(answering, self._part(answering, most))])
         except GenerationCancelled:
             self._cancelled = False
             raise
-        damaged = []
-        for (answering, part), first in zip(parts.items(), firsts, strict=True):
-            if all(
-                self._context.has_finite_logits(first + index, self._n_vocab) for index in range(part.outputs)
-            ):
-                outcomes += self._taken(answering, part, first)
-            else:
-                damaged.append(answering)
-        if damaged:
-            outcomes += self._isolate(damaged)
-        elif self._suspects and self._suspects[0] in parts and self._missing(self._suspects[0]) <= 1:
-            del self._suspects[0]
+        outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
     def drop(self, request: Request) -> None:
@@ -120,13 +115,11 @@ class LlamaCppParallel:
             return
         answering.chooser.close()
         self._places.remove(answering)
-        if answering in self._suspects:
-            self._suspects.remove(answering)
+        self._outcomes = [outcome for outcome in self._outcomes if outcome.request is not request]
 
     def cached_tokens(self, request: Request) -> int:
         """How many of its prompt ids were in the cache already."""
-        answering = self._known.get(request)
-        return answering.cached_tokens or 0 if answering is not None else 0
+        return self._known[request].cached_tokens
 
     def logits(
         self, ids: Sequence[int], *, first: int = 0, reuse: bool = False
@@ -139,20 +132,22 @@ class LlamaCppParallel:
         if not 0 <= first < len(ids) <= self.context_length:
             raise ValueError("first is none of the ids, or they are too many")
         ids = list(ids)
-        with self._places.borrowed(ids[:first] if reuse else []) as sequence:
-            while (done := self._cache.length(sequence)) < len(ids):
-                outputs = done >= first
-                size = self._context.max_outputs if outputs else min(self._context.n_batch, first - done)
-                part = Part(sequence, ids[done : done + size], 0)
-                if outputs:
-                    part = part._replace(outputs=len(part.ids))
-                start = self._compute_alone(part)
-                rows = range(start, start + part.outputs)
-                if not all(self._context.has_finite_logits(row, self._n_vocab) for row in rows):
-                    self._cache.clear()
-                    raise _no_numbers()
-                if rows:
-                    yield stacked([as_array(self._context.logits(row), self._n_vocab) for row in rows])
+        try:
+            with self._places.borrowed(ids[:first] if reuse else []) as sequence:
+                while (done := self._sequences.length(sequence)) < len(ids):
+                    most = self._context.max_outputs if done >= first else self._context.n_batch
+                    end = min(done + most, len(ids) if done >= first else first)
+                    part = Part(sequence, ids[done:end], end - done if done >= first else 0)
+                    start = self._sequences.compute([part])[0]
+                    rows = range(start, start + part.outputs)
+                    if not self._are_numbers(rows):
+                        self._sequences.clear()
+                        raise _no_numbers()
+                    if rows:
+                        yield stacked([as_array(self._context.logits(row), self._n_vocab) for row in rows])
+        except GenerationCancelled:
+            self._cancelled = False
+            raise
 
     def cancel(self) -> None:
         """Make what runs, or runs next, raise GenerationCancelled soon; only sets a flag."""
@@ -165,7 +160,7 @@ class LlamaCppParallel:
         self._closed = True
         for request in list(self._known):
             self.drop(request)
-        self._cache.close()
+        self._sequences.close()
         self._weights.close()
 
     def _full(self) -> list[Answering]:
@@ -176,70 +171,79 @@ class LlamaCppParallel:
             if len(answering.text) >= self.context_length and not answering.awaited
         ]
 
-    def _end(self, answering: Answering, error: EngineError | None = None) -> Outcome:
+    def _end(self, answering: Answering, error: EngineError | None = None) -> None:
+        kept = self._outcomes
         self.drop(answering.request)
-        return Outcome(answering.request, error=error)
+        self._outcomes = [*kept, Outcome(answering.request, error=error)]
 
     def _missing(self, answering: Answering) -> int:
         """How many of its ids are still to be computed; the very last one of a full context never is."""
         length = min(len(answering.text), self.context_length - 1)
-        return length - self._cache.length(answering.sequence)
+        return length - self._sequences.length(answering.sequence)
 
-    def _compose(self) -> dict[Answering, Part]:
-        """What the next step computes of whom."""
-        parts: dict[Answering, Part] = {}
-        reading: list[tuple[int, Answering]] = []
-        for answering in self._suspects[:1] or self._places.running:
-            missing = self._missing(answering)
-            if missing == 1:
-                parts[answering] = Part(answering.sequence, answering.text[-1:], 1)
+    def _readers(self, others: Sequence[Answering], most: int) -> Iterator[tuple[Answering, int]]:
+        """Those who compute more than an answer's newest id, and how many at most: all that go on after ids
+        that a mask forced, and one prompt."""
+        prompts = []
+        for answering in others:
+            if answering.chooser.answer and self._missing(answering) <= self._chunk:
+                yield answering, self._context.n_batch
             else:
-                reading.append((missing, answering))
-        if not reading:
-            return parts
-        budget = self._context.n_batch - len(parts)
-        if parts:
-            budget = min(budget, self._chunk)
-        outputs = self._context.max_outputs - len(parts)
-        # The shortest first: what they leave of their share is for the longer ones.
-        reading.sort(key=lambda entry: entry[0])
-        for place, (missing, answering) in enumerate(reading):
-            size = min(missing, max(1, budget // (len(reading) - place)), budget)
-            part = self._part(answering, size, outputs)
-            if part.ids:
-                parts[answering] = part
-                budget -= len(part.ids)
-                outputs -= part.outputs
-        return parts
+                prompts.append(answering)
+        if prompts:
+            self._turn += 1
+            shortest = min(prompts, key=self._missing)
+            yield (prompts[0] if self._turn % 2 else shortest), most
 
-    def _part(self, answering: Answering, size: int, most_outputs: int) -> Part:
-        """The next ``size`` ids, or fewer where they would give more outputs than there may be."""
-        text, done = answering.text, self._cache.length(answering.sequence)
-        first_output = len(text) - 1 - answering.awaited
-        outputs = max(0, done + size - first_output)
-        excess = max(0, outputs - most_outputs)
-        size -= excess
-        return Part(answering.sequence, text[done : done + size], min(outputs - excess, size))
+    def _part(self, answering: Answering, most: int) -> Part:
+        """About ``most`` of the ids that are missing."""
+        text, done = answering.text, self._sequences.length(answering.sequence)
+        total = min(len(text), self.context_length - 1)
+        size = chunk_size(done, total, n_batch=self._context.n_batch, most=most)
+        # The output of an id is for the one after it.
+        wanted = len(text) - 1 - answering.awaited
+        outputs = max(0, done + size - wanted)
+        excess = max(0, outputs - self._context.max_outputs)
+        outputs, size = outputs - excess, size - excess
+        return Part(answering.sequence, text[done : done + size], min(outputs, size))
 
-    def _taken(self, answering: Answering, part: Part, first: int) -> list[Outcome]:
-        """What follows from the outputs of ``part``, which begin at ``first``."""
-        if not part.outputs:
-            return []
-        request, text = answering.request, answering.text
-        place = self._cache.length(part.sequence) - part.outputs + 1
-        tokens: list[Token] = []
+    def _compute(self, parts: Sequence[tuple[Answering, Part]]) -> None:
+        """Compute ``parts``, and note what comes of them."""
+        firsts = self._sequences.compute([part for _answering, part in parts])
+        for (answering, part), first in zip(parts, firsts, strict=True):
+            if not part.outputs:
+                continue
+            if self._are_numbers(range(first, first + part.outputs)):
+                answering.doubted = False
+                self._take(answering, part, first)
+            elif answering.doubted:
+                self._end(answering, _no_numbers())
+            else:
+                answering.doubted = True
+        if any(answering.doubted for answering, part in parts if part.outputs):
+            # What is no number stays in places that are free, too, and would spread from there.
+            self._sequences.clear()
+
+    def _are_numbers(self, indices: Sequence[int]) -> bool:
+        return all(self._context.has_finite_logits(index, self._n_vocab) for index in indices)
+
+    def _take(self, answering: Answering, part: Part, first: int) -> None:
+        """Note the tokens that follow from the outputs of ``part``, which begin at ``first``."""
+        request, text, chooser = answering.request, answering.text, answering.chooser
+        place = self._sequences.length(part.sequence) - part.outputs + 1
         try:
             for index in range(first, first + part.outputs):
                 if place < len(text):
-                    tokens.append(answering.chooser.take_forced(self._context, text[place], index))
-                    answering.chooser.answer.append(text[place])
+                    self._outcomes.append(
+                        Outcome(request, chooser.take_forced(self._context, text[place], index))
+                    )
+                    chooser.answer.append(text[place])
                     answering.awaited -= 1
                 else:
-                    tokens += self._chosen(answering, index)
+                    self._outcomes += [Outcome(request, token) for token in self._chosen(answering, index)]
                 place += 1
         except EngineError as error:
-            return [*(Outcome(request, token) for token in tokens), self._end(answering, error)]
-        return [Outcome(request, token) for token in tokens]
+            self._end(answering, error)
 
     def _chosen(self, answering: Answering, index: int) -> list[Token]:
         """The next token, out of the logits at ``index``, and those that must follow it.
@@ -263,28 +267,6 @@ class LlamaCppParallel:
             return [token]
         chooser.answer += following
         return [token, *(chooser.take_forced(context, id_, index) for id_ in following)]
-
-    def _isolate(self, damaged: Sequence[Answering]) -> list[Outcome]:
-        """Find who has ids that give no numbers: in the cache these spread to all others.
-
-        Everything is computed again, one request after another, beside those that are found innocent.
-        """
-        outcomes = []
-        if self._suspects or len(self._places.running) == 1:
-            outcomes = [self._end(answering, _no_numbers()) for answering in damaged]
-        else:
-            self._suspects = list(self._places.running)
-        self._cache.clear()
-        return outcomes
-
-    def _compute_alone(self, part: Part) -> int:
-        while self._places.make_room(len(part.ids)):
-            pass
-        try:
-            return self._cache.compute([part])[0]
-        except GenerationCancelled:
-            self._cancelled = False
-            raise
 
 
 def _no_numbers() -> DamagedModelError:

@@ -1,4 +1,9 @@
-"""Who has which sequence of the shared cache, and who must wait for one or give his up."""
+"""Who has which sequence, what of it is there already, and how a prompt is cut into computations.
+
+llama.cpp rounds by how many ids are computed together: kernels for one id differ from those for a few, and
+those from the ones for many. So that a prompt gives the same numbers in any company, and whatever of it is
+there already, it is cut as a model for one cuts it, at whole batches, and what is smaller is never small.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,22 +11,24 @@ from typing import Final
 
 from tanuki_cli.engines.base import Request
 from tanuki_cli.engines.llama_cpp.choosing import Chooser
-from tanuki_cli.engines.llama_cpp.shared_cache import SharedCache, shared_length
+from tanuki_cli.engines.llama_cpp.sequences import Sequences
 
-_ROOM_TO_GROW: Final = 32
-"""Cells that must be free for every answer before another one may begin."""
+MANY: Final = 8
+"""From so many ids on, computed together, they give the same numbers (AVX2; with Q8_0 from 2 on)."""
+_WORTH_COPYING: Final = 8
+"""So many ids must be shared before they are copied."""
 _WORTH_WAITING: Final = 16
-"""So many ids more must become shared before a prompt waits for another to compute them."""
+"""So many ids more must become shared before a prompt waits for another one to compute them."""
 
 
 class Answering:
     """One request on its way: ``text`` is its prompt and answer so far.
 
     The last ``awaited`` ids of it were forced by a mask and not given away yet. ``sequence`` is -1 while it
-    waits; ``cached_tokens`` is None before it began.
+    waits. ``doubted``: its logits were no numbers, which may come from what was in its sequence before.
     """
 
-    __slots__ = ("awaited", "cached_tokens", "chooser", "request", "sequence", "text")
+    __slots__ = ("awaited", "cached_tokens", "chooser", "doubted", "request", "sequence", "text")
 
     def __init__(self, request: Request, chooser: Chooser, prompt_ids: list[int]) -> None:
         self.request = request
@@ -29,20 +36,23 @@ class Answering:
         self.text = prompt_ids
         self.awaited = 0
         self.sequence = -1
-        self.cached_tokens: int | None = None
+        self.cached_tokens = 0
+        self.doubted = False
 
 
 class Places:
-    """The sequences of ``cache``. ``running`` have one; all are in the order in which they came.
+    """Gives ``sequences`` to requests. ``running`` have one; all are in the order in which they came.
 
-    A sequence that is free keeps its ids until it, or its cells, are needed.
+    A sequence that is free keeps its ids until it is needed. ``n_batch`` is how many ids of a prompt are
+    computed together at most.
     """
 
-    def __init__(self, cache: SharedCache, count: int) -> None:
+    def __init__(self, sequences: Sequences, *, n_batch: int) -> None:
         self.running: list[Answering] = []
-        self._cache = cache
+        self._sequences = sequences
+        self._n_batch = n_batch
         self._waiting: list[Answering] = []
-        self._free = list(range(count))  # the longest unused first
+        self._free = list(range(sequences.count))  # the longest unused first
 
     def add(self, answering: Answering) -> None:
         """It waits for a sequence."""
@@ -57,30 +67,13 @@ class Places:
         self._free.append(answering.sequence)
 
     def fill(self) -> None:
-        """Let those begin that may, in their order."""
+        """Let those begin that can, in their order."""
         while self._waiting and self._free and self._begins(self._waiting[0]):
             self.running.append(self._waiting.pop(0))
 
-    def make_room(self, count: int) -> Answering | None:
-        """See that ``count`` cells are free. Where only the newest could give them, it waits again, as the
-        first, and is returned: less is wanted then.
-
-        The oldest never has to: the cache is as long as any one of them may become.
-        """
-        while self._cache.free < count:
-            if self._evict():
-                continue
-            newest = self.running.pop()
-            self._waiting.insert(0, newest)
-            self._cache.trim(newest.sequence, 0)
-            self._free.append(newest.sequence)
-            newest.sequence = -1
-            return newest
-        return None
-
     @contextmanager
     def borrowed(self, ids: list[int]) -> Iterator[int]:
-        """A sequence that begins with as much of ``ids`` as is computed, for as long as the block takes."""
+        """A sequence that begins with as much of ``ids`` as is there, for as long as the block takes."""
         sequence = self._take(*self._longest(ids))
         try:
             yield sequence
@@ -89,49 +82,66 @@ class Places:
 
     def _begins(self, answering: Answering) -> bool:
         """Whether it has a sequence now."""
-        ids = answering.text[:-1]  # the last one is always computed: its logits are not kept
-        source, length = self._longest(ids)
-        soon = max((shared_length(ids, other.text) for other in self.running), default=0)
-        if soon > length + _WORTH_WAITING:
-            return False
-        if not self._has_room(len(answering.text) - length, keep=source):
+        text = answering.text
+        source, length = self._longest(text)
+        soon = max((shared_length(text, other.text) for other in self.running), default=0)
+        length = reusable(length, len(text), n_batch=self._n_batch)
+        if reusable(soon, len(text), n_batch=self._n_batch) > length + _WORTH_WAITING:
             return False
         answering.sequence = self._take(source, length)
-        if answering.cached_tokens is None:
-            answering.cached_tokens = length
+        answering.cached_tokens = self._sequences.length(answering.sequence)
         return True
 
     def _longest(self, ids: list[int]) -> tuple[int, int]:
         """The sequence that shares most with ``ids``, and how many; rather one that is free."""
         length, _is_free, source = max(
-            (shared_length(ids, self._cache.ids(sequence)), sequence in self._free, sequence)
-            for sequence in range(self._cache.count)
+            (shared_length(ids, self._sequences.ids(sequence)), sequence in self._free, sequence)
+            for sequence in range(self._sequences.count)
         )
         return source, length
 
     def _take(self, source: int, length: int) -> int:
-        """A free sequence that begins with the first ``length`` ids of ``source``."""
+        """A free sequence that begins with the first ``length`` ids of ``source``, or with none if copying
+        these is no gain."""
         target = source
-        if source not in self._free or (length < self._cache.length(source) and len(self._free) > 1):
+        if source not in self._free or (length < self._sequences.length(source) and len(self._free) > 1):
             others = [sequence for sequence in self._free if sequence != source]
-            target = next((other for other in others if not self._cache.length(other)), others[0])
-            self._cache.copy(source, target, length)
-        self._cache.trim(target, length)
+            target = next((other for other in others if not self._sequences.length(other)), others[0])
+            if length >= _WORTH_COPYING:
+                self._sequences.copy(source, target, length)
+            else:
+                length = 0
+        self._sequences.trim(target, length)
         self._free.remove(target)
         return target
 
-    def _has_room(self, count: int, *, keep: int) -> bool:
-        """Whether ``count`` ids more leave room for all to grow; for one alone there always is."""
-        unread = sum(len(other.text) - self._cache.length(other.sequence) for other in self.running)
-        wanted = count + unread + _ROOM_TO_GROW * (len(self.running) + 1)
-        while self._cache.free < wanted and self._evict(keep):
-            pass
-        return self._cache.free >= wanted or not self.running
 
-    def _evict(self, keep: int = -1) -> bool:
-        """Empty the sequence that is longest unused; whether there was one."""
-        for sequence in self._free:
-            if sequence != keep and self._cache.length(sequence):
-                self._cache.trim(sequence, 0)
-                return True
-        return False
+def shared_length(first: list[int], second: list[int]) -> int:
+    """How many ids both lists begin with: :func:`~tanuki_cli.engines.base.shared_prefix` for long ones."""
+    low, high = 0, min(len(first), len(second))
+    if first[:high] == second[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def reusable(length: int, total: int, *, n_batch: int) -> int:
+    """How many of ``length`` ids that are there to keep, of a text of ``total``: the last is always
+    computed, since its logits are not there, and never with too few before it."""
+    length = min(length, total - 1)
+    start = length // n_batch * n_batch
+    end = min(total, start + n_batch)
+    return length if length == start else max(start, min(length, end - MANY))
+
+
+def chunk_size(done: int, total: int, *, n_batch: int, most: int) -> int:
+    """How many ids of a text of ``total`` to compute after the first ``done``; about ``most`` of them."""
+    left = min(total, (done // n_batch + 1) * n_batch) - done
+    if left <= most:
+        return left
+    return most if left - most >= MANY else left - MANY

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import gguf
@@ -13,10 +12,16 @@ import pytest
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.engines.base import GenerationCancelled, Request
+from tanuki_cli.engines.llama_cpp import capacity
+from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, GPU_COSTS
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
+from tanuki_cli.engines.llama_cpp.memory import forecast
 from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
-from tanuki_cli.engines.llama_cpp.shared_cache import Part, SharedCache, shared_length
+from tanuki_cli.engines.llama_cpp.places import chunk_size, reusable, shared_length
+from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
 from tanuki_cli.errors import DamagedModelError, EngineError
+from tanuki_cli.machine.hardware import Machine
+from tanuki_cli.sampling import SamplingOptions
 from tests.support.llama_models import GREEDY, load, write_tiny
 from tests.support.llama_parallel import SETTINGS, Company, alone, load_parallel, parts_at_a_tie, sampled
 
@@ -61,9 +66,7 @@ def some_requests(count: int, *, seed: int = 0) -> Iterator[Request]:
         yield Request(prompt_ids=prompt, options=GREEDY if index % 2 else sampled(index))
 
 
-@pytest.mark.parametrize("cells", [0, 512], ids=["room", "cells run out"])
-def test_answers_do_not_depend_on_who_comes_and_goes(tiny: Path, single: LlamaCppModel, cells: int) -> None:
-    model = load_parallel(tiny, places=PLACES, cells=cells)
+def test_answers_do_not_depend_on_who_comes_and_goes(model: LlamaCppParallel, single: LlamaCppModel) -> None:
     company, chance = Company(model), random.Random(1)
     waiting = list(some_requests(80))
     dropped = []
@@ -85,29 +88,6 @@ def test_answers_do_not_depend_on_who_comes_and_goes(tiny: Path, single: LlamaCp
             assert alone(single, request, len(ids)) == ids
         else:
             assert alone(single, request, company.wanted[request]) == ids
-    cache = model._cache
-    assert all(len(cache._cells[place]) == cache.length(place) for place in range(PLACES))
-    model.close()
-
-
-def test_more_requests_than_cells_for_them_are_answered_in_order(tiny: Path, single: LlamaCppModel) -> None:
-    model = load_parallel(tiny, places=PLACES, cells=512)
-    company = Company(model)
-    requests = [Request(prompt_ids=[1, *range(300 + n, 500 + n)], options=GREEDY) for n in range(PLACES)]
-    put_back = 0
-    for request in requests:
-        company.add(request, 200)
-    ended = []
-    while company.running:
-        before = list(company.running)
-        company.step()
-        ended += [request for request in before if request not in company.running]
-        put_back += any(entry.cached_tokens is not None for entry in model._places._waiting)
-    assert put_back, "the cells did not run out"
-    assert ended == requests
-    for request in requests:
-        assert company.ids[request] == alone(single, request, 200)
-    model.close()
 
 
 def test_a_long_prompt_does_not_stop_those_who_answer(model: LlamaCppParallel, single: LlamaCppModel) -> None:
@@ -131,17 +111,19 @@ def test_what_prompts_begin_with_is_computed_once(model: LlamaCppParallel) -> No
     for request in requests[:PLACES]:
         company.add(request, 12)
     company.run()
-    assert [company.cached[request] for request in requests[:PLACES]] == [0, *[len(HEAD)] * (PLACES - 1)]
-    used = model._cache.context.length - model._cache.free
-    assert used == len(HEAD) + PLACES * (3 + 11)
+    # The last eight ids are always computed, together.
+    assert [company.cached[request] for request in requests[:PLACES]] == [
+        0,
+        *[len(HEAD) + 3 - 8] * (PLACES - 1),
+    ]
     first = requests[0]
     on = Request(prompt_ids=[*first.prompt_ids, *company.ids[first], 2, 800], options=GREEDY)
     company.add(on, 5)
     for request in requests[PLACES:]:
         company.add(request, 5)
     company.run()
-    assert company.cached[on] == len(first.prompt_ids) + 11
-    assert company.cached[requests[-1]] == len(HEAD)
+    assert company.cached[on] == len(on.prompt_ids) - 8
+    assert company.cached[requests[-1]] == len(HEAD) + 3 - 8
 
 
 def test_a_full_context_ends_an_answer(model: LlamaCppParallel, single: LlamaCppModel) -> None:
@@ -170,7 +152,7 @@ def test_cancel_ends_the_step_and_loses_nothing(
     if when == "answer":
         while not all(company.ids.values()):
             company.step()
-        model._cache._steps_are_slow = True  # so that it is asked in single steps
+        model._sequences._is_slow = True  # so that it is asked in single steps
     asked = 0
 
     def should_stop() -> bool:
@@ -180,7 +162,7 @@ def test_cancel_ends_the_step_and_loses_nothing(
             model.cancel()
         return model._cancelled
 
-    monkeypatch.setattr(model._cache, "_should_stop", should_stop)
+    monkeypatch.setattr(model._sequences, "_should_stop", should_stop)
     with pytest.raises(GenerationCancelled):
         company.run()
     assert asked >= 40
@@ -203,7 +185,7 @@ def test_an_interrupt_in_the_middle_of_a_step_is_raised(
             raise KeyboardInterrupt
         return False
 
-    monkeypatch.setattr(model._cache, "_should_stop", should_stop)
+    monkeypatch.setattr(model._sequences, "_should_stop", should_stop)
     with pytest.raises(KeyboardInterrupt):
         company.step()
     company.run()
@@ -267,11 +249,51 @@ def test_alone_a_request_gets_what_a_single_model_gives_to_the_last_token(quanti
     single.close()
 
 
-def test_greedy_answers_in_company_part_only_at_near_ties(quantised: Path) -> None:
+@pytest.mark.parametrize("temperature", [0.0, 1.5])
+def test_in_company_a_request_gets_what_it_gets_alone_to_the_last_token(
+    quantised: Path, temperature: float
+) -> None:
+    """On a processor whose kernels give the same numbers for four ids as for one."""
+    if not same_for_several(quantised):
+        pytest.skip("this processor's kernels round by how many ids are computed together")
     for path in (practice_model().path, quantised):
-        single, model = load(path, SETTINGS), load_parallel(path, places=8)
+        single, model = load(path, SETTINGS), load_parallel(path, places=PLACES)
         company = Company(model)
-        requests = [replace(request, options=GREEDY) for request in islice(some_requests(32, seed=9), 32)]
+        requests = [
+            replace(request, options=SamplingOptions(temperature=temperature, seed=seed))
+            for seed, request in enumerate(some_requests(32, seed=9))
+        ]
+        company.run(requests, count=40)
+        for request in requests:
+            assert company.ids[request] == alone(single, request, 40)
+        model.close()
+        single.close()
+
+
+def same_for_several(path: Path) -> bool:
+    """Whether the logits of four sequences are to the last bit what each gives alone."""
+    model = load_parallel(path, places=PLACES)
+    sequences, size = model._sequences, model._n_vocab
+    found = []
+    for together in (False, True):
+        sequences.clear()
+        for place in range(PLACES):
+            sequences.compute([Part(place, HEAD, 0)])
+        parts = [Part(place, [300 + place], 1) for place in range(PLACES)]
+        logits = []
+        for group in [parts] if together else [[part] for part in parts]:
+            logits += [sequences.context.logits(index)[:size] for index in sequences.compute(group)]
+        found.append(logits)
+    model.close()
+    return found[0] == found[1]
+
+
+def test_greedy_answers_in_company_part_only_at_near_ties(quantised: Path) -> None:
+    """Many at once, so that the kernels are others than for one."""
+    for path in (practice_model().path, quantised):
+        single, model = load(path, SETTINGS), load_parallel(path, places=12)
+        company = Company(model)
+        requests = [replace(request, options=GREEDY) for request in some_requests(24, seed=9)]
         company.run(requests, count=40)
         for request in requests:
             expected = alone(single, request, 40)
@@ -280,35 +302,46 @@ def test_greedy_answers_in_company_part_only_at_near_ties(quantised: Path) -> No
         single.close()
 
 
-def test_the_record_is_what_llama_cpp_holds(tiny: Path) -> None:
-    """After random copies, cuts and computations: lengths, and to the cell how many are free."""
-    model = load_parallel(tiny, places=PLACES, cells=512)
-    cache, chance = model._cache, random.Random(3)
+def test_the_record_is_what_llama_cpp_holds(model: LlamaCppParallel) -> None:
+    """After random copies, cuts and computations the logits are those of the ids in the record."""
+    sequences, chance = model._sequences, random.Random(3)
     for _round in range(10):
-        for _operation in range(40):
+        for _operation in range(30):
             place, other = chance.sample(range(PLACES), 2)
             action = chance.choice(["compute", "compute", "copy", "trim", "empty"])
             if action == "copy":
-                cache.copy(place, other, chance.randrange(cache.length(place) + 1))
+                sequences.copy(place, other, chance.randrange(sequences.length(place) + 1))
             elif action in ("trim", "empty"):
-                cache.trim(place, chance.randrange(cache.length(place) + 1) if action == "trim" else 0)
+                length = sequences.length(place)
+                sequences.trim(place, chance.randrange(length + 1) if action == "trim" else 0)
             else:
-                sizes = {place: chance.randrange(1, 40), other: chance.randrange(1, 40)}
-                if sum(sizes.values()) <= cache.free:
-                    cache.compute([Part(one, [300 + size] * size, 0) for one, size in sizes.items()])
-        fills_up(cache)
-    model.close()
+                sizes = {one: chance.randrange(1, 20) for one in (place, other)}
+                sequences.compute(
+                    [
+                        Part(one, [chance.randrange(300, 900) for _id in range(size)], 0)
+                        for one, size in sizes.items()
+                        if sequences.length(one) + size < 500
+                    ]
+                    or [Part(0, [300], 0)]
+                )
+        for place in range(PLACES):
+            assert says(sequences, place) == pytest.approx(says_alone(sequences, place), abs=1e-3)
 
 
-def fills_up(cache: SharedCache) -> None:
-    """Raise unless the cache takes as many ids as are said to be free, and not one more."""
-    place = min(range(PLACES), key=cache.length)
-    length = cache.length(place)
-    while cache.free:
-        cache.compute([Part(place, [300] * min(cache.free, 200), 0)])
-    with pytest.raises(EngineError):
-        cache.compute([Part(place, [300], 0)])
-    cache.trim(place, length)
+def says(sequences: Sequences, place: int) -> list[float]:
+    """Some logits after what is in ``place`` and one id more."""
+    index = sequences.compute([Part(place, [300], 1)])[0]
+    return list(sequences.context.logits(index)[:20])
+
+
+def says_alone(sequences: Sequences, place: int) -> list[float]:
+    """The same, computed anew."""
+    ids = list(sequences.ids(place))
+    sequences.trim(place, 0)
+    for start in range(0, len(ids), 200):
+        part = ids[start : start + 200]
+        index = sequences.compute([Part(place, part, 1)])[0]
+    return list(sequences.context.logits(index)[:20])
 
 
 def test_shared_length_is_the_first_difference() -> None:
@@ -318,6 +351,21 @@ def test_shared_length_is_the_first_difference() -> None:
         pairs = zip(one, other, strict=False)
         expected = next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
         assert shared_length(one, other) == expected
+
+
+def test_a_prompt_is_cut_as_a_model_for_one_cuts_it() -> None:
+    """At whole batches; and whatever is there already, nothing small is left or computed."""
+    chance = random.Random(0)
+    for _case in range(3000):
+        total, most = chance.randrange(1, 700), chance.choice([32, 64, 256])
+        done = reusable(chance.randrange(total + 1), total, n_batch=256)
+        assert done < total
+        while done < total:
+            size = chunk_size(done, total, n_batch=256, most=most)
+            end = min(total, (done // 256 + 1) * 256)
+            assert 0 < size <= min(most, end - done)
+            assert size >= min(8, end - done // 256 * 256), (total, done)
+            done += size
 
 
 def test_memory_stays_the_same_over_hundreds_of_requests(model: LlamaCppParallel) -> None:
@@ -333,4 +381,30 @@ def test_memory_stays_the_same_over_hundreds_of_requests(model: LlamaCppParallel
     before = run_some(100, 1)
     assert run_some(400, 2) - before < 8_000_000
     assert not model._known
-    assert len(model._cache._sharers) <= model._cache.context.length
+    assert not model._outcomes
+
+
+def test_places_are_as_many_as_fit_and_pay(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    single = load(tiny, SETTINGS)
+    one = single._longest_params
+    needs = forecast(single.facts, context_length=512, kv_type="f32", n_batch=one.n_batch).host
+
+    def places(thousandths: int, wanted: int | None = None, *, cheap: bool = False) -> int:
+        available = round((needs.total + thousandths * needs.kv_cache / 1000) / 0.9) + 1
+        machine = Machine(ram_bytes=available, available_ram_bytes=available, physical_cores=2)
+        monkeypatch.setattr(capacity, "inspect_machine", lambda _environ: machine)
+        costs = GPU_COSTS if cheap else CPU_COSTS
+        planned = capacity.plan_capacity(single.facts, one, wanted=wanted, gpu_layers=0, costs=costs)
+        assert planned.params.n_ctx == planned.params.n_sequences * one.n_ctx
+        assert (planned.chunk == one.n_batch) == cheap
+        return planned.params.n_sequences
+
+    assert places(-500) == 1
+    assert places(1000) == 2
+    assert places(10**6) == 4
+    assert places(10**6, cheap=True) == 16
+    assert places(10**6, 7) == 7
+    with pytest.raises(EngineError, match="3 questions") as caught:
+        places(1000, 3)
+    assert caught.value.hint == "--parallel 2"
+    single.close()
