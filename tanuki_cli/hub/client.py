@@ -30,10 +30,12 @@ _HEADERS: Final = {"user-agent": "tanuki"}
 
 @dataclass(frozen=True, slots=True)
 class ByteStream:
-    """The answer to a request for a file: its bytes from ``start`` on."""
+    """The answer to a request for a file: its bytes from ``start`` on, and no more than were asked for if
+    ``is_range``."""
 
     start: int
     chunks: Iterator[bytes]
+    is_range: bool
 
 
 class HubClient:
@@ -76,14 +78,15 @@ class HubClient:
         return [file for file in files if _is_safe(file)]
 
     @contextmanager
-    def open(self, file: HubFile, *, offset: int) -> Iterator[ByteStream]:
-        """Ask for ``file`` from byte ``offset`` on; the hub may start over at 0 instead.
+    def open(self, file: HubFile, *, offset: int, end: int | None = None) -> Iterator[ByteStream]:
+        """Ask for ``file`` from byte ``offset`` on, up to ``end`` if given; the hub may send all of it.
 
         Errors while the bytes are read are translated too. Raises as :meth:`list_files`.
+        May be called from several threads.
         """
         headers = {**_HEADERS, "accept-encoding": "identity"}
-        if offset:
-            headers["range"] = f"bytes={offset}-"
+        if offset or end is not None:
+            headers["range"] = f"bytes={offset}-{'' if end is None else end - 1}"
         url = hf_hub_url(file.repository, file.path, revision=file.commit)
         with (
             translated(file.repository, name=self._name, path=file.path),
@@ -95,7 +98,12 @@ class HubClient:
             ) as response,
         ):
             hf_raise_for_status(response)
-            yield ByteStream(_start(response, file, offset), response.iter_bytes())
+            place = response.headers.get("content-range", "").partition("/")[0]
+            yield ByteStream(
+                _start(response, file, offset),
+                response.iter_bytes(),
+                is_range=end is not None and place == f"bytes {offset}-{end - 1}",
+            )
 
 
 def _start(response: httpx2.Response, file: HubFile, offset: int) -> int:

@@ -4,15 +4,17 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
 from tanuki_cli.errors import DownloadError
-from tanuki_cli.hub.client import HubClient
+from tanuki_cli.hub.client import ByteStream, HubClient
 from tanuki_cli.hub.faults import TransientFault, UnreachableFault, cut_off
 from tanuki_cli.hub.files import HubFile, disk_fault
 from tanuki_cli.hub.progress import Meter
+from tanuki_cli.hub.ranges import PROBE, Ahead, worthwhile_connections
 from tanuki_cli.i18n import _
 
 _BLOCK: Final = 1 << 20
@@ -171,10 +173,38 @@ def _receive(client: HubClient, file: HubFile, path: Path, patience: Patience, m
 
 
 def _append(client: HubClient, file: HubFile, partial: Partial) -> None:
-    with client.open(file, offset=partial.size) as answer:
-        if answer.start != partial.size:
-            partial.restart()
-        for block in answer.chunks:
-            partial.write(block[: file.size - partial.size])
+    connections = 1
+    if file.size - partial.size > 4 * PROBE:
+        connections = _probe(client, file, partial)
+    if connections > 1:
+        with closing(Ahead(client, file, partial.size, connections=connections)) as ahead:
+            for block in ahead.blocks():
+                partial.write(block)
+    elif partial.size < file.size:
+        with client.open(file, offset=partial.size) as answer:
+            _take(answer, file, partial)
     if partial.size < file.size:
         raise cut_off(partial.size, file.size)
+
+
+def _probe(client: HubClient, file: HubFile, partial: Partial) -> int:
+    """Append a small range; how many connections are worth having for the rest.
+
+    Where the hub gives no ranges everything is appended.
+    """
+    started = time.monotonic()
+    end = partial.size + PROBE
+    with client.open(file, offset=partial.size, end=end) as answer:
+        _take(answer, file, partial)
+    if not answer.is_range:
+        return 1
+    if partial.size < end:
+        raise cut_off(partial.size, file.size)
+    return worthwhile_connections(PROBE / (time.monotonic() - started))
+
+
+def _take(answer: ByteStream, file: HubFile, partial: Partial) -> None:
+    if answer.start != partial.size:
+        partial.restart()
+    for block in answer.chunks:
+        partial.write(block[: file.size - partial.size])

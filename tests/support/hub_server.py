@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -24,7 +25,8 @@ LARGE = 4096
 
 @dataclass(kw_only=True)
 class Fault:
-    """Spoils requests whose ``METHOD path`` matches ``pattern``, ``times`` times, then never again.
+    """Spoils requests whose ``METHOD path`` matches ``pattern``, ``times`` times, then never again; the
+    first ``skip`` of them it leaves alone.
 
     ``status`` answers with an error; ``cut_after`` closes the connection after so many bytes of the
     body; ``corrupt`` sends other bytes of the same length; ``ignore_range`` always sends all;
@@ -34,6 +36,7 @@ class Fault:
 
     pattern: str
     times: int = 1 << 30
+    skip: int = 0
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
@@ -62,6 +65,11 @@ class Hub:
         self.sizes: dict[str, int] = {}
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
+        self.max_connections = 1 << 30
+        """To the content store at once; more get 503."""
+        self.most_connections = 0
+        self._connections = 0
+        self._lock = threading.Lock()
         self.url = ""
         self.content_url = ""
 
@@ -79,14 +87,31 @@ class Hub:
         """The Range headers with which the content ``digest`` was asked for."""
         return [request.headers.get("range") for request in self.requests if digest in request.path]
 
+    @contextmanager
+    def connection(self) -> Iterator[bool]:
+        """One more request to the content store; whether it is allowed."""
+        with self._lock:
+            self._connections += 1
+            self.most_connections = max(self.most_connections, self._connections)
+            allowed = self._connections <= self.max_connections
+        try:
+            yield allowed
+        finally:
+            with self._lock:
+                self._connections -= 1
+
     def take_fault(self, line: str) -> Fault | None:
         for fault in self.faults:
             if fault.times and re.search(fault.pattern, line):
+                if fault.skip:
+                    fault.skip -= 1
+                    continue
                 fault.times -= 1
                 return fault
         return None
 
 
+@lru_cache(maxsize=64)  # asked for at every request
 def digest_of(content: bytes) -> str:
     if len(content) >= LARGE:
         return hashlib.sha256(content).hexdigest()
@@ -117,7 +142,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.status is not None:
             self._send(fault.status, fault.body, fault.headers)
         elif match := re.fullmatch(r"/content/([0-9a-f]+)", path):
-            self._content(match[1], fault)
+            with self.hub.connection() as allowed:
+                self._content(match[1], fault) if allowed else self._send(503, b"")
         elif match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(revision|tree)/(.+)", path):
             self._listing(match[1], match[2], match[3])
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
@@ -194,12 +220,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(404, b"")
 
     def _body(self, content: bytes, fault: Fault | None, headers: dict[str, str]) -> None:
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        start = int(wanted[1]) if wanted and not (fault and fault.ignore_range) else 0
-        status = 206 if start else 200
-        if start:
-            headers |= {"Content-Range": f"bytes {start}-{len(content) - 1}/{len(content)}"}
-        body = content[start:]
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        start, end, status = 0, len(content), 200
+        if wanted and not (fault and fault.ignore_range):
+            start, status = int(wanted[1]), 206
+            end = min(int(wanted[2] or end) + 1, end)
+            headers |= {"Content-Range": f"bytes {start}-{end - 1}/{len(content)}"}
+        body = content[start:end]
         if fault and fault.corrupt:
             body = bytes(byte ^ 0xFF for byte in body)
         self._send(status, body, headers, fault)
