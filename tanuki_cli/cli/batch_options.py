@@ -8,7 +8,9 @@ import typer
 
 from tanuki_cli.batch.rows import FORMS, RowForm
 from tanuki_cli.cli.options import (
+    MOST_PLACES,
     OUTPUT,
+    PARALLEL,
     SAMPLING,
     ModelOptions,
     PersonaOption,
@@ -24,8 +26,6 @@ from tanuki_cli.options import OptionSpec, fold
 
 ROWS: Final = N_("Rows")
 _MOST: Final = 1_000_000_000
-MOST_PLACES: Final = 256
-"""As many sequences as llama.cpp takes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class BatchOptions(ShapeOptions, PersonaOption, SystemOption, ModelOptions):
     @property
     def places(self) -> int | None:
         """``parallel`` as a number. Raises InputError for one out of range."""
-        return _count("parallel", self.parallel, most=MOST_PLACES)
+        return read_count(PARALLEL, self.parallel) if self.parallel else None
 
     @property
     def most(self) -> int | None:

@@ -17,6 +17,7 @@ from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.model_source import model_source
 from tanuki_cli.cli.mtbench_options import DEFAULT_FOLDER, AnswerOptions, BenchOptions, JudgeOptions
 from tanuki_cli.cli.options import OutputOptions, describe_group, takes
+from tanuki_cli.engines.base import Answerer
 from tanuki_cli.errors import InputError, InterruptedByUser
 from tanuki_cli.evaluation.mtbench.answers import AnswerRun, answer_path
 from tanuki_cli.evaluation.mtbench.generating import AnswerProgress, generate_answers
@@ -86,19 +87,28 @@ def answer_command(ctx: typer.Context, options: AnswerOptions) -> None:
             choices=choices,
             system=context.settings.system if options.names("system") else asked.get("system"),
         )
-        _answer(context, model, bench, run, options.output, limit)
+        _answer(context, model, bench, run, options, limit)
     command = f"tanuki mtbench judge{_folder_option(options.output)} --judge https://…/v1#MODEL"
     context.console.note(_("To have them judged: {command}").format(command=command))
 
 
 def _answer(
-    context: CommandContext, model: LoadedModel, bench: Bench, run: AnswerRun, folder: Path, limit: int | None
+    context: CommandContext,
+    model: LoadedModel,
+    bench: Bench,
+    run: AnswerRun,
+    options: AnswerOptions,
+    limit: int | None,
 ) -> None:
     console = context.console
     if model.practice:
         console.note(_("豆だぬき, the practice model, answers:"), style="practice")
     answered = 0
-    with _kept_when_interrupted(context), StepProgress(console) as progress:
+    with (
+        closing(model.engine.answerer(options.places)) as answerer,
+        _kept_when_interrupted(context),
+        StepProgress(console) as progress,
+    ):
 
         def report(state: AnswerProgress) -> None:
             parts = (_("question {id}"), _("{count} tokens"))
@@ -106,15 +116,15 @@ def _answer(
             progress.update(state.done, state.total, detail)
 
         answered = generate_answers(
-            model.engine,
+            answerer,
             bench.questions.questions,
             run,
-            folder,
+            options.output,
             limit=limit,
             report=report,
             note=console.note,
         )
-    path = answer_path(folder, run.model_id)
+    path = answer_path(options.output, run.model_id)
     console.note(
         _("Questions answered: {count}, in {path}.").format(count=answered, path=path), style="success"
     )
@@ -150,17 +160,19 @@ def judge_command(ctx: typer.Context, options: JudgeOptions) -> None:
             todo = judging.open_matches(matches)
             output.note_cost(context.console, todo[:limit], already=len(matches) - len(todo))
             if todo and not options.dry_run and _may_spend(context, options, model):
-                _judge(context, judging, model, todo[:limit])
+                # One after another unless more are wanted: judges for money count requests.
+                with closing(model.engine.answerer(options.places or 1)) as answerer:
+                    _judge(context, judging, answerer, todo[:limit])
 
 
-def _judge(context: CommandContext, judging: Judging, model: LoadedModel, matches: Sequence[Match]) -> None:
+def _judge(context: CommandContext, judging: Judging, answerer: Answerer, matches: Sequence[Match]) -> None:
     with _kept_when_interrupted(context), StepProgress(context.console) as progress:
 
         def report(state: JudgeProgress) -> None:
             tokens = state.prompt_tokens + state.completion_tokens
             progress.update(state.done, state.total, _("{count} tokens").format(count=tokens))
 
-        taken = judging.judge_all(model.engine, matches, report=report)
+        taken = judging.judge_all(answerer, matches, report=report)
     output.note_taken(context.console, taken, judging.path)
 
 

@@ -6,7 +6,15 @@ from typing import Annotated, Final
 
 import typer
 
-from tanuki_cli.cli.options import LoadingOptions, ModelChoice, SystemOption, model_names, read_count
+from tanuki_cli.cli.options import (
+    MOST_PLACES,
+    PARALLEL,
+    LoadingOptions,
+    ModelChoice,
+    SystemOption,
+    model_names,
+    read_count,
+)
 from tanuki_cli.evaluation.mtbench.setup import JudgeFiles
 from tanuki_cli.i18n import N_
 from tanuki_cli.options import OptionSpec
@@ -50,6 +58,13 @@ class BenchOptions(LoadingOptions):
     limit: Annotated[
         str | None, typer.Option("--limit", "-n", metavar="N", help=N_("At most this many now."))
     ] = None
+    parallel: Annotated[
+        str | None,
+        typer.Option(
+            metavar=f"1-{MOST_PLACES}",
+            help=N_("So many answers at a time: by default as many as pay; one from a judge."),
+        ),
+    ] = None
     again: Annotated[
         Path | None,
         typer.Option("--again", metavar="FILE", help=N_("Run once more what this file of records says.")),
@@ -59,6 +74,11 @@ class BenchOptions(LoadingOptions):
     def count(self) -> int | None:
         """``limit`` as a number. Raises InputError for one out of range."""
         return read_count(_LIMIT, self.limit) if self.limit else None
+
+    @property
+    def places(self) -> int | None:
+        """``parallel`` as a number. Raises InputError for one out of range."""
+        return read_count(PARALLEL, self.parallel) if self.parallel else None
 
     @property
     def names_bench(self) -> bool:

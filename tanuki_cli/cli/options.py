@@ -36,6 +36,11 @@ _PANELS: Final[dict[Scope, str]] = {
 }
 """Where ``--help`` lists the settings of a scope; the rest stands under "Options"."""
 
+MOST_PLACES: Final = 256
+"""As many sequences as llama.cpp takes."""
+PARALLEL: Final = OptionSpec(
+    key="parallel", kind="integer", minimum=1, maximum=MOST_PLACES, usual=4, help=N_("Answers at a time.")
+)
 Scopes = tuple[Scope, ...]
 Given = tuple[OptionSpec, str | bool | tuple[str, ...]]
 """A setting and what the command line says of it: a text, a switch, or repeated texts."""

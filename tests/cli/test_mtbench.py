@@ -109,6 +109,33 @@ def test_judging_and_showing(copied: Path, tmp_path: Path) -> None:
     assert float(rows[8]["mean"]) == pytest.approx(first["total"]["mean"])
 
 
+def test_many_at_a_time_leave_the_same_records(answered: Path, copied: Path, tmp_path: Path) -> None:
+    alone = ("mtbench", "answer", "-m", "mame", "--mini", "--choices-per-question", "3", "--parallel", "1")
+    assert run(tmp_path, *alone, "-o", f"{tmp_path}/alone").returncode == 0
+    one, many = (records(folder / "model_answer" / "mame.jsonl") for folder in (tmp_path / "alone", answered))
+    assert [record["question_id"] for record in one] == [record["question_id"] for record in many]
+    assert [set(record) for record in one] == [set(record) for record in many]
+    # Rounding may decide between two tokens that are as good as equal; it hardly ever does.
+    texts = [
+        [turn for record in found for choice in record["choices"] for turn in choice["turns"]]
+        for found in (one, many)
+    ]
+    same = sum(left == right for left, right in zip(*texts, strict=True))
+    assert same >= 0.8 * len(texts[0])
+    judged = {}
+    for places in ("1", "4"):
+        with judge_server() as server:
+            name = f"judge{places}"
+            judge = ("-o", str(copied), "--judge", server.url, "--judge-name", name, "--parallel", places)
+            assert run(tmp_path, "mtbench", "judge", *judge).returncode == 0
+        found = records(copied / "model_judgment" / f"{name}_single.jsonl")
+        judged[places] = sorted(
+            (one["question_id"], one["turn"], one["choice"], one["user_prompt"]) for one in found
+        )
+    assert judged["1"] == judged["4"]
+    assert len(judged["1"]) == 48
+
+
 def test_a_local_judge_is_no_measure(copied: Path, tmp_path: Path) -> None:
     done = run(tmp_path, "mtbench", "judge", "-o", str(copied), "--judge", "mame", "-n", "2", env=JAPANESE)
     assert done.returncode == 0, done.stderr

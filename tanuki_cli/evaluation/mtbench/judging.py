@@ -1,19 +1,19 @@
-"""Lets a judge score answers, one after the other, and keeps every judgement as it comes."""
+"""Lets a judge score answers, and keeps every judgement as it comes."""
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
-from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import Engine
+from tanuki_cli.conversation import Message, Usage
+from tanuki_cli.engines.base import Answerer
 from tanuki_cli.engines.remote.failures import RequestFailed
 from tanuki_cli.errors import InputError
-from tanuki_cli.evaluation.asking import Completion, complete
+from tanuki_cli.evaluation.asking import Completion
 from tanuki_cli.evaluation.mtbench.answers import Answer
 from tanuki_cli.evaluation.mtbench.judgements import (
     NO_JUDGEMENT,
@@ -28,6 +28,7 @@ from tanuki_cli.evaluation.mtbench.judgements import (
 from tanuki_cli.evaluation.mtbench.prompts import JudgePrompt, JudgePrompts
 from tanuki_cli.evaluation.mtbench.questions import BenchQuestion, References
 from tanuki_cli.evaluation.provenance import Provenance
+from tanuki_cli.evaluation.talks import Asked, Talk, hold_talks
 from tanuki_cli.i18n import _
 from tanuki_cli.jsonl import RecordFile
 from tanuki_cli.sampling import SamplingOptions
@@ -147,6 +148,7 @@ class Judging:
         self._note = note
         self._wait = wait
         self._file = RecordFile(self.path)
+        self._progress = JudgeProgress(done=0, total=0, prompt_tokens=0, completion_tokens=0, unreadable=0)
         self._judged: dict[tuple[int, str, str, int, int], Judgement] = {}
 
     def __enter__(self) -> "Judging":
@@ -184,49 +186,55 @@ class Judging:
         return still_open
 
     def judge_all(
-        self, engine: Engine, matches: Sequence[Match], *, report: Callable[[JudgeProgress], None]
+        self, answerer: Answerer, matches: Sequence[Match], *, report: Callable[[JudgeProgress], None]
     ) -> JudgeProgress:
         """Judge ``matches``, each kept as soon as it is there; the last progress says what it took.
 
-        Raises InterruptedByUser at Ctrl-C, and what the engine raises when trying again did not help.
+        Raises InterruptedByUser at Ctrl-C, and what the judge raises when trying again did not help.
         """
-        progress = JudgeProgress(
+        self._progress = JudgeProgress(
             done=0, total=len(matches), prompt_tokens=0, completion_tokens=0, unreadable=0
         )
-        report(progress)
-        for match in matches:
-            text, prompt_tokens, completion_tokens = self._judgment(engine, match)
-            score = read_score(text)
-            self._file.append(_record(match, self._run, text, score))
-            progress = JudgeProgress(
-                done=progress.done + 1,
-                total=progress.total,
-                prompt_tokens=progress.prompt_tokens + prompt_tokens,
-                completion_tokens=progress.completion_tokens + completion_tokens,
-                unreadable=progress.unreadable + (score == NO_SCORE),
-            )
-            report(progress)
-        return progress
+        report(self._progress)
+        hold_talks(answerer, (self._talk(match, report) for match in matches))
+        return self._progress
 
-    def _judgment(self, engine: Engine, match: Match) -> tuple[str, int, int]:
+    def _talk(self, match: Match, report: Callable[[JudgeProgress], None]) -> Talk:
+        text, usage = yield from self._judgment(match)
+        score = read_score(text)
+        self._file.append(_record(match, self._run, text, score))
+        before = self._progress
+        self._progress = JudgeProgress(
+            done=before.done + 1,
+            total=before.total,
+            prompt_tokens=before.prompt_tokens + usage.prompt_tokens,
+            completion_tokens=before.completion_tokens + usage.completion_tokens,
+            unreadable=before.unreadable + (score == NO_SCORE),
+        )
+        report(self._progress)
+
+    def _judgment(self, match: Match) -> Generator[Asked, Completion, tuple[str, Usage]]:
         messages = [Message("system", match.prompt.system), Message("user", match.user_prompt)]
         try:
-            completion = self._patiently(engine, messages)
+            completion = yield from self._patiently(Asked(messages=messages, options=JUDGE_OPTIONS))
         except InputError as exc:  # it is too long for the judge
             self._note(
                 _("Question {id}, turn {turn}, cannot be judged: {reason}").format(
                     id=match.question.id, turn=match.turn, reason=exc.message
                 )
             )
-            return NO_JUDGEMENT, 0, 0
-        return completion.text, completion.usage.prompt_tokens, completion.usage.completion_tokens
+            return NO_JUDGEMENT, Usage(prompt_tokens=0, completion_tokens=0)
+        return completion.text, completion.usage
 
-    def _patiently(self, engine: Engine, messages: Sequence[Message]) -> Completion:
-        """Ask, and ask again where the server says or it may help; what came by then is dropped."""
+    def _patiently(self, asked: Asked) -> Generator[Asked, Completion, Completion]:
+        """Ask, and ask again where the server says or it may help; what came by then is dropped.
+
+        Nothing else is asked while it waits: who has too many requests has them of all.
+        """
         pause = _FIRST_WAIT_S
         for _attempt in range(_TRIES - 1):
             try:
-                return complete(engine, messages, JUDGE_OPTIONS)
+                return (yield asked)
             except RequestFailed as failure:
                 seconds = max(pause, failure.retry_after or 0.0)
                 if not failure.retryable or seconds > _LONGEST_WAIT_S:
@@ -238,7 +246,7 @@ class Judging:
                 )
             self._wait(seconds)
             pause = min(2 * pause, _LONGEST_WAIT_S)
-        return complete(engine, messages, JUDGE_OPTIONS)
+        return (yield asked)
 
 
 def _record(match: Match, run: JudgeRun, text: str, score: float) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli.conversation import Message
+from tanuki_cli.engines.one_by_one import OneByOne
 from tanuki_cli.errors import EngineError, InputError, InterruptedByUser
 from tanuki_cli.evaluation.mtbench.answers import AnswerRun, answer_path, read_answers
 from tanuki_cli.evaluation.mtbench.generating import NO_ANSWER, AnswerProgress, generate_answers
@@ -39,7 +40,7 @@ def generate(
     report: Callable[[AnswerProgress], None] = lambda progress: None,
     note: Callable[[str], None] = lambda text: None,
 ) -> None:
-    generate_answers(engine, questions, run, folder, report=report, note=note)
+    generate_answers(OneByOne(engine), questions, run, folder, report=report, note=note)
 
 
 def test_the_presets_are_what_was_published() -> None:

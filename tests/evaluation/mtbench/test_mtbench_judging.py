@@ -9,6 +9,7 @@ import pytest
 
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.engines.base import Engine
+from tanuki_cli.engines.one_by_one import OneByOne
 from tanuki_cli.engines.remote.engine import RemoteEngine
 from tanuki_cli.engines.remote.failures import RequestFailed
 from tanuki_cli.errors import InputError, RemoteError
@@ -64,7 +65,7 @@ def judge(
     note = (notes if notes is not None else []).append
     with Judging(folder, run, note=note, wait=wait) as judging:
         todo = judging.open_matches(list(matches_of(QUESTIONS, "model", given, run)))
-        return judging.judge_all(engine, todo[:limit], report=lambda progress: None)
+        return judging.judge_all(OneByOne(engine), todo[:limit], report=lambda progress: None)
 
 
 def remote(url: str) -> RemoteEngine:
