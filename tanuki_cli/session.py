@@ -19,6 +19,7 @@ from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.prompt import with_persona
 from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.text.surrogates import SurrogateJoiner
 
 _SAVE_EVERY_S: Final = 0.5
 
@@ -194,12 +195,17 @@ class ChatSession:
         """Answer ``question``; the tip goes to ``parent`` if nothing comes. ``begun`` is what goes on."""
         self.unanswered = None
         turn = _Turn(self, self._clock)
+        joiner = SurrogateJoiner()
         form = self.form if begun is None else replace(self.form, begun=begun)
         try:
             # A retry must not repeat itself: only a seed that was asked for is used again.
             stream = self.engine.stream(self.prompt_messages(), self.options, form)
             with closing(stream):
-                for chunk in stream:
+                for piece in stream:
+                    text = joiner.feed(piece.text)
+                    if piece.finish_reason is not None:
+                        text += joiner.finish()
+                    chunk = piece if text == piece.text else replace(piece, text=text)
                     turn.take(chunk)
                     yield chunk
                     if self._interrupted:

@@ -299,7 +299,7 @@ def _announce(context: CommandContext, session: ChatSession) -> None:
     plan, turn = session.last_plan, session.last_turn
     if plan is not None and plan.dropped:
         context.console.note(
-            _("The context is full: the oldest {count} messages are not sent.").format(count=plan.dropped)
+            _("No more fits: the oldest {count} messages are left out.").format(count=plan.dropped)
         )
     if turn is not None and turn.finish_reason == "length" and session.form.shape is None:
         context.console.note(

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import typer
+
 from tanuki_cli.catalog import PRACTICE_NAME
 from tanuki_cli.cli import this_program
 from tanuki_cli.cli.context import CommandContext
@@ -10,7 +12,7 @@ from tanuki_cli.cli.options import ModelOptions
 from tanuki_cli.engines.installed import practice_runs
 from tanuki_cli.errors import ModelError
 from tanuki_cli.i18n import _, activate, active_language
-from tanuki_cli.loading import Finder, LoadedModel, NotInstalled, not_installed
+from tanuki_cli.loading import Finder, LoadedModel, NotInstalled
 from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
 from tanuki_cli.terminal.first_run.offer import choose
 
@@ -21,7 +23,7 @@ def open_first_model(
     """The chosen model; where it is not here yet, what the user wants until it is.
 
     With a download that goes on beside the practice model, that too. Raises as
-    :func:`~tanuki_cli.cli.model.open_model`.
+    :func:`~tanuki_cli.cli.model.open_model`, and typer's Exit for who wants neither.
     """
     settings, console = context.settings, context.console
     if options.yes or settings.offline or not console.can_ask:
@@ -49,7 +51,8 @@ def _ask(
             return open_model(context, options), None
         missing = found
     if choice == "none":
-        raise not_installed(missing.reference)
+        context.console.note(_("Nothing was downloaded. Later: {command}").format(command=context.command))
+        raise typer.Exit
     if choice == "first":
         return open_model(context, replace(options, yes=True)), None
     if choice == "practice":

@@ -29,11 +29,17 @@ def local_time(time: datetime) -> str:
 
 
 def print_list(console: Console, summaries: Sequence[ConversationSummary], *, digits: int) -> None:
-    """One line each: id, time, number of messages, title. Cut to the width of a terminal only."""
+    """One line each: id, time, number of messages, title.
+
+    On a terminal they are numbered and cut to its width, and the newest is the last: the old scroll away.
+    """
     widest = max((len(str(one.messages)) for one in summaries), default=0)
     counts = [_("{count} messages").format(count=str(one.messages).rjust(widest)) for one in summaries]
-    for one, count in zip(summaries, counts, strict=True):
-        line = rich.text.Text().append(one.id[:digits], style="hint")
+    rows = list(enumerate(zip(summaries, counts, strict=True), 1))
+    numbered = console.out_is_terminal
+    for number, (one, count) in reversed(rows) if numbered else rows:
+        line = rich.text.Text(f"{number:>{len(str(len(rows)))}}  " if numbered else "")
+        line.append(one.id[:digits], style="hint")
         line.append(f"  {local_time(one.updated_at)}  {count}  ", style="note")
         line.append(_fitted(console, _title(one.title), used=cell_width(line.plain)))
         _print(console, line)

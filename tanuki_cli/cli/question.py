@@ -12,6 +12,7 @@ from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import guard_markers, guarded
 from tanuki_cli.text.decoding import decode_text, fenced, read_prompt, read_text_file
+from tanuki_cli.text.shortening import SHORTEST, without_middle
 
 _PATIENCE_S: Final = 2.0
 
@@ -103,9 +104,9 @@ def truncate_question(
             check(question.text)
         except PromptTooLongError as error:
             longest = max(question.attachments, key=lambda attachment: len(attachment.text), default=None)
-            if longest is None or len(longest.text) <= _SMALLEST:
+            if longest is None or len(longest.text) <= SHORTEST:
                 raise
-            shorter, cut = _without_middle(longest.text, error.excess_characters)
+            shorter, cut = without_middle(longest.text, error.excess_characters)
             cut_total += cut
             question = replace(
                 question,
@@ -122,17 +123,6 @@ def truncate_question(
                 )
             )
         return question
-
-
-_SMALLEST = 40
-_ELLIPSIS = "\n\n[…]\n\n"
-
-
-def _without_middle(text: str, excess: int) -> tuple[str, int]:
-    """``text`` with at least ``excess`` characters fewer, the middle left out; and how many went."""
-    keep = max(len(text) - excess - len(_ELLIPSIS), _SMALLEST - len(_ELLIPSIS))
-    head, tail = text[: (keep + 1) // 2], text[len(text) - keep // 2 :]
-    return head.removesuffix(_ELLIPSIS) + _ELLIPSIS + tail.removeprefix(_ELLIPSIS), len(text) - keep
 
 
 def _argument_text(word: str) -> str:

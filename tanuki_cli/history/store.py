@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tanuki_cli.history.merging import ImportReport
 
 MIN_ID_DIGITS: Final = 6
+_NUMBER_DIGITS: Final = 3
+"""Fewer than anybody types of an id."""
 
 
 class UnknownConversationError(HistoryError):
@@ -155,10 +157,14 @@ class HistoryStore:
     def load(self, id_prefix: str) -> Conversation:
         """The one conversation whose id begins with ``id_prefix``.
 
+        A number of up to three digits is that of the list: 1 is the conversation that was last talked in.
         Raises UnknownConversationError if there is none, AmbiguousIdError if there are several.
         """
         problems: list[str] = []
         folded = fold(id_prefix)
+        if folded.isdecimal() and len(folded) <= _NUMBER_DIGITS and int(folded) > 0:
+            newest = self.list(limit=int(folded))
+            folded = newest[-1].id if len(newest) == int(folded) else folded
         conversation = self._database.read(
             lambda connection: _load(connection, folded, problems.append) if folded else None, missing=None
         )
@@ -178,7 +184,6 @@ class HistoryStore:
 
     def find(self, text: str) -> Conversation:
         """The conversation whose id begins with ``text``, else the one with ``text`` in it.
-
         Raises as :meth:`load`; the candidates are those that were last talked in.
         """
         try:

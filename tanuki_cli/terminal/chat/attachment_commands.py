@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.errors import InputError
+from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.files import expand_home
 from tanuki_cli.i18n import _
 from tanuki_cli.options import fold, is_dash
@@ -13,7 +13,9 @@ from tanuki_cli.terminal.chat.chat import Attachment, Chat
 from tanuki_cli.terminal.chat.clipboard import read_clipboard
 from tanuki_cli.terminal.chat.program_commands import show, split_word
 from tanuki_cli.text.decoding import fenced, read_text_file
+from tanuki_cli.text.shortening import SHORTEST, without_middle
 
+_TRUNCATE: Final = "--truncate"
 _CHUNKED: Final = "--chunked"
 
 
@@ -29,9 +31,11 @@ def attach_file(chat: Chat, argument: str) -> None:
         path = _path(name)
         _attach(chat, read_text_file(path), path.name, long=True)
     elif argument:
-        path = _path(argument)
+        truncates = fold(first) == _TRUNCATE and bool(name)
+        path = _path(name if truncates else argument)
         known = {attachment.name for attachment in chat.attachments}
-        _attach(chat, fenced(path.name, read_text_file(path)), str(path) if path.name in known else path.name)
+        text = _fitting(chat, path, truncates=truncates)
+        _attach(chat, fenced(path.name, text), str(path) if path.name in known else path.name)
     elif chat.attachments:
         for attachment in chat.attachments:
             show(chat, f"  {_described(attachment)}")
@@ -42,6 +46,42 @@ def attach_file(chat: Chat, argument: str) -> None:
 def paste(chat: Chat, _argument: str) -> None:
     """Add the clipboard to the next message."""
     _attach(chat, read_clipboard(), _("the clipboard"))
+
+
+def _fitting(chat: Chat, path: Path, *, truncates: bool) -> str:
+    """The text of the file, without its middle where that is too long and ``truncates``.
+
+    Raises InputError that says what would fit.
+    """
+    text = whole = read_text_file(path)
+    while True:
+        try:
+            chat.meter.check(
+                [*(one.text for one in chat.attachments if not one.long), fenced(path.name, text)]
+            )
+        except PromptTooLongError as error:
+            if not truncates:
+                raise InputError(
+                    _("{name} is too long: of its {count} characters about {fitting} fit.").format(
+                        name=path.name,
+                        count=len(text),
+                        fitting=max(len(text) - error.excess_characters, 0) // 10 * 10,
+                    ),
+                    hint=_("Without its middle: {command}; in parts: {chunked}").format(
+                        command=f"/file {_TRUNCATE} {path}", chunked=f"/file {_CHUNKED} {path}"
+                    ),
+                ) from error
+            if len(text) <= SHORTEST:
+                raise
+            text, _cut = without_middle(text, error.excess_characters)
+            continue
+        if text != whole:
+            chat.console.note(
+                _("The text was too long: about {count} characters in its middle were left out.").format(
+                    count=len(whole) - len(text)
+                )
+            )
+        return text
 
 
 def _path(argument: str) -> Path:

@@ -10,7 +10,12 @@ from dataclasses import dataclass, replace
 
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, Chunk, PromptPlan
-from tanuki_cli.errors import HistoryError, InputError, PromptTooLongError, TanukiError
+from tanuki_cli.errors import (
+    HistoryError,
+    InputError,
+    PromptTooLongError,
+    TanukiError,
+)
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.i18n import _
 from tanuki_cli.loading import LoadedModel
@@ -19,6 +24,7 @@ from tanuki_cli.session import ChatSession
 from tanuki_cli.settings.personas import PersonaStore
 from tanuki_cli.settings.values import Settings, in_range
 from tanuki_cli.terminal.answer import describe_turn, open_answer
+from tanuki_cli.terminal.chat.meter import ContextMeter
 from tanuki_cli.terminal.chat.no_model import NoModel, without_model
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
@@ -43,7 +49,7 @@ class Chat:
     is to take over (:mod:`~tanuki_cli.terminal.first_run.takeover`). ``configured`` are the sampling options
     without this command line's, to which ``/set KEY -`` goes back; ``form`` is asked of every answer.
     ``next_input`` is text to be edited before it is sent (when a message was too long); ``notice`` stands
-    in the status line until the next input.
+    in the status line until the next input; ``listed`` are the conversations that /resume has numbered.
     """
 
     def __init__(
@@ -71,14 +77,13 @@ class Chat:
         self.attachments: list[Attachment] = []
         self.show_statistics = False
         self.leaving = False
+        self.listed: list[str] = []
         self.download = download
         self._open_model = open_model
         self._first_model = model
         self._announced_dropped = 0
         self._answering = False
         self._unsaved: list[HistoryError] = []
-        self._counted_state: object = None
-        self._counted_tokens: int | None = None
         self.session = ChatSession(
             model.engine,
             conversation,
@@ -88,6 +93,7 @@ class Chat:
             store=history if settings.save else None,
             on_history_error=self._history_failed,
         )
+        self.meter = ContextMeter(self.session)
 
     @property
     def model_was_chosen(self) -> bool:
@@ -183,9 +189,9 @@ class Chat:
     def _announce(self, plan: PromptPlan) -> None:
         if plan.dropped > self._announced_dropped:
             self.console.note(
-                _(
-                    "The context is full: the oldest {count} messages are not sent. /context shows the rest."
-                ).format(count=plan.dropped)
+                _("No more fits: the oldest {count} messages are left out. /context shows the rest.").format(
+                    count=plan.dropped
+                )
             )
         self._announced_dropped = plan.dropped
 
@@ -265,34 +271,6 @@ class Chat:
             writer = open_answer(self.console, self.settings)
             writer.feed(answer.message.content)
             self._end(writer.finish)
-
-    def context_tokens(self) -> int | None:
-        """Tokens of the conversation so far; None where only the server can count them."""
-        state = (self.conversation.id, self.conversation.tip, self.conversation.system, self.model.reference)
-        if state != self._counted_state:
-            self._counted_state, self._counted_tokens = state, self._count_tokens()
-        return self._counted_tokens
-
-    def _count_tokens(self) -> int | None:
-        if not self.conversation.path_nodes():
-            return 0
-        try:
-            plan = self.model.engine.plan(self.session.prompt_messages(), self.session.options)
-        except TanukiError:
-            return None
-        turn = self.session.last_turn
-        if plan.prompt_tokens is not None or turn is None:
-            return plan.prompt_tokens
-        return turn.usage.prompt_tokens + turn.usage.completion_tokens
-
-    def characters_left(self) -> int | None:
-        """About how many characters still fit the context, by what this conversation's took so far."""
-        used = self.context_tokens()
-        if not used:
-            return None
-        characters = sum(len(message.content) for message in self.session.prompt_messages())
-        left = max(self.model.engine.context_length - used, 0)
-        return left * characters // used // 10 * 10
 
     def _history_failed(self, error: HistoryError) -> None:
         if self._answering:  # a warning must not break into a line of the answer

@@ -121,7 +121,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command(
         name="resume",
         run=conversation_commands.resume,
-        argument=N_("[ID]"),
+        argument=N_("[NUMBER|ID]"),
         summary=N_("list the conversations, or go on with one"),
         completes="conversation",
     ),

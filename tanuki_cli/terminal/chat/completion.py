@@ -84,6 +84,7 @@ class ChatCompleter(Completer):
 
     def _conversations(self) -> list[tuple[str, str]]:
         try:
-            return [(summary.id[:8], summary.title) for summary in self._chat.history.list(limit=_MOST)]
+            digits = self._chat.history.id_digits()
+            return [(one.id[:digits], one.title) for one in self._chat.history.list(limit=_MOST)]
         except HistoryError:
             return []

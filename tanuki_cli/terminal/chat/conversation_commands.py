@@ -18,6 +18,9 @@ from tanuki_cli.text.sanitize import sanitize
 from tanuki_cli.text.width import cell_width, truncate_cells
 
 _WHITE_SPACE: Final = re.compile(r"\s+")
+_LISTED: Final = 20
+_NUMBER_DIGITS: Final = 2
+"""An id is longer, as far as it has to be typed."""
 _EXPORT_SUFFIXES: Final = (".md", ".json", ".jsonl")
 
 
@@ -59,7 +62,13 @@ def edit(chat: Chat, argument: str) -> None:
     """Edit a question in $EDITOR and ask it as a sibling of the old one."""
     nodes = list(chat.conversation.nodes.values())
     question = _numbered(chat, argument, nodes) if argument else chat.conversation.last("user")
-    if question is None or question.message.role != "user":
+    if question is not None and question.message.role != "user":
+        asked = next((number for number, node in enumerate(nodes, 1) if node.id == question.parent_id), 1)
+        raise InputError(
+            _("Message {number} is an answer; /edit takes a question.").format(number=argument),
+            hint=f"/edit {asked}",
+        )
+    if question is None:
         raise InputError(_("There is no question to edit."), hint=_("/history lists the numbers"))
     text = edit_text(question.message.content)
     if text is None or text.strip() in {"", question.message.content.strip()}:
@@ -106,7 +115,8 @@ def _show_nodes(chat: Chat, nodes: list[Node]) -> None:
     depths = _fork_depths(chat.conversation)
     for node in nodes:
         mark = "*" if node.id in path else " "
-        speaker = _("you") if node.message.role == "user" else _("model")
+        made = node.generation
+        speaker = _("you") if node.message.role == "user" else sanitize(made.model) if made else _("model")
         label = f"{mark} {numbers[node.id]:>3} {'  ' * depths[node.id]}{speaker}: "
         room = max(chat.console.err.width - cell_width(label) - 1, 8)
         show(chat, label + truncate_cells(sanitize(" ".join(node.message.content.split())), room))
@@ -126,11 +136,12 @@ def search(chat: Chat, argument: str) -> None:
     if not argument:
         raise InputError(_("/search needs a text."), hint="/search たぬき")
     hits = chat.history.search(argument, limit=20)
+    digits = chat.history.id_digits()
     if not hits:
         chat.console.note(_("Nothing was found."))
     for hit in hits:
         when = hit.created_at.astimezone().strftime("%m-%d %H:%M")
-        row = Text(f"  {hit.conversation_id[:8]}  {when}  ").append_text(_excerpt(hit))
+        row = Text(f"  {hit.conversation_id[:digits]}  {when}  ").append_text(_excerpt(hit))
         row.truncate(max(chat.console.err.width - 1, 1), overflow="ellipsis")
         chat.console.err.print(row, soft_wrap=True)
 
@@ -149,20 +160,30 @@ def _excerpt(hit: SearchHit) -> Text:
 
 
 def resume(chat: Chat, argument: str) -> None:
-    """List the newest conversations, or go on with one."""
+    """List the newest conversations, the last one at the end, or go on with one by its number or id."""
     if argument:
+        number = int(argument) if argument.isdecimal() and len(argument) <= _NUMBER_DIGITS else 0
+        listed = chat.listed or [one.id for one in chat.history.list(limit=_LISTED)]
         try:
-            conversation = chat.history.find(argument)
+            conversation = chat.history.find(listed[number - 1] if 1 <= number <= len(listed) else argument)
         except (UnknownConversationError, AmbiguousIdError) as error:
             raise HistoryError(error.message, hint="/resume") from error
         chat.start(conversation)
         chat.show_last_turn()
         return
-    for summary in chat.history.list(limit=20):
+    found, digits = chat.history.list(limit=_LISTED + 1), chat.history.id_digits()
+    shown = found[:_LISTED]
+    chat.listed = [one.id for one in shown]
+    for number, summary in reversed(list(enumerate(shown, 1))):
         # Many conversations begin with the same words; when they were is what tells them apart.
         when = summary.updated_at.astimezone().strftime("%m-%d %H:%M")
-        title_room = max(chat.console.err.width - 27, 8)
-        show(chat, f"  {summary.id[:8]}  {when}  {truncate_cells(sanitize(summary.title), title_room)}")
+        head = f"  {number:>2}  {summary.id[:digits]}  {when}  "
+        title_room = max(chat.console.err.width - len(head) - 1, 8)
+        show(chat, head + truncate_cells(sanitize(summary.title), title_room))
+    if len(found) > _LISTED:
+        chat.console.note(_("Only the newest {count}; all: tanuki history list").format(count=_LISTED))
+    if shown:
+        chat.console.note(_("Go on with one: /resume NUMBER"))
 
 
 def title(chat: Chat, argument: str) -> None:
@@ -175,7 +196,11 @@ def title(chat: Chat, argument: str) -> None:
 def save(chat: Chat, _argument: str) -> None:
     """Keep this conversation although the chat was started with --no-save."""
     chat.session.start_saving(chat.history)
-    chat.console.note(_("This conversation is kept in the history: {id}").format(id=chat.conversation.id[:8]))
+    chat.console.note(
+        _("This conversation is kept in the history: {id}").format(
+            id=chat.conversation.id[: chat.history.id_digits()]
+        )
+    )
 
 
 def export(chat: Chat, argument: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.i18n import LANGUAGES, _, activate
+from tanuki_cli.i18n import LANGUAGES, _, activate, active_language
 from tanuki_cli.options import OptionSpec, fold, format_value, is_dash, parse_value
 from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers, guarded
 from tanuki_cli.sampling import SAMPLING_SPECS
@@ -18,6 +18,7 @@ from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.clipboard import copy_text
 from tanuki_cli.terminal.chat.help import row_lines
 from tanuki_cli.terminal.first_run.background_pull import describe_pull
+from tanuki_cli.terminal.first_run.takeover import tell_failure
 from tanuki_cli.text.sanitize import sanitize
 from tanuki_cli.text.width import cell_width, truncate_cells
 
@@ -95,6 +96,7 @@ def model(chat: Chat, argument: str) -> None:
             )
         )
         return
+    tell_failure(chat)
     if argument:
         chat.change_model(argument)
     info = chat.model.engine.info
@@ -168,10 +170,14 @@ def context(chat: Chat, _argument: str) -> None:
     used = "?" if plan.prompt_tokens is None else str(plan.prompt_tokens)
     show(
         chat,
-        _("{used} of {limit} prompt tokens are used.").format(used=used, limit=plan.limit),
+        _("Input {used}/{limit} tokens (the other {rest} are for the answer).").format(
+            used=used, limit=plan.limit, rest=chat.model.engine.context_length - plan.limit
+        ),
     )
     if plan.dropped:
-        show(chat, _("{count} older messages no longer fit and are left out.").format(count=plan.dropped))
+        show(
+            chat, _("The oldest {count} messages no longer fit, and are left out.").format(count=plan.dropped)
+        )
 
 
 def stats(chat: Chat, argument: str) -> None:
@@ -191,7 +197,11 @@ def clear(chat: Chat, _argument: str) -> None:
 
 
 def lang(chat: Chat, argument: str) -> None:
-    """Change the language of the messages."""
+    """Tell or change the language of the messages."""
+    if not argument:
+        others = " ".join(f"/lang {language}" for language in LANGUAGES if language != active_language())
+        chat.console.note(_("Messages are in English. Change: {commands}").format(commands=others))
+        return
     for language in LANGUAGES:
         if fold(argument).lower() == language:
             activate(language)

@@ -129,7 +129,7 @@ class Repl:
                     if decision != "send":
                         continue
                     if not is_command(text):
-                        take_over(self._chat)  # it may have come while this was typed
+                        take_over(self._chat, sending=True)  # it may have come while this was typed
                     handle_input(self._chat, text)
 
     def _read(self) -> str:

@@ -61,8 +61,10 @@ def status_line(chat: Chat, *, width: int) -> str:
     download = _download(chat)
     title = _Part(text=sanitize(chat.conversation.title), may_be_cut=True)
     saving = _Part(text="" if chat.session.saving else _("not saved"))
-    line = _Line([name, *download, context, speed, attached, saving, title], width=width)
+    vi = _Part(text="vi" if chat.settings.editing_mode == "vi" else "")
+    line = _Line([name, *download, context, speed, attached, saving, vi, title], width=width)
     line.cut(title)
+    line.cut(vi)
     line.abbreviate(context)
     line.abbreviate(speed)
     for part in (*reversed(download[1:]), name, attached, speed):
@@ -80,8 +82,11 @@ def _name(chat: Chat) -> _Part:
 
 
 def _context(chat: Chat) -> _Part:
-    tokens = f"{chat.context_tokens() or 0}/{chat.model.engine.context_length}"
-    left = chat.characters_left()
+    used = chat.meter.used
+    if used is None:
+        return _Part()
+    tokens = f"{used}/{chat.meter.limit}"
+    left = chat.meter.characters_left
     if left is None:
         return _Part(text=tokens)
     text = _("{tokens} (about {count} characters left)").format(tokens=tokens, count=left)

@@ -129,8 +129,8 @@ def describe_pull(pull: BackgroundPull) -> list[str]:
     state = pull.state
     if not pull.running:
         if pull.error is not None:
-            return [_("the download failed")]
-        return [_("{name} is here and answers next").format(name=pull.name)]
+            return [_("the download failed (why: /model)")]
+        return [_("{name} is downloaded").format(name=pull.name)]
     if state.phase == "waiting":
         return [_("download waiting: {reason}").format(reason=state.detail)]
     if not state.bytes_total:

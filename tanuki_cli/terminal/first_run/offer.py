@@ -16,7 +16,7 @@ _CHOICES: Final[tuple[tuple[Choice, str], ...]] = (
     ("meanwhile", N_("download; practice model meanwhile")),
     ("first", N_("download first, then chat")),
     ("practice", N_("practice model only, no download")),
-    ("none", N_("neither")),
+    ("none", N_("quit")),
 )
 _WORDS: Final[dict[str, Choice]] = {
     **{str(number): choice for number, (choice, _label) in enumerate(_CHOICES, 1)},

@@ -34,16 +34,17 @@ class FirstChat(Protocol):
         """Print where a conversation stands that is gone on with."""
 
 
-def take_over(chat: FirstChat) -> None:
+def take_over(chat: FirstChat, *, sending: bool = False) -> None:
     """Let the model answer from now on whose download has ended meanwhile; nothing while it runs.
 
-    A failure is told once, and the practice model stays; so does a model that the user chose.
+    A failure is told once, and the practice model stays; so does a model that the user chose. With a
+    message on its way (``sending``) a failure waits for the next prompt: it is no part of the answer.
     """
     pull = chat.download
     if pull is None:
         return
     pull.poll()
-    if pull.running:
+    if pull.running or (sending and pull.error is not None):
         return
     chat.download = None
     if pull.error is not None:
@@ -54,8 +55,18 @@ def take_over(chat: FirstChat) -> None:
         _change(chat, pull.name)
 
 
+def tell_failure(chat: FirstChat) -> None:
+    """Say why the download failed, if it did."""
+    pull = chat.download
+    if pull is not None:
+        pull.poll()
+        if pull.error is not None:
+            chat.download = None
+            chat.console.error(pull.error)
+
+
 def _change(chat: FirstChat, name: str) -> None:
-    chat.console.note(_("{name} is here and goes on with this chat.").format(name=name), style="success")
+    chat.console.note(_("{name} is downloaded and is being loaded.").format(name=name))
     try:
         with interruptible():
             chat.change_model(name)
@@ -63,9 +74,11 @@ def _change(chat: FirstChat, name: str) -> None:
         chat.console.note(_("Interrupted. Later: /model {name}").format(name=name))
     except TanukiError as error:
         chat.console.error(error)
+        chat.console.note(_("{model} goes on answering.").format(model=chat.model.engine.info.model))
     else:
         info = chat.model.engine.info
         chat.console.note(f"{info.model} · {info.engine} · {info.device}")
+        chat.console.note(_("{name} answers from now on.").format(name=name), style="success")
 
 
 def may_leave(chat: FirstChat) -> bool:
