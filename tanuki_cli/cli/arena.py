@@ -93,7 +93,7 @@ def vote(
     )
     together = fit_together(contestants, inspect_machine(context.environ))
     with Roster(partial(_load, context, options), memory, together=together) as roster:
-        answers = _answers(context, contestants, schedule, roster) if plan.questions else {}
+        answers = _answers(context, options, contestants, schedule, roster) if plan.questions else {}
         if not plan.questions and together:
             for contestant in contestants:
                 roster.model(contestant)  # now, and not before the first answer
@@ -177,7 +177,11 @@ def _comparison(
 
 
 def _answers(
-    context: CommandContext, contestants: Sequence[Contestant], schedule: Schedule, roster: Roster
+    context: CommandContext,
+    options: ArenaOptions,
+    contestants: Sequence[Contestant],
+    schedule: Schedule,
+    roster: Roster,
 ) -> dict[str, PreparedAnswer]:
     """All answers that are needed, those of earlier runs included, with the progress shown."""
 
@@ -196,6 +200,7 @@ def _answers(
             AnswerFile(context.directories.data / "arena" / "answers.jsonl"),
             system=context.settings.system,
             sampling=context.settings.sampling,
+            places=options.places,
             progress=progress.update,
             too_long=too_long,
         )

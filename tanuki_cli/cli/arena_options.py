@@ -7,7 +7,14 @@ from typing import Annotated, Any, Final
 import typer
 import typer.core
 
-from tanuki_cli.cli.options import AnswerOptions, LoadingOptions, SystemOption, read_count
+from tanuki_cli.cli.options import (
+    MOST_PLACES,
+    PARALLEL,
+    AnswerOptions,
+    LoadingOptions,
+    SystemOption,
+    read_count,
+)
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.arena.votes import LONGEST_NAME
 from tanuki_cli.i18n import N_, _
@@ -33,6 +40,13 @@ class ArenaOptions(AnswerOptions, SystemOption, LoadingOptions):
     limit: Annotated[
         str | None, typer.Option("--limit", "-n", metavar="N", help=N_("Only the first questions."))
     ] = None
+    parallel: Annotated[
+        str | None,
+        typer.Option(
+            metavar=f"1-{MOST_PLACES}",
+            help=N_("Make so many answers of --prompts at a time; as many as pay by default."),
+        ),
+    ] = None
     category: Annotated[
         str | None, typer.Option(metavar="NAME", help=N_("Category of the questions, where they name none."))
     ] = None
@@ -54,6 +68,11 @@ class ArenaOptions(AnswerOptions, SystemOption, LoadingOptions):
             help=N_("Ask the questions of this file of votes once more, with its models and options."),
         ),
     ] = None
+
+    @property
+    def places(self) -> int | None:
+        """``parallel`` as a number. Raises InputError for one out of range."""
+        return read_count(PARALLEL, self.parallel) if self.parallel else None
 
     @property
     def count(self) -> int | None:

@@ -1,6 +1,7 @@
 """An engine whose answerer works already, for who asks one thing at a time as well."""
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tanuki_cli.conversation import Message
@@ -75,6 +76,8 @@ class AnsweringEngine:
         self.with_answerer.close()
 
     def _answer(self, job: Job) -> Generator[Chunk, None, None]:
+        with suppress(GenerationCancelled):
+            self.with_answerer.advance()  # a cancel that came too late for the stream before is not for this
         self.with_answerer.add(job)
         try:
             while news := self.with_answerer.advance():

@@ -6,17 +6,17 @@ seed comes from the question, the same for all models, so that an answer can be 
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import Engine
 from tanuki_cli.evaluation.arena.questions import Question
 from tanuki_cli.evaluation.arena.votes import Turn, read_text, unusable
-from tanuki_cli.evaluation.asking import complete
+from tanuki_cli.evaluation.asking import Completion
 from tanuki_cli.evaluation.provenance import ModelSource
+from tanuki_cli.evaluation.talks import Asked
 from tanuki_cli.jsonl import LeftOut, RecordFile, read_lines
 from tanuki_cli.sampling import MAX_SEED, SamplingOptions
 
@@ -67,22 +67,14 @@ def prompt_messages(
 
 
 def answer_all(
-    engine: Engine,
-    question: Question,
-    sampling: SamplingOptions,
-    *,
-    system: str | None,
-    report: Callable[[int], None] = lambda count: None,
-) -> tuple[Reply, ...]:
-    """Put all turns of ``question`` to ``engine``, with ``report`` told of tokens.
-
-    Raises InterruptedByUser at Ctrl-C, and what :meth:`Engine.stream` raises.
-    """
+    question: Question, sampling: SamplingOptions, *, system: str | None
+) -> Generator[Asked, Completion, tuple[Reply, ...]]:
+    """The part of a talk that puts all turns of ``question`` to a model, and returns its replies."""
     replies: list[Reply] = []
     turns: list[Turn] = []
     for text in question.turns:
         messages = prompt_messages(turns, 0, text, system=system)
-        answer = complete(engine, messages, sampling, report=report)
+        answer = yield Asked(messages=messages, options=sampling)
         replies.append(Reply(text=answer.text, finish_reason=answer.finish_reason))
         turns.append(Turn(question=text, answers=(answer.text, "")))
     return tuple(replies)

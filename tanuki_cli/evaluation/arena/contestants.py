@@ -1,10 +1,12 @@
 """The models of an arena: who they are, and which of them can be in memory at the same time."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tanuki_cli.catalog import LocalModel, Target
+from tanuki_cli.engines.answering import AnsweringEngine
+from tanuki_cli.engines.base import Answerer
 from tanuki_cli.errors import EngineError, InputError
 from tanuki_cli.evaluation.provenance import DigestMemory, ModelSource, model_digest, model_files
 from tanuki_cli.evaluation.sources import source_of
@@ -112,6 +114,18 @@ class Roster:
             found = self._loaded[contestant.name] = self._load(contestant.name)
             self._sources[contestant.name] = source_of(found, self._memory)
         return found
+
+    def answerer(self, contestant: Contestant, places: int | None) -> Answerer:
+        """``contestant``, loaded, for ``places`` answers at a time, or as many as pay.
+
+        What it is asked singly afterwards goes the same way. Raises what loading raises.
+        """
+        model = self.model(contestant)
+        if not isinstance(model.engine, AnsweringEngine):
+            engine = AnsweringEngine(model.engine, model.engine.answerer(places))
+            self._loaded[contestant.name] = replace(model, engine=engine)
+            return engine.with_answerer
+        return model.engine.with_answerer
 
     def source(self, contestant: Contestant) -> ModelSource:
         """What is written down of ``contestant``; it is loaded for that if it never was."""

@@ -1,7 +1,6 @@
-"""Making all answers before the first vote, one model after the other."""
+"""Making all answers before the first vote, one model after the other, several questions at a time."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 
 from tanuki_cli.errors import PromptTooLongError
 from tanuki_cli.evaluation.arena.answers import (
@@ -13,6 +12,7 @@ from tanuki_cli.evaluation.arena.answers import (
 from tanuki_cli.evaluation.arena.contestants import Contestant, Roster
 from tanuki_cli.evaluation.arena.questions import Question
 from tanuki_cli.evaluation.arena.schedule import Schedule
+from tanuki_cli.evaluation.talks import Talk, hold_talks
 from tanuki_cli.sampling import SamplingOptions
 
 
@@ -24,39 +24,50 @@ def prepare_answers(
     *,
     system: str | None,
     sampling: SamplingOptions,
+    places: int | None = None,
     progress: Callable[[int, int], None],
     too_long: Callable[[Question, PromptTooLongError], None],
 ) -> dict[str, PreparedAnswer]:
-    """The answers that the matchups left need, by key: those of ``file``, and the others made now.
+    """The answers that the matchups left need, by key: those of ``file``, and the others made now, so many
+    at a time as each model has ``places``.
 
     Each is kept in ``file`` as soon as it is whole. ``progress`` is told of answers done and needed, at
     every token. A question that does not fit some model's context is dropped and told.
 
-    Raises InterruptedByUser at Ctrl-C, and what loading and :meth:`Engine.stream` raise.
+    Raises InterruptedByUser at Ctrl-C, and what loading and answering raise.
     """
     answers = file.read()
     needed = [(one, question) for one in roster.sooner(contestants) for question in schedule.needed(one)]
-    missing = [(one, question) for one, question in needed if schedule.key(question, one) not in answers]
+    done = sum(schedule.key(question, one) in answers for one, question in needed)
     dropped: set[Question] = set()
-    for number, (contestant, question) in enumerate(missing):
-        report = partial(_report, progress, len(needed) - len(missing) + number, len(needed))
-        report(0)
-        if question in dropped:
-            continue
-        model, options = roster.model(contestant), seeded(sampling, question)
+
+    def told(_tokens: int = 0) -> None:
+        progress(done, len(needed))
+
+    def talk(contestant: Contestant, question: Question) -> Talk:
+        nonlocal done
+        options = seeded(sampling, question)
         try:
-            replies = answer_all(model.engine, question, options, system=system, report=report)
+            replies = yield from answer_all(question, options, system=system)
         except PromptTooLongError as error:
             dropped.add(question)
             schedule.drop(question)
             too_long(question, error)
-            continue
-        key = schedule.key(question, contestant)
-        answers[key] = PreparedAnswer(key=key, replies=replies, source=roster.source(contestant))
-        file.add(answers[key], question, options)
+        else:
+            key = schedule.key(question, contestant)
+            answers[key] = PreparedAnswer(key=key, replies=replies, source=roster.source(contestant))
+            file.add(answers[key], question, options)
+        done += 1
+
+    def talks(contestant: Contestant) -> Iterator[Talk]:
+        for one, question in needed:
+            if one is contestant and question not in dropped and schedule.key(question, one) not in answers:
+                yield talk(one, question)
+
+    for contestant in roster.sooner(contestants):
+        told()
+        first = next(talks(contestant), None)
+        if first is not None:
+            hold_talks(roster.answerer(contestant, places), talks(contestant), report=told)
     progress(len(needed), len(needed))
     return answers
-
-
-def _report(progress: Callable[[int, int], None], done: int, total: int, _tokens: int) -> None:
-    progress(done, total)
