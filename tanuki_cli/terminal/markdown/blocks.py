@@ -40,6 +40,10 @@ class _Mathematics:
     end: str
 
 
+_MAX_COLUMNS: Final = 128
+"""Of a table; what has more is no table that anybody could read, and stays text."""
+
+
 @dataclass(slots=True)
 class _Fence:
     """An open code fence."""
@@ -209,8 +213,9 @@ class BlockRenderer:
     def _begin_table(self, rest: str) -> bool:
         """Make the candidate a table's header if ``rest`` is the delimiter row for it."""
         header = self._candidate or ""
-        aligns = parse_delimiter(rest, columns=len(split_row(header)))
-        if aligns is None:
+        columns = len(split_row(header))
+        aligns = parse_delimiter(rest, columns=columns)
+        if aligns is None or columns > _MAX_COLUMNS:
             return False
         self._candidate = None
         self._close_leaf()

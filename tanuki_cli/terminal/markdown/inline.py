@@ -28,6 +28,14 @@ _PARSER: Final = (
     .enable(["balance_pairs", "fragments_join"])
 )
 _PARSER.inline.ruler.before("escape", "mathematics", mathematics)
+_WITHOUT_LINKS: Final = (
+    MarkdownIt("zero")
+    .enable(["escape", "backticks", "strikethrough", "emphasis", "autolink", "entity", "newline"])
+    .enable(["balance_pairs", "fragments_join"])
+)
+_WITHOUT_LINKS.inline.ruler.before("escape", "mathematics", mathematics)
+_MAX_OPEN_BRACKETS: Final = 16
+"""Brackets within brackets above which none is a link: for each one the parser reads on, many times over."""
 _ASCII_WORD: Final = re.compile(r"[0-9A-Za-z]")
 _PUNCTUATION: Final = re.compile(r"[^\w\s]|_")
 # Letters that begin a grapheme and end one: a paragraph may be cut between two of them.
@@ -37,6 +45,7 @@ _LETTERS: Final = (
 )
 _CUT: Final = re.compile(f"(?<=[{_LETTERS}、。！？」』）])(?=[{_LETTERS}「『（])")
 _SPECIAL: Final = re.compile(r"[\\`*_~\[<&!$]+")
+_BRACKET: Final = re.compile(r"[\[\]]")
 _BRACKETS: Final = re.compile(r"\[[^\[\]]*\](?!\()")
 _OPEN_TAIL: Final = re.compile(r"[`\[]|<[^<>\s]*$|&#?[0-9A-Za-z]*$")
 _ESCAPED: Final = re.compile(r"(?:%[89A-F][0-9A-F])+", re.IGNORECASE)
@@ -97,12 +106,22 @@ def _frees(char: str) -> bool:
 def _parse(source: str) -> tuple[list[Token], str]:
     """The tokens of ``source`` and the emphasis delimiters that a later text might still close."""
     tokens: list[Token] = []
-    state = _State(source, _PARSER, {}, tokens)
-    _PARSER.inline.tokenize(state)
-    for rule in _PARSER.inline.ruler2.getRules(""):
+    parser = _PARSER if _open_brackets(source) <= _MAX_OPEN_BRACKETS else _WITHOUT_LINKS
+    state = _State(source, parser, {}, tokens)
+    parser.inline.tokenize(state)
+    for rule in parser.inline.ruler2.getRules(""):
         rule(state)
     opened = "".join(chr(entry.marker) for entry in state.delimiters if entry.open and entry.end < 0)
     return tokens, opened
+
+
+def _open_brackets(source: str) -> int:
+    """How many brackets are open at most at one place of ``source``."""
+    depth = most = 0
+    for match in _BRACKET.finditer(source):
+        depth = depth + 1 if match[0] == "[" else max(0, depth - 1)
+        most = max(most, depth)
+    return most
 
 
 def inline_spans(source: str, theme: Theme, *, base: Style = PLAIN) -> list[Span]:
