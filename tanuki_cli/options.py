@@ -48,6 +48,10 @@ _KINDS: Final[dict[Any, Kind]] = {
 }
 _WORDS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _SPEC: Final = "option"
+_FOREVER: Final = ("forever", "-1")
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION: Final = re.compile(r"(\d{1,9})([smhd]?)")
+LONGEST_S: Final = 366 * 86400.0
 _DASHES: Final = ("-", "－", "−", "ー")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -74,6 +78,7 @@ class OptionSpec:
     metavar: str = "TEXT"
     short: str = ""
     off_help: str = ""
+    duration: bool = False
     is_name: bool = False
     key: str = ""
     kind: Kind = "text"
@@ -86,6 +91,8 @@ class OptionSpec:
             return self.choices[0]
         if self.kind == "boolean":
             return "true"
+        if self.duration:
+            return "10m"
         return "TEXT" if self.usual is None else f"{self.usual:g}"
 
     @property
@@ -113,6 +120,8 @@ class OptionSpec:
             return ", ".join(self.choices)
         if self.kind == "boolean":
             return "true, false"
+        if self.duration:
+            return _("times such as 90s, 10m, 2h, and forever")
         if self.minimum is None or self.maximum is None:
             return ""
         return _("{minimum} to {maximum}").format(minimum=self.minimum, maximum=self.maximum)
@@ -218,6 +227,8 @@ def check_value(spec: OptionSpec, value: object) -> Value:
     in_choices = not spec.choices or value in spec.choices
     if isinstance(value, str) and _SURROGATE.search(value):  # bytes of the command line that are no text
         right_type = False
+    if spec.duration and isinstance(value, str) and parse_duration(value) is None:
+        right_type = False
     if not right_type or not in_choices or not _in_range(spec, value):
         raise ValueError(range_sentence(spec, value))
     if spec.kind == "number":
@@ -228,6 +239,18 @@ def check_value(spec: OptionSpec, value: object) -> Value:
             raise ValueError(range_sentence(spec, value))
         return cast("tuple[str, ...]", texts)
     return cast("Value", value)
+
+
+def parse_duration(text: str) -> float | None:
+    """Seconds, of ``90``, ``90s``, ``10m``, ``2h``, ``1d`` or ``forever``; None for what is no time."""
+    folded = fold(text).lower()
+    if folded in _FOREVER:
+        return LONGEST_S
+    match = _DURATION.fullmatch(folded)
+    if match is None:
+        return None
+    seconds = float(int(match[1]) * _UNITS[match[2]])
+    return seconds if seconds <= LONGEST_S else None
 
 
 def _in_range(spec: OptionSpec, value: object) -> bool:

@@ -33,6 +33,7 @@ from tanuki_cli.terminal.answer import NoStream, describe_turn, open_answer
 
 ask_app = typer.Typer(add_completion=False)
 MAX_ALTERNATIVES: Final = 20
+_SLOW_LOAD_S: Final = 3.0
 
 _HELP = N_(
     """Ask one question and print the answer.
@@ -214,6 +215,12 @@ def ask(
         finally:
             for error in unsaved:  # not before: a warning must not break into a line of the answer
                 warn_history_failed(context, error)
+        if model.load_s > _SLOW_LOAD_S and context.settings.keep_alive == "0" and not model.remote:
+            context.console.note(
+                _(
+                    "Loading took {seconds:.0f} s. To keep the model ready: tanuki config set keep_alive 10m"
+                ).format(seconds=model.load_s)
+            )
         if options.statistics and session.last_turn is not None:
             context.console.note(describe_turn(session.last_turn, load_s=model.load_s))
 

@@ -39,6 +39,8 @@ COMMANDS: Final = (
     CommandRow("history", "talk", N_("List, search, export and remove conversations."), "history"),
     CommandRow("batch", "many", N_("Answer every row of a file; run again, it goes on."), "batch"),
     CommandRow("serve", "many", N_("Serve a model to editors, web clients and other programs."), "serve"),
+    CommandRow("ps", "many", N_("Show the model that is kept loaded in the background."), "warm"),
+    CommandRow("stop", "many", N_("Free the model that is kept loaded in the background."), "warm"),
     CommandRow(
         "arena", "know", N_("Compare the answers of models blindly, and rate the models."), "evaluation"
     ),

@@ -13,9 +13,11 @@ from tanuki_cli.i18n import _
 
 def forget_traces(context: CommandContext, conversations: Sequence[Conversation]) -> None:
     """Remove what else was kept of ``conversations``, and tell what has to be removed by hand."""
-    # prompt_toolkit is needed for nothing else here.
+    # Neither is needed for anything else here.
+    from tanuki_cli.cli.warm import end_model
     from tanuki_cli.terminal.chat.input_history import forget_input
 
+    end_model(context)  # its memory holds prompts, and might go to the disk later
     directories, console = context.directories, context.console
     texts = [text for conversation in conversations for text in _texts(conversation)]
     for path, forget in (

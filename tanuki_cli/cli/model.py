@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 
 from tanuki_cli.cli.context import CommandContext
-from tanuki_cli.cli.options import LoadingOptions
+from tanuki_cli.cli.options import ChatOptions, LoadingOptions
 from tanuki_cli.conversation import Message
+from tanuki_cli.errors import EngineError
 from tanuki_cli.loading import Finder, LoadedModel, load_model
 from tanuki_cli.terminal.asker import TerminalAsker
 
@@ -21,6 +22,35 @@ def open_model(
 
     The rest is as for :func:`~tanuki_cli.loading.load_model`.
     """
+    default = context.settings.model
+    if isinstance(options, ChatOptions) and context.settings.keep_alive != "0":
+        from tanuki_cli.cli.warm import open_warm  # for those who have set that
+
+        warm = open_warm(context, options, reference or default, _asker(context, options))
+        if warm is not None:
+            return warm
+
+    def load() -> LoadedModel:
+        return _load(context, options, reference, first=first, report_trial=report_trial)
+
+    try:
+        return load()
+    except EngineError:
+        from tanuki_cli.cli.warm import end_idle_model  # its memory may be what is missing
+
+        if not end_idle_model(context):
+            raise
+    return load()
+
+
+def _load(
+    context: CommandContext,
+    options: LoadingOptions,
+    reference: str | None,
+    *,
+    first: Sequence[Message],
+    report_trial: Callable[[str, float], None] | None,
+) -> LoadedModel:
     default = context.settings.model
     return load_model(
         reference or default,

@@ -16,7 +16,7 @@ from tanuki_cli.engines.base import Answerer
 from tanuki_cli.errors import EngineError, InputError, InterruptedByUser
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel, Unattended, load_model
-from tanuki_cli.options import fold
+from tanuki_cli.options import LONGEST_S, fold, parse_duration, range_sentence
 from tanuki_cli.server.access import ANY_ORIGIN, Access
 from tanuki_cli.server.app import make_app
 from tanuki_cli.server.engine_thread import EngineThread
@@ -24,7 +24,7 @@ from tanuki_cli.server.keys import VARIABLE, read_keys
 from tanuki_cli.server.running import GRACE_S, Server, address_of, is_private, listen
 from tanuki_cli.server.saving import Saver
 from tanuki_cli.server.served import served
-from tanuki_cli.settings.durations import parse_duration
+from tanuki_cli.settings.specs import find_spec
 
 serve_app = typer.Typer(add_completion=False)
 
@@ -168,10 +168,13 @@ def _access(context: CommandContext, options: ServeOptions) -> Access:
 
 
 def _idle(options: ServeOptions) -> float | None:
-    try:
-        return parse_duration(options.keep_alive, name="--keep-alive")
-    except ValueError as exc:
-        raise InputError(str(exc), hint="--keep-alive 30m") from exc
+    seconds = parse_duration(options.keep_alive)
+    if seconds is None:
+        spec = find_spec("keep_alive")
+        raise InputError(
+            range_sentence(spec, options.keep_alive, name="--keep-alive"), hint="--keep-alive 30m"
+        )
+    return None if seconds == LONGEST_S else seconds
 
 
 def _number(text: str, name: str, least: int, most: int) -> int:

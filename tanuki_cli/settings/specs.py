@@ -126,6 +126,16 @@ class Settings:
             scope="conversation",
         ),
     )
+    keep_alive: str = option(
+        "0",
+        OptionSpec(
+            help=N_(
+                "Let ask and chat keep the model loaded for so long after the last use: 10m, 2h; 0 is off."
+            ),
+            metavar="TIME",
+            duration=True,
+        ),
+    )
     offline: bool = option(
         False, OptionSpec(help=N_("Never touch the network for a model."), scope="network")
     )

@@ -1,0 +1,188 @@
+"""The keeper of a model: found where it runs, started where it does not, replaced where it is another's."""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from tanuki_cli import __version__
+from tanuki_cli.catalog import LocalModel
+from tanuki_cli.errors import EngineError
+from tanuki_cli.i18n import _, active_language
+from tanuki_cli.server.warm.engine import read_status
+from tanuki_cli.server.warm.place import Place
+from tanuki_cli.server.warm.wire import Json, error_of
+from tanuki_cli.settings.specs import SPECS, Settings, value_of
+
+_ENDS_S: Final = 20.0
+_PASSED_ON: Final = ("CUDA_", "HIP_", "ROCR_", "GGML_", "LLAMA_", "OMP_", "HF_", "TANUKI_HOME")
+_LOADING: Final = frozenset(("loading", "memory", "network", "file"))
+_NOT_LOADING: Final = frozenset(("keep_alive", "theme", "lang"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """The keeper that is wanted: of ``reference``, which stands for ``target``, loaded with ``settings``.
+
+    ``command`` starts one.
+    """
+
+    place: Place
+    reference: str
+    target: LocalModel
+    settings: Settings
+    environ: Mapping[str, str]
+    keep_s: float
+    command: Sequence[str]
+
+    @property
+    def key(self) -> str:
+        """The same for two wishes that one keeper fulfils."""
+        path = self.target.path
+        found = path.stat() if path.exists() else None
+        parts = [
+            __version__,
+            repr(self.target),
+            (found.st_size, found.st_mtime_ns) if found is not None else None,
+            [(spec.key, value_of(self.settings, spec)) for spec in SPECS if _matters(spec.scope, spec.key)],
+            sorted(item for item in self.environ.items() if item[0].startswith(_PASSED_ON)),
+        ]
+        return hashlib.sha256(repr(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class Busy(Exception):
+    """The keeper has another model, which is in use."""
+
+
+def connect(place: Place) -> socket.socket:
+    """A connection to the keeper. Raises OSError where there is none."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(str(place.socket))
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+def ask(place: Place, request: Json) -> Json | None:
+    """What the keeper says to ``request``; None where there is none."""
+    try:
+        connection = connect(place)
+    except OSError:
+        return None
+    with connection:
+        try:
+            return read_status(connection, request)
+        except (OSError, ValueError):
+            return None
+
+
+def hold(wish: Wish) -> tuple[socket.socket, Json]:
+    """A connection that holds the keeper of ``wish``, and its status; it is started where need be.
+
+    Raises Busy, and what loading the model raises.
+    """
+    key = wish.key
+    if (found := _held(wish, key)) is not None:
+        return found
+    with wish.place.locked():
+        if (found := _held(wish, key)) is not None:
+            return found
+        if not stop(wish.place, only_idle=True):
+            raise Busy
+        _start(wish, key)
+        found = _held(wish, key)
+    if found is None:
+        raise EngineError(_("The model in the background ended at once."), hint="tanuki doctor")
+    return found
+
+
+def stop(place: Place, *, only_idle: bool = False) -> bool:
+    """End the keeper and wait for that; whether none is left."""
+    status = ask(place, {"op": "stop", "only_idle": only_idle})
+    if status is None:
+        return True
+    if not status["stopping"]:
+        return False
+    deadline = time.monotonic() + _ENDS_S
+    while _is_alive(int(status["pid"])) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return True
+
+
+def _held(wish: Wish, key: str) -> tuple[socket.socket, Json] | None:
+    """A connection to the keeper that is there, if it is the right one."""
+    try:
+        connection = connect(wish.place)
+    except OSError:
+        return None
+    with suppress(OSError, ValueError):
+        status = read_status(connection, {"op": "hold", "key": key, "keep_s": wish.keep_s})
+        if status["key"] == key and not status["stopping"]:
+            return connection, status
+    connection.close()
+    return None
+
+
+def _start(wish: Wish, key: str) -> None:
+    """Start a keeper and wait until it has loaded. What stops the waiting stops it too."""
+    process = subprocess.Popen(
+        wish.command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        env=dict(wish.environ),
+        text=True,
+        encoding="utf-8",
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    values = {spec.key: value_of(wish.settings, spec) for spec in SPECS}
+    asked = {
+        "reference": wish.reference,
+        "settings": {name: value for name, value in values.items() if value is not None},
+        "key": key,
+        "keep_s": wish.keep_s,
+        "socket": str(wish.place.socket),
+        "lang": active_language(),
+    }
+    try:
+        with suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(asked) + "\n")
+            process.stdin.close()
+        line = process.stdout.readline()
+    except KeyboardInterrupt:
+        process.kill()
+        process.wait()
+        raise
+    finally:
+        process.stdout.close()
+    if not line:
+        raise EngineError(_("The model in the background ended at once."), hint="tanuki doctor")
+    answer = json.loads(line)
+    if "error" in answer:
+        process.wait()
+        raise error_of(answer["error"])
+    process.returncode = 0  # it lives on: nobody is to wait for it, nor to complain that nobody did
+
+
+def _matters(scope: str, key: str) -> bool:
+    return scope in _LOADING and key not in _NOT_LOADING
+
+
+def _is_alive(pid: int) -> bool:
+    with suppress(ChildProcessError):  # our own child would stay a zombie
+        os.waitpid(pid, os.WNOHANG)
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
