@@ -19,6 +19,7 @@ from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.prompt import with_persona
 from tanuki_cli.sampling import SamplingOptions
+from tanuki_cli.text.redaction import without_query
 from tanuki_cli.text.surrogates import SurrogateJoiner
 
 _SAVE_EVERY_S: Final = 0.5
@@ -105,7 +106,7 @@ class ChatSession:
             parent = self.conversation.tip
             node = self.conversation.append(Message("user", text))
             self.conversation.settings = replace(
-                self.conversation.settings, model=self.reference, sampling=self.options
+                self.conversation.settings, model=without_query(self.reference), sampling=self.options
             )
             self._save(lambda store: store.save(self.conversation))
             yield from self._answer(node, parent)

@@ -14,6 +14,7 @@ from tanuki_cli.catalog import VARIANT_BY_NAME, parse_reference
 from tanuki_cli.catalog.variants import FAMILY_BY_NAME, PRACTICE_NAME
 from tanuki_cli.cli.context import CommandContext, prepare, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, describe_group, takes
+from tanuki_cli.engines.remote.credentials import require_own_variable
 from tanuki_cli.errors import InputError, SettingsError, TanukiError
 from tanuki_cli.files import locked
 from tanuki_cli.i18n import N_, _
@@ -23,6 +24,7 @@ from tanuki_cli.settings.personas import PersonaStore
 from tanuki_cli.settings.specs import SPECS, Settings, find_spec, value_of
 from tanuki_cli.settings.values import load_settings
 from tanuki_cli.terminal.editor import edit_file
+from tanuki_cli.text.redaction import hide_queries
 from tanuki_cli.text.sanitize import sanitize, sanitize_line
 
 config_app = typer.Typer(
@@ -124,6 +126,7 @@ def set_value(
             shown = f"{spec.key} = {format_value(parsed)}"
         else:
             url = _checked_url(name, value)
+            require_own_variable(name, (known for known, _url in context.settings.remotes))
             table = document.setdefault(REMOTES_TABLE, tomlkit.table())
             if not isinstance(table, Table):
                 raise _not_a_table(context)
@@ -190,9 +193,10 @@ def _entries(context: CommandContext) -> Iterator[Entry]:
         source: Source = "file" if _spelling(document, spec) else "default"
         if context.environ.get(spec.environment):
             source = "environment"
-        yield Entry(key=spec.key, value=format_value(value_of(context.settings, spec)), source=source)
+        value = format_value(value_of(context.settings, spec))
+        yield Entry(key=spec.key, value=hide_queries(value) if spec.key == "model" else value, source=source)
     for name, url in context.settings.remotes:
-        yield Entry(key=f"{REMOTES_TABLE}.{name}", value=url, source="file")
+        yield Entry(key=f"{REMOTES_TABLE}.{name}", value=hide_queries(url), source="file")
 
 
 def _spec(key: str) -> OptionSpec:

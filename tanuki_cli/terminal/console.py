@@ -25,7 +25,7 @@ from tanuki_cli.i18n import _
 from tanuki_cli.terminal.measuring import measure_ambiguous_width
 from tanuki_cli.terminal.typing_ahead import usual_typing
 from tanuki_cli.text.japanese import wrap_text
-from tanuki_cli.text.redaction import redact
+from tanuki_cli.text.redaction import hide_queries, redact
 from tanuki_cli.text.sanitize import sanitize
 from tanuki_cli.text.width import default_ambiguous_width
 
@@ -200,7 +200,7 @@ class Console:
         """Tell the user something on stderr, unless ``--quiet``."""
         if self.quiet:
             return
-        rows = text.split("\n")
+        rows = _hidden(text).split("\n")  # before a line break could part a secret
         if self.err_is_terminal:
             rows = [part for row in rows for part in wrap_text(row, self.err.width)]
         for row in rows:
@@ -218,7 +218,7 @@ class Console:
             self._print_err(_("  Next: {hint}").format(hint=error.hint), "hint")
 
     def _print_err(self, text: str, style: str) -> None:
-        self.err.print(sanitize(redact(text)), style=style, soft_wrap=True)
+        self.err.print(sanitize(_hidden(text)), style=style, soft_wrap=True)
 
     def confirm(self, question: str, *, default: bool) -> bool:
         """Ask yes or no on stderr; Enter takes the default, as does a closed stdin.
@@ -256,11 +256,17 @@ class Console:
 
     def debug(self, text: str) -> None:
         """Write what only ``--debug`` asks for, such as a traceback, to stderr."""
-        self.streams.stderr.write(sanitize(redact(text)))
+        self.streams.stderr.write(sanitize(_hidden(text)))
         self.streams.stderr.flush()
 
     def show(self, text: str, *, style: str = "none") -> None:
         """Print what a question is about on stderr, also with ``--quiet``."""
+        text = _hidden(text)
         rows = wrap_text(text, self.err.width) if self.err_is_terminal else [text]
         for row in rows:
             self._print_err(row, style)
+
+
+def _hidden(text: str) -> str:
+    """What we say, without keys and without the queries of addresses."""
+    return hide_queries(redact(text))

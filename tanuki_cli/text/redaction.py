@@ -6,6 +6,7 @@ a traceback has texts that passed no border of ours.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -14,6 +15,7 @@ PLACE: Final = "…"
 _LONG_ENOUGH: Final = 8
 _SHORTEST: Final = 6
 _secrets: Final[set[str]] = set()
+_QUERY: Final = re.compile(r"""([a-z][a-z0-9+.-]*://[^\s?#"'<>]*)\?[^\s#"'<>]*""", re.IGNORECASE)
 
 
 def remember_secret(value: str) -> None:
@@ -31,6 +33,19 @@ def redact(text: str) -> str:
     for secret in sorted(_secrets, key=len, reverse=True):
         text = text.replace(secret, PLACE)
     return text
+
+
+def hide_queries(text: str) -> str:
+    """``text`` of ours with ``?…`` for the query of each address in it, which may be as secret as a key.
+
+    Not for what a model or the user wrote: most queries are none.
+    """
+    return _QUERY.sub(rf"\1?{PLACE}", text) if "?" in text else text
+
+
+def without_query(reference: str) -> str:
+    """An address without its query, to be kept; anything else as it is."""
+    return _QUERY.sub(r"\1", reference)
 
 
 def redact_json(value: object) -> object:

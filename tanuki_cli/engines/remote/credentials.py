@@ -7,7 +7,7 @@ has no name in it: it goes to the server whose address the user types, and to no
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
@@ -45,6 +45,21 @@ def environment_variable(remote_name: str) -> str:
     return f"{ENVIRONMENT_VARIABLE}_{name}" if name and remote_name.isascii() else ""
 
 
+def require_own_variable(remote_name: str, remotes: Iterable[str]) -> None:
+    """Raise SettingsError where another of ``remotes`` would take its key from the same variable."""
+    variable = environment_variable(remote_name)
+    for other in remotes:
+        if variable and other.lower() != remote_name.lower() and environment_variable(other) == variable:
+            raise SettingsError(
+                _("The servers {name} and {other} would both take their key from {variable}.").format(
+                    name=remote_name, other=other, variable=variable
+                ),
+                hint=_("Give one of them another name: {command}").format(
+                    command=f"tanuki config unset remotes.{other}"
+                ),
+            )
+
+
 def is_address(remote_name: str) -> bool:
     """Whether a server is named by its address, and not by a name that the settings give it."""
     return "://" in remote_name
@@ -62,7 +77,12 @@ def how_to_give_a_key(remote_name: str) -> str:
 
 
 def find_api_key(
-    remote_name: str, *, environ: Mapping[str, str], key_file: Path | None, named_by_user: bool = False
+    remote_name: str,
+    *,
+    environ: Mapping[str, str],
+    key_file: Path | None,
+    named_by_user: bool = False,
+    remotes: Iterable[str] = (),
 ) -> ApiKey | None:
     """The key for ``remote_name``, or None.
 
@@ -70,13 +90,15 @@ def find_api_key(
     keyring (service ``tanuki``, user ``remote_name``; only if the package keyring is there); the line
     ``name = "key"`` of ``key_file``, which must be readable by its owner only.
 
-    Raises SettingsError, which never contains a key.
+    Raises SettingsError, which never contains a key, also where the variable may be meant for another of
+    ``remotes``.
     """
     if is_address(remote_name):
         variable = ENVIRONMENT_VARIABLE if named_by_user else ""
     else:
         variable = environment_variable(remote_name)
     if value := environ.get(variable, "").strip():
+        require_own_variable(remote_name, () if is_address(remote_name) else remotes)
         return _checked(value, variable)
     if value := _from_keyring(remote_name):
         return _checked(value, _("the keyring"))

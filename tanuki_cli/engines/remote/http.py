@@ -28,6 +28,8 @@ _MAX_ERROR_BODY: Final = 1 << 16
 _MAX_BODY: Final = 4 << 20
 """Bytes of an answer to a small question; a gateway's list of a thousand models has 300 KB."""
 
+_SECRET_NAME: Final = re.compile(r"key|token|secret|sig|pass|auth|code", re.IGNORECASE)
+
 END: Final[JsonObject] = MappingProxyType({})
 """Stands for ``[DONE]`` in a stream of events, and for the end of an answer in one piece."""
 
@@ -100,6 +102,9 @@ class RemoteConnection:
             "Accept-Encoding": "identity",
             "Content-Type": "application/json",
         }
+        for name, value in url.params.items():
+            if _SECRET_NAME.search(name):  # others, such as api-version, are said by anybody
+                remember_secret(value)
         if api_key is not None:
             remember_secret(api_key.value)
             headers["Authorization"] = f"Bearer {api_key.value}"

@@ -25,6 +25,7 @@ def open_server(target: RemoteModel, settings: Settings, options: OpenOptions) -
             environ=options.environ,
             key_file=options.key_file,
             named_by_user=options.named_by_user,
+            remotes=[name for name, _url in settings.remotes],
         ),
         context_length=settings.context_length,
         tokenizer_command=options.tokenizer_command,

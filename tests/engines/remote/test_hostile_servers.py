@@ -465,3 +465,40 @@ def test_how_long_a_server_was_silent_is_told() -> None:
     assert text == "はい"
     assert isinstance(end, RemoteError)
     assert "0.3" in end.message
+
+
+def test_the_query_of_an_address_is_shown_and_kept_nowhere(tmp_path: Path) -> None:
+    """It may hold a key; only config.toml has it, where the user put it, and requests."""
+    echo = Status(500, SECRET.encode())
+    with ChatServer(*[chat_answer("はい")] * 3, echo) as server:
+        url = f"{server.url}?api-version=1&key={SECRET.replace(chr(92), '')}"
+        secret = SECRET.replace(chr(92), "")
+        done = [run(tmp_path, "config", "set", "remotes.lab", url)]
+        done += [run(tmp_path, "ask", "--debug", "-m", model, "誰?") for model in (url, "lab", url)]
+        done += [run(tmp_path, "ask", "--debug", "-m", url, "誰?")]
+        done += [run(tmp_path, command, "-m", url) for command in ("pull", "rm")]
+        done += [run(tmp_path, *words) for words in (["config", "list"], ["doctor"], ["history", "list"])]
+        done += [run(tmp_path, "rm", url), run(tmp_path, "ask", "-m", f"ftp://h/v1?key={secret}", "誰?")]
+        assert all(secret in path for path in server.paths_seen)
+        assert run(tmp_path, "config", "get", "remotes.lab").stdout.strip() == url  # this is asked for
+    for one in done:
+        assert secret not in one.stdout + one.stderr, one.args
+    assert "remotes.lab\thttp://" in done[-5].stdout
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    assert kept == [tmp_path / "config" / "config.toml"]
+
+
+def test_two_servers_never_share_the_variable_of_a_key(tmp_path: Path) -> None:
+    config = tmp_path / "config" / "config.toml"
+    config.parent.mkdir()
+    with ChatServer(chat_answer("はい")) as server:
+        config.write_text(f'[remotes]\ngpu-1 = "{server.url}"\ngpu_1 = "http://127.0.0.1:1/v1"\n')
+        without = run(tmp_path, "ask", "-m", "gpu-1", "誰?")
+        refused = run(tmp_path, "ask", "-m", "gpu-1", "誰?", env={"TANUKI_API_KEY_GPU_1": SECRET})
+        assert len(server.requests) == 1
+    assert without.returncode == 0, "without a key there is nothing to mistake"
+    assert refused.returncode == 3
+    assert "gpu_1 would both take their key from TANUKI_API_KEY_GPU_1" in refused.stderr
+    assert "tanuki config unset remotes.gpu_1" in refused.stderr
+    added = run(tmp_path, "config", "set", "remotes.Gpu--1", "http://h/v1")
+    assert (added.returncode, "Gpu--1" in config.read_text()) == (3, False)
