@@ -3,6 +3,7 @@
 A row is known again by its id, or where it has none by a digest of its fields.
 """
 
+import codecs
 import csv
 import hashlib
 import json
@@ -15,7 +16,7 @@ from typing import Any, BinaryIO, Final, Literal
 
 from tanuki_cli.errors import InputError, brief
 from tanuki_cli.i18n import _
-from tanuki_cli.text.lines import SURROGATES, Line, find_encoding, text_lines
+from tanuki_cli.text.lines import SURROGATES, UTF_8, Line, find_encoding, text_lines
 
 RowForm = Literal["lines", "jsonl", "csv", "tsv"]
 FORMS: Final[tuple[RowForm, ...]] = ("lines", "jsonl", "csv", "tsv")
@@ -76,6 +77,14 @@ class Source:
             else:
                 parts = _objects(lines) if self.form == "jsonl" else _texts(lines)
             yield from _told_apart(parts, self.name)
+
+    @property
+    def table_encoding(self) -> str:
+        """That of a table made of it: with the mark that tells spreadsheets of UTF-8, if this one has it or
+        is in an encoding of theirs."""
+        self.file.seek(0)
+        marked = self.file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 or self.encoding != UTF_8
+        return UTF_8 if marked else "utf-8"
 
     def columns(self) -> list[str]:
         """The fields of the first row that can be read; of a table its header."""

@@ -91,10 +91,10 @@ class FileSink:
             self._write_table(self._table)
 
     def _write_table(self, path: Path) -> None:
-        columns = all_columns(self._source.rows())
+        columns, encoding = all_columns(self._source.rows()), self._source.table_encoding
         try:
             with replacing(path) as file:
-                text = io.TextIOWrapper(file, encoding="utf-8", errors="replace", newline="")
+                text = io.TextIOWrapper(file, encoding=encoding, errors="replace", newline="")
                 table = AnswerTable(text, columns)
                 for row, record in self._output.records(self._source.rows()):
                     table.add(row, record)

@@ -27,7 +27,7 @@ from tanuki_cli.cli.model_source import model_source
 from tanuki_cli.cli.options import takes
 from tanuki_cli.cli.shapes import read_shape, schema_words
 from tanuki_cli.engines.answers import AnswerForm
-from tanuki_cli.errors import ExitCode, InputError
+from tanuki_cli.errors import ExitCode, InputError, InterruptedByUser
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.prompt import guarded
@@ -173,6 +173,10 @@ def _run(
         try:
             with progress:
                 run.run(ordered.rows(chosen()) if ordered else chosen())
+        except (InterruptedByUser, KeyboardInterrupt):
+            if options.output is not None:
+                context.console.note(_("What is done is kept; the same command goes on from there."))
+            raise
         finally:  # whatever ended it: what is done is there
             if ordered:
                 ordered.flush()

@@ -14,6 +14,8 @@ from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
 from tanuki_cli.text.decoding import check_encoding, detect_encoding
 
+UTF_8: Final = "utf-8-sig"
+"""With or without the mark at its beginning."""
 SURROGATES: Final = re.compile("[\ud800-\udfff]")
 """What stands for bytes that are no characters."""
 _SAMPLE_BYTES: Final = 1 << 20
@@ -49,7 +51,7 @@ def find_encoding(file: BinaryIO, *, name: str, encoding: str | None = None) -> 
         lines = [line for line in sample.splitlines() if not line.isascii()]
         # Few texts in another encoding are valid in UTF-8 by chance: one line can be, most cannot.
         if 2 * sum(map(_is_utf8, lines)) >= len(lines) and b"\x1b" not in sample:
-            return "utf-8-sig"
+            return UTF_8
     if len(sample) == _SAMPLE_BYTES:  # not in the middle of a character
         sample = sample[: sample.rfind(b"\n") + 1] or sample[:-4]
         sample = sample[: len(sample) // 4 * 4] if b"\0" in sample else sample

@@ -97,6 +97,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
         terminal.interrupt()
         assert terminal.wait_for_exit() == 130
         assert "Answered: " in terminal.text
+        assert "the same command goes on from there" in terminal.text
         assert "Traceback" not in terminal.text
     before = records(output)
     assert 0 < len(before) < 3000
@@ -180,7 +181,15 @@ def test_the_form_of_openai_goes_in_and_comes_out(tmp_path: Path) -> None:
         )
 
     source = tmp_path / "requests.jsonl"
-    rows = [line("a", max_tokens=2), line("b", logprobs=True, top_logprobs=2), line("c", tools=[{}])]
+    colours = {"properties": {"色": {"enum": ["茶", "黒"]}}, "required": ["色"]}
+    schema = {"type": "object", **colours, "additionalProperties": False}
+    shape = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    rows = [
+        line("a", max_tokens=2),
+        line("b", logprobs=True, top_logprobs=2),
+        line("c", tools=[{}]),
+        line("d", response_format=shape),
+    ]
     source.write_text("\n".join(rows))
     done = run(tmp_path, "batch", str(source), "-m", "mame")
     assert done.returncode == 1
@@ -191,6 +200,8 @@ def test_the_form_of_openai_goes_in_and_comes_out(tmp_path: Path) -> None:
     text = b"".join(bytes(token["bytes"]) for token in content).decode()
     assert text.startswith(found["b"]["response"]["body"]["choices"][0]["message"]["content"])
     assert [len(token["top_logprobs"]) for token in content] == [2] * len(content)
+    shaped = found["d"]["response"]["body"]["choices"][0]["message"]["content"]
+    assert json.loads(shaped)["色"] in ("茶", "黒")
     assert found["c"]["response"] is None
     assert "tools is not supported" in found["c"]["error"]["message"]
 
@@ -202,7 +213,7 @@ def test_a_table_gets_a_column(tmp_path: Path) -> None:
     command = ("batch", f"{tmp_path}/in.csv", "--csv", "-o", str(output), "-t", "{本文}とは", *SHORT)
     assert run(tmp_path, *command, "--limit", "1").returncode == 0
     assert run(tmp_path, *command).returncode == 0
-    with output.open(encoding="utf-8", newline="") as file:
+    with output.open(encoding="utf-8-sig", newline="") as file:
         found = list(csv.DictReader(file))
     assert [(row["id"], row["本文"], row["input_answer"]) for row in found] == [
         ("x", 'あ, "い"\nう', "1"),
@@ -210,6 +221,8 @@ def test_a_table_gets_a_column(tmp_path: Path) -> None:
     ]
     assert all(row["answer"] and not row["error"] for row in found)
     assert len(records(tmp_path / "out.jsonl")) == 2
+    # Excel knows UTF-8 by its mark; a table that came with one leaves with one.
+    assert output.read_bytes().startswith(b"\xef\xbb\xbfid,")
     printed = run(tmp_path, "batch", f"{tmp_path}/in.csv", "--csv", "-t", "{本文}とは", *SHORT)
     assert {row["id"] for row in csv.DictReader(io.StringIO(printed.stdout))} == {"x", "y"}
 
@@ -227,6 +240,10 @@ def test_choices_and_schemas_are_as_in_ask(tmp_path: Path) -> None:
         )
         assert [choice["text"] for choice in record["choices"]] == [one["text"] for one in asked["choices"]]
         assert record["choices"][0]["logprob"] == pytest.approx(asked["choices"][0]["logprob"], rel=1e-4)
+    number = run(tmp_path, "batch", f"{tmp_path}/q.txt", "-m", "mame", "--regex", "[0-9]{3}", "--in-order")
+    assert number.returncode == 0
+    answers = [json.loads(line)["answer"] for line in number.stdout.splitlines()]
+    assert [len(answer) for answer in answers if answer.isdecimal()] == [3, 3]
     schema = '{"type": "object", "properties": {"名前": {"type": "string"}}, "required": ["名前"]}'
     cut = run(
         tmp_path, "batch", f"{tmp_path}/q.txt", "-m", "mame", "--json-schema", schema, "--max-new-tokens", "2"
