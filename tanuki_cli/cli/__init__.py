@@ -4,7 +4,6 @@ Commands are imported when they are run: ``tanuki --version`` and ``--help`` tou
 """
 
 import contextlib
-import difflib
 import importlib
 import os
 import sys
@@ -18,7 +17,7 @@ from tanuki_cli import __version__
 from tanuki_cli.cli.commands import COMMAND_BY_NAME, COMMANDS, GROUPS
 from tanuki_cli.cli.parser import Command, Group, adopt, split_name
 from tanuki_cli.errors import ExitCode, InputError
-from tanuki_cli.i18n import LANGUAGES, N_, _, activate, detect_language
+from tanuki_cli.i18n import LANGUAGES, N_, activate, detect_language
 from tanuki_cli.interrupts import end_if_terminated, handle_termination
 from tanuki_cli.options import fold, range_sentence
 from tanuki_cli.settings.specs import find_spec
@@ -69,17 +68,6 @@ class CommandGroup(Group):
         command = adopt(getattr(module, f"{cmd_name}_app"))
         command.name = cmd_name
         return command
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """As click's, but an unknown command suggests the nearest."""
-        name = args[0]
-        if name not in COMMAND_BY_NAME and not name.startswith("-") and not ctx.resilient_parsing:
-            near = difflib.get_close_matches(name, COMMAND_BY_NAME, n=1)
-            raise InputError(
-                _("There is no command {name!r}.").format(name=name),
-                hint=f"tanuki {near[0]}" if near else "tanuki --help",
-            )
-        return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """The list of commands, without importing them."""

@@ -18,7 +18,7 @@ from tanuki_cli.text.width import cell_width, graphemes, pad_cells
 
 _CATEGORIES: Final = {
     "prose": N_("Japanese prose"),
-    "dialogue": N_("dialogue"),
+    "dialogue": N_("conversations"),
     "code": N_("code"),
     "english": N_("English"),
     "history": N_("your history"),

@@ -5,16 +5,13 @@ laid out here because Japanese has no spaces to wrap at and its characters are t
 neither of typer's formatters takes into account.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any, Final
 
 import typer.core
 
 from tanuki_cli.cli.commands import COMMAND_BY_NAME
-from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.settings.specs import SPEC_BY_KEY
 from tanuki_cli.text.japanese import to_cells, wrap_cells
 from tanuki_cli.text.width import cell_width
 
@@ -108,31 +105,3 @@ def _table(rows: list[tuple[str, str]], width: int, *, names: Iterable[str] = ()
             padding = " " * (widest + 2 - cell_width(name))
             yield f"{_INDENT}{name}{padding}{wrapped.pop(0)}".rstrip()
         yield from (" " * start + line for line in wrapped)
-
-
-def parser_error(error: Exception) -> InputError:
-    """What the parser complains of, as one of our errors."""
-    context = getattr(error, "ctx", None)
-    hint = f"{context.command_path if context else 'tanuki'} --help"
-    kind = type(error).__name__
-    name = getattr(error, "option_name", None)
-    if kind == "NoSuchOption":
-        near = ", ".join(getattr(error, "possibilities", None) or ())
-        message = _("There is no option {name}.").format(name=name)
-        if spec := SPEC_BY_KEY.get(str(name).lstrip("-").replace("-", "_")):
-            return InputError(message, hint=f"tanuki config set {spec.key} {spec.example}")
-        return InputError(message, hint=_("Did you mean {key}?").format(key=near) if near else hint)
-    if kind == "BadOptionUsage":
-        return InputError(_("The option {name} needs a value.").format(name=name), hint=hint)
-    if kind == "MissingParameter":
-        parameter = getattr(error, "param", None)
-        name = getattr(parameter, "metavar", None) or getattr(parameter, "name", "")
-        return InputError(_("{name} is missing.").format(name=name), hint=hint)
-    detail = getattr(error, "format_message", lambda: str(error))()
-    if unknown := re.match(r"No such command '(.*?)'\.(?: Did you mean '(.*?)')?", detail):
-        message = _("There is no command {name!r}.").format(name=unknown.group(1))
-        group = context.command_path if context else "tanuki"
-        return InputError(message, hint=f"{group} {unknown.group(2)}" if unknown.group(2) else hint)
-    if extra := re.search(r"unexpected extra argument.*\((.*)\)", detail):
-        return InputError(_("{name} is one argument too many.").format(name=extra.group(1)), hint=hint)
-    return InputError(_("The command line cannot be understood: {detail}").format(detail=detail), hint=hint)

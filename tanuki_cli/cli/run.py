@@ -40,19 +40,19 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
             return ExitCode.INTERRUPTED
         if "--debug" in arguments and not isinstance(exc, BrokenPipeError):
             _console(environment, arguments).debug(traceback.format_exc())
-        return _report(_translated(exc, environment), environment, arguments)
+        return _report(_translated(exc, environment, arguments), environment, arguments)
 
 
-def _translated(exc: Exception, environment: Environment) -> TanukiError:
+def _translated(exc: Exception, environment: Environment, arguments: Sequence[str]) -> TanukiError:
     if isinstance(exc, TanukiError):
         return exc
     if isinstance(exc, BrokenPipeError):
         return ClosedPipeError("")
     if not isinstance(exc, OSError):
-        return _foreign(exc)
+        return _foreign(exc, arguments)
     if exc.errno == errno.ENOSPC and exc.filename is None:
         return _stdout_error(exc)
-    return _unwritable(environment) or _foreign(exc)
+    return _unwritable(environment) or _foreign(exc, arguments)
 
 
 def _unwritable(environment: Environment) -> TanukiError | None:
@@ -71,11 +71,11 @@ def _stdout_error(exc: OSError) -> TanukiError:
     )
 
 
-def _foreign(exc: Exception) -> TanukiError:
+def _foreign(exc: Exception, arguments: Sequence[str]) -> TanukiError:
     if hasattr(exc, "format_message"):  # an error of the command line parser
-        from tanuki_cli.cli.help import parser_error  # lays out pages, too
+        from tanuki_cli.cli.parser_errors import parser_error  # hardly ever needed
 
-        return parser_error(exc)
+        return parser_error(exc, arguments)
     return TanukiError(
         _("Unexpected error: {kind}: {detail}").format(kind=type(exc).__name__, detail=exc),
         hint=_("Run the command again with --debug and report what it prints."),

@@ -3,7 +3,6 @@
 Those that choose tokens are declared in :mod:`tanuki_cli.sampling`, because engines need nothing else.
 """
 
-import difflib
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -11,6 +10,7 @@ from tanuki_cli.errors import SettingsError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.options import OptionSpec, Value, fold, option, specs_of
 from tanuki_cli.sampling import MAX_CONTEXT_LENGTH, SAMPLING_SPECS, SamplingOptions
+from tanuki_cli.text.suggestions import suggest
 
 _SAMPLING: Final = SamplingOptions()
 
@@ -155,8 +155,8 @@ def find_spec(key: str, *, all_keys: str = "tanuki config list") -> OptionSpec:
     normal = fold(key).lower().replace("-", "_")
     if normal in SPEC_BY_KEY:
         return SPEC_BY_KEY[normal]
-    near = difflib.get_close_matches(normal, SPEC_BY_KEY, n=1)
-    hint = _("Did you mean {key}?").format(key=near[0]) if near else all_keys
+    near = suggest(normal, SPEC_BY_KEY)
+    hint = _("Did you mean {key}?").format(key=near) if near else all_keys
     raise SettingsError(_("There is no setting {key!r}.").format(key=key), hint=hint)
 
 

@@ -215,7 +215,7 @@ class Console:
         # Not wrapped here: a command or a path must copy as one line.
         self._print_err(_("Error: {message}").format(message=error.message), "error")
         if error.hint:
-            self._print_err(_("  Next: {hint}").format(hint=error.hint), "hint")
+            self._print_err(_("  Hint: {hint}").format(hint=error.hint), "hint")
 
     def _print_err(self, text: str, style: str) -> None:
         self.err.print(sanitize(_hidden(text)), style=style, soft_wrap=True)

@@ -206,7 +206,7 @@ def test_what_cannot_be_done_is_one_sentence_with_a_hint(
     assert done.stdout == ""
     error, hint = done.stderr.strip().splitlines()
     assert message in error
-    assert hint.startswith("  Next: ")
+    assert hint.startswith("  Hint: ")
 
 
 def test_help_shows_the_models_the_options_and_the_other_commands(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_bad_input_is_one_sentence_and_the_next_step(
     assert "Traceback" not in done.stderr
     lines = done.stderr.strip().splitlines()
     assert lines[0].startswith("Error: ")
-    assert lines[1].startswith("  Next: ")
+    assert lines[1].startswith("  Hint: ")
     assert len(lines) == 2
 
 

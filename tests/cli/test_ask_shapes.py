@@ -77,7 +77,7 @@ def test_what_cannot_be_asked_for_is_told_before_a_model_is_loaded(
     done = run(tmp_path, "ask", "-m", "./missing.gguf", *arguments, "何?")
     assert done.returncode == 2
     assert told in done.stderr
-    assert "  Next: " in done.stderr
+    assert "  Hint: " in done.stderr
 
 
 def test_the_schema_is_explained(tmp_path: Path) -> None:

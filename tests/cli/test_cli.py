@@ -33,7 +33,7 @@ def test_help_lists_every_command(tmp_path: Path, arguments: list[str]) -> None:
 
 
 def test_help_groups_the_commands(tmp_path: Path) -> None:
-    headings = {"talk": "対話", "know": "比較と測定", "models": "モデル", "house": "設定とヘルプ"}
+    headings = {"talk": "会話", "know": "比較と測定", "models": "モデル", "house": "設定とヘルプ"}
     page = run(tmp_path, "--help", "--lang", "ja").stdout
     starts = [page.index(f"\n{heading}:\n") for heading in headings.values()]
     assert starts == sorted(starts)
@@ -77,8 +77,8 @@ def test_help_fits_the_window(tmp_path: Path, columns: str) -> None:
         (["models", "extra"], "extra"),
         (["rm"], "MODEL"),
         (["ask", "--top-k", "-3", "x"], "--top-k cannot be '-3': allowed is 0 to 100000."),
-        (["ask", "--top-k", "many", "x"], "Next: --top-k 40"),
-        (["ask", "--threads", "4", "x"], "Next: tanuki config set threads 4"),
+        (["ask", "--top-k", "many", "x"], "Hint: --top-k 40"),
+        (["ask", "--threads", "4", "x"], "Hint: tanuki config set threads 4"),
         (["ask", "--kv-type", "foo", "x"], "--kv-type cannot be 'foo': allowed is f16, q8_0."),
         (["ask", "--lang", "fr", "x"], "--lang cannot be 'fr': allowed is ja, en."),
         (["--lang", "fr", "ask", "x"], "--lang cannot be 'fr': allowed is ja, en."),
@@ -329,4 +329,4 @@ def test_a_folder_that_is_named_like_a_model_gets_its_path_in_the_hint(tmp_path:
         check=False,
     )
     assert done.returncode == 4
-    assert done.stderr == "Error: There is no model named my model.\n  Next: -m './my model'\n"
+    assert done.stderr == "Error: There is no model named my model.\n  Hint: -m './my model'\n"

@@ -57,7 +57,7 @@ def test_there_are_no_conversations_yet(tanuki: Tanuki, tmp_path: Path) -> None:
     assert tanuki("search", "の") == (0, "", "Nothing was found for 'の'.\n")
     code, out, err = tanuki("show")
     assert (code, out) == (8, "")
-    assert err == "Error: There are no conversations yet.\n  Next: tanuki chat\n"
+    assert err == "Error: There are no conversations yet.\n  Hint: tanuki chat\n"
     assert list(tmp_path.iterdir()) == []
 
 

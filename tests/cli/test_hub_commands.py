@@ -86,7 +86,7 @@ def test_quiet_pull_says_nothing(hub: Hub, tmp_path: Path) -> None:
         (("pull", "tanuki-8x8b:q4_k_m"), 4, "router"),
         (("pull", MODEL, "--offline"), 5, "not installed"),
         (("rm", MODEL), 4, "not installed"),
-        (("models", "--remote", "--offline"), 5, "Next: tanuki models\n"),
+        (("models", "--remote", "--offline"), 5, "Hint: tanuki models\n"),
         (("rm", "mame"), 4, "not a downloaded model"),
         (("models", "--remote", "--offline"), 5, "network is not to be used"),
     ],

@@ -90,7 +90,7 @@ def test_every_option_of_sampling_is_set_shown_and_taken_back_in_a_chat(tmp_path
 def test_set_names_what_is_no_option_of_a_chat(tmp_path: Path) -> None:
     for line, words in (
         ("/set theme dark", "tanuki config set theme"),
-        ("/set hat on", "Next: /set\n"),
+        ("/set hat on", "Hint: /set\n"),
     ):
         done = run(tmp_path, "chat", "-m", "mame", stdin=line.encode())
         assert done.returncode != 0

@@ -69,7 +69,7 @@ def test_one_line_installs_all_that_a_checkpoint_needs(
     sentence, hint = err.splitlines()
     assert (code, out) == (6, "")
     assert sentence.endswith(f"not installed: {hidden.replace(',', ', ')}.")
-    assert hint == f"  Next: {install_extra('quantized' if extra == 'quantized' else 'transformers')}"
+    assert hint == f"  Hint: {install_extra('quantized' if extra == 'quantized' else 'transformers')}"
 
 
 @pytest.mark.parametrize("lang", ["en", "ja"])
@@ -91,11 +91,11 @@ def test_without_the_extras_everything_else_works(tmp_path: Path, forms: Path, l
 def test_llama_cpp_that_is_missing_gets_the_line_that_installs_it(tmp_path: Path) -> None:
     line = pip_install("llama-cpp-python")
     code, _out, err = without(tmp_path, "llama_cpp", "ask", "-m", "mame", "hi")
-    assert (code, err) == (6, f"Error: llama.cpp is not installed.\n  Next: {line}\n")
+    assert (code, err) == (6, f"Error: llama.cpp is not installed.\n  Hint: {line}\n")
     code, _out, err = without(tmp_path, "llama_cpp", "ask", "hi")
     assert code == 4
     assert "llama.cpp is not installed." in err
-    assert err.endswith(f"  Next: {line}\n")
+    assert err.endswith(f"  Hint: {line}\n")
     with Terminal(tmp_path, ["chat"], columns=200, env=hiding(tmp_path, "llama_cpp")) as terminal:
         assert terminal.wait_for_exit() == 4  # the practice model, which cannot run either, is not offered
         assert line in terminal.text
@@ -119,7 +119,7 @@ def test_llama_cpp_that_cannot_be_loaded_gets_the_line_that_builds_it(tmp_path: 
     assert done.returncode == 6, done.stderr
     sentence, hint = done.stderr.splitlines()
     assert sentence.startswith("Error: llama.cpp cannot be loaded: ")
-    assert hint == f"  Next: {rebuild_llama_cpp('')}"
+    assert hint == f"  Hint: {rebuild_llama_cpp('')}"
 
 
 def test_torch_that_cannot_be_loaded_is_not_called_missing(tmp_path: Path, forms: Path) -> None:

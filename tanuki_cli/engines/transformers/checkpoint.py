@@ -83,7 +83,7 @@ def read_checkpoint(path: Path) -> CheckpointInfo:
     if config is None:
         raise EngineError(
             _("{path} is not a model: it has no config.json.").format(path=path),
-            hint=_("Name the directory that holds config.json and the .safetensors files."),
+            hint=_("Name the folder that holds config.json and the .safetensors files."),
         )
     generation = _read_json(path / "generation_config.json") or {}
     heads = _integer(path, config, "num_attention_heads")

@@ -1,6 +1,5 @@
 """The slash commands of a chat: one table, from which help, completion and the README are made."""
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from tanuki_cli.terminal.chat import attachment_commands, conversation_commands,
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.help import help_lines
 from tanuki_cli.terminal.pager import show_long
+from tanuki_cli.text.suggestions import suggest
 
 Completes = Literal[
     "",
@@ -177,6 +177,26 @@ COMMANDS: Final[tuple[Command, ...]] = (
 _BY_NAME: Final = {command.name: command for command in COMMANDS}
 _OTHER_NAMES: Final = {"?": "help", "quit": "exit", "q": "exit", "bye": "exit"}
 """What other chats call them; understood, but neither listed nor completed."""
+HABITS: Final = {
+    **dict.fromkeys(("regenerate", "regen", "again", "redo"), "retry"),
+    **dict.fromkeys(("reset", "restart"), "new"),
+    **dict.fromkeys(("list", "sessions", "conversations", "load", "chats"), "resume"),
+    **dict.fromkeys(("read", "attach", "open", "add", "upload"), "file"),
+    **dict.fromkeys(("show", "info", "config", "settings", "options"), "params"),
+    **dict.fromkeys(("temperature", "temp", "seed", "top", "max"), "set"),
+    **dict.fromkeys(("delete", "rm", "remove"), "tanuki history rm"),
+    **dict.fromkeys(("tokens", "usage"), "context"),
+    **dict.fromkeys(("write", "dump"), "export"),
+    **dict.fromkeys(("prompt", "instructions"), "system"),
+    **dict.fromkeys(("role", "character"), "persona"),
+    "find": "search",
+    "tree": "history",
+    "back": "undo",
+    "rename": "title",
+    "cls": "clear",
+    "pull": "tanuki pull",
+}
+"""What other chats offer by another name; said as a suggestion."""
 
 
 _LINE: Final = re.compile(r"[/／](?:([A-Za-z?Ａ-Ｚａ-ｚ？]+)(?:[^\S\r\n](.*))?)?")
@@ -202,10 +222,11 @@ def find_command(name: str, *, hint: str = "/help") -> Command:
     name = fold(name).lower()
     if command := _BY_NAME.get(_OTHER_NAMES.get(name, name)):
         return command
-    near = difflib.get_close_matches(name, _BY_NAME, n=1, cutoff=0.5)
+    near = suggest(name, _BY_NAME, habits=HABITS)
+    meant = near if near is None or near.startswith("tanuki ") else f"/{near}"
     raise InputError(
         _("There is no command /{name}.").format(name=name),
-        hint=_("Did you mean {key}?").format(key=f"/{near[0]}") if near else hint,
+        hint=_("Did you mean {key}?").format(key=meant) if meant else hint,
     )
 
 

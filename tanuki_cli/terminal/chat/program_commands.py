@@ -22,6 +22,8 @@ from tanuki_cli.terminal.first_run.takeover import tell_failure
 from tanuki_cli.text.sanitize import sanitize
 from tanuki_cli.text.width import cell_width, truncate_cells
 
+OWN_COMMANDS: Final = ("system", "persona", "model", "stats", "lang", "title")
+"""What has a slash command of its own."""
 _CODE_BLOCK: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1\s*$", re.MULTILINE | re.DOTALL)
 
 
@@ -112,6 +114,10 @@ def set_option(chat: Chat, argument: str) -> None:
         rows = [(f"{spec.key} = {_shown(chat, spec)}", _(spec.help)) for spec in SAMPLING_SPECS]
         show_rows(chat, rows)
         return
+    if (command := fold(key).lower()) in OWN_COMMANDS:
+        raise InputError(
+            _("{key} is not changed by /set.").format(key=command), hint=f"/{command} {text}".rstrip()
+        )
     spec = find_spec(key, all_keys="/set")
     if spec not in SAMPLING_SPECS:
         raise InputError(

@@ -197,7 +197,7 @@ def test_set_names_the_range_and_keeps_the_chat(tmp_path: Path) -> None:
         ask(terminal, "/set temperature 9")
         assert "0 to 2" in terminal.text
         assert "cannot be 9:" in terminal.text
-        assert "Next: /set temperature 0.5" in terminal.text
+        assert "Hint: /set temperature 0.5" in terminal.text
         ask(terminal, "/set temperature 0.7")
         ask(terminal, "/params")
         assert "0.7" in terminal.text

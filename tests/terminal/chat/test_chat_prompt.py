@@ -126,7 +126,7 @@ def test_a_word_that_leaves_other_programs_is_asked_about_once(tmp_path: Path, w
 def test_a_message_that_begins_with_a_slash_can_be_sent(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         terminal.send("/usr とは?")
-        assert "  Next: /help (a message that begins with / is sent with //)" in terminal.text
+        assert "  Hint: /help (a message that begins with / is sent with //)" in terminal.text
         terminal.send("//usr とは?")
     assert saved(tmp_path)[0][0] == "/usr とは?"
 
@@ -146,7 +146,7 @@ def test_a_conversation_is_completed_by_its_title(tmp_path: Path) -> None:
         for question in ("あなたは誰?", "/new", "分福茶釜ってどんな話?", "/new"):
             terminal.send(question)
         terminal.send("/resume 狐")
-        assert "There is no conversation '狐' in the history.\n  Next: /resume\n" in terminal.text
+        assert "There is no conversation '狐' in the history.\n  Hint: /resume\n" in terminal.text
         terminal.type("/resume 茶釜")
         terminal.wait_for("  分福茶釜ってどんな話?")
         assert "  あなたは誰?" not in terminal.text

@@ -39,7 +39,7 @@ def test_neither_the_new_model_nor_the_old_one_can_be_loaded(
         for line in ("つぎの質問", "/retry", "/context", "/params", "/model", "/model also-unknown"):
             terminal.send(line)
         assert "Error: No model is loaded." in terminal.text
-        assert f"Next: /model {model}" in terminal.text
+        assert f"Hint: /model {model}" in terminal.text
         assert "Traceback" not in terminal.text
         model.with_name("moved.gguf").rename(model)
         terminal.send(f"/model {model}")

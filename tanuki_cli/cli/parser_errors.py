@@ -1,0 +1,129 @@
+"""What is wrong with a command line, in our words, and what was probably meant."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import typer
+
+from tanuki_cli.cli.commands import COMMAND_BY_NAME
+from tanuki_cli.errors import InputError
+from tanuki_cli.i18n import _
+from tanuki_cli.options import fold
+from tanuki_cli.settings.specs import SPECS
+from tanuki_cli.text.suggestions import suggest
+
+COMMAND_HABITS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("run", "talk", "start", "repl", "interactive"), "chat"),
+    **dict.fromkeys(("prompt", "query", "exec", "complete", "generate"), "ask"),
+    **dict.fromkeys(("list", "ls"), "models"),
+    **dict.fromkeys(("delete", "remove", "uninstall"), "rm"),
+    **dict.fromkeys(("download", "install", "get", "fetch"), "pull"),
+    **dict.fromkeys(("settings", "set", "options"), "config"),
+    **dict.fromkeys(("logs", "log", "conversations", "sessions"), "history"),
+    **dict.fromkeys(("info", "check", "status"), "doctor"),
+    **dict.fromkeys(("benchmark", "speed", "perf"), "bench"),
+    **dict.fromkeys(("server", "api"), "serve"),
+    "kill": "stop",
+    "man": "help",
+    "version": "tanuki --version",
+    "eval": "mtbench",
+    "diff": "compare",
+}
+"""What other tools call our commands. Those that a version lacks are never said."""
+INNER_HABITS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("delete", "remove", "del"), "rm"),
+    **dict.fromkeys(("ls", "all"), "list"),
+    **dict.fromkeys(("cat", "print", "view", "open"), "show"),
+    **dict.fromkeys(("find", "grep"), "search"),
+    **dict.fromkeys(("add", "create", "new", "write"), "save"),
+    **dict.fromkeys(("rename", "name"), "title"),
+    **dict.fromkeys(("backup", "dump"), "export"),
+    **dict.fromkeys(("restore", "load"), "import"),
+    "reset": "unset",
+    "where": "path",
+}
+"""Likewise, below a command."""
+OPTION_HABITS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(
+        ("--max-tokens", "--n-predict", "--num-predict", "--max-length", "-n"), "--max-new-tokens"
+    ),
+    **dict.fromkeys(("--ctx-size", "--num-ctx", "--n-ctx", "--ctx", "--max-model-len"), "--context-length"),
+    **dict.fromkeys(("--ngl", "--n-gpu-layers", "-ngl", "--num-gpu"), "--gpu-layers"),
+    **dict.fromkeys(("--repetition-penalty", "--presence-penalty"), "--repeat-penalty"),
+    **dict.fromkeys(("--no-history", "--incognito", "--no-log"), "--no-save"),
+    **dict.fromkeys(("--cache-type-k", "--cache-type-v"), "--kv-type"),
+    **dict.fromkeys(("--role", "--character"), "--persona"),
+    **dict.fromkeys(("--verbose", "--timings"), "--stats"),
+    **dict.fromkeys(("--format", "--output-format"), "--json"),
+    "--system-prompt": "--system",
+    "--num-thread": "--threads",
+    "--raw": "--plain",
+    "--silent": "--quiet",
+    "--attach": "--file",
+    "--session": "--resume",
+}
+"""What other tools call our options."""
+
+
+def parser_error(error: Exception, arguments: Sequence[str]) -> InputError:
+    """What the parser complains of in ``arguments``, as one of our errors."""
+    context = getattr(error, "ctx", None)
+    hint = f"{context.command_path if context else 'tanuki'} --help"
+    kind = type(error).__name__
+    name = getattr(error, "option_name", None)
+    if kind == "NoSuchOption":
+        message = _("There is no option {name}.").format(name=name)
+        return InputError(message, hint=_option_hint(str(name), context, arguments) or hint)
+    if kind == "BadOptionUsage":
+        return InputError(_("The option {name} needs a value.").format(name=name), hint=hint)
+    if kind == "MissingParameter":
+        parameter = getattr(error, "param", None)
+        name = getattr(parameter, "metavar", None) or getattr(parameter, "name", "")
+        return InputError(_("{name} is missing.").format(name=name), hint=hint)
+    detail = getattr(error, "format_message", lambda: str(error))()
+    if unknown := re.match(r"No such command '(.*?)'\.", detail):
+        message = _("There is no command {name!r}.").format(name=unknown.group(1))
+        return InputError(message, hint=_command_hint(unknown.group(1), context) or hint)
+    if extra := re.search(r"unexpected extra argument.*\((.*)\)", detail):
+        return InputError(_("{name} is one argument too many.").format(name=extra.group(1)), hint=hint)
+    return InputError(_("The command line cannot be understood: {detail}").format(detail=detail), hint=hint)
+
+
+def _command_hint(word: str, context: Any) -> str | None:
+    group = context.command_path if context else "tanuki"
+    known = context.command.list_commands(context) if context else list(COMMAND_BY_NAME)
+    habits = COMMAND_HABITS if group == "tanuki" else INNER_HABITS
+    found = suggest(fold(word).lower(), known, habits=habits)
+    return found if found is None or " " in found else f"{group} {found}"
+
+
+def _option_hint(name: str, context: Any, arguments: Sequence[str]) -> str | None:
+    """Where the option belongs, or what it is called here; else the key of config.toml that it may mean."""
+    normal = fold(name).lower().replace("_", "-")
+    if context is None or context.command_path == "tanuki":
+        return _in_order(arguments)
+    own = [
+        option
+        for parameter in context.command.get_params(context)
+        if not isinstance(parameter, typer.core.TyperArgument)
+        for option in (*parameter.opts, *parameter.secondary_opts)
+        if option.startswith("--")
+    ]
+    key = next((spec for spec in SPECS if spec.flag == normal), None)
+    if key is not None:
+        return f"tanuki config set {key.key} {key.example}"
+    near = suggest(normal, own, habits=OPTION_HABITS)
+    return _("Did you mean {key}?").format(key=near) if near else None
+
+
+def _in_order(arguments: Sequence[str]) -> str | None:
+    """The command line with its options after the command; None if there is no command in it."""
+    place = next(
+        (index for index, word in enumerate(arguments) if fold(word).lower() in COMMAND_BY_NAME), None
+    )
+    if place is None:
+        return None
+    ordered = ["tanuki", arguments[place], *arguments[:place], *arguments[place + 1 :]]
+    return shlex.join(ordered)
