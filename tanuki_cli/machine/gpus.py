@@ -1,6 +1,8 @@
 """The GPUs of the machine and their memory."""
 
+import ctypes
 import platform
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ class Gpu:
 
 def nvidia_gpus(environ: Mapping[str, str]) -> Iterable[Gpu]:
     """Those that this process may use; none where the driver does not answer."""
+    if not _has_nvidia_driver():
+        return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         import pynvml
@@ -37,6 +41,17 @@ def nvidia_gpus(environ: Mapping[str, str]) -> Iterable[Gpu]:
         return
     finally:
         pynvml.nvmlShutdown()
+
+
+def _has_nvidia_driver() -> bool:
+    """Whether there is one to ask: importing the module that asks takes longer than looking."""
+    if sys.platform != "linux":
+        return True
+    try:
+        ctypes.CDLL("libnvidia-ml.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _text(value: str | bytes) -> str:

@@ -5,7 +5,6 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
@@ -45,6 +44,8 @@ def install_extra(extra: Extra) -> str:
 
 def _requirements(extra: Extra) -> list[str]:
     """What the installed program says that ``extra`` needs; nothing if it was only copied here."""
+    from importlib import metadata  # takes longer than all else here, and is hardly ever needed
+
     try:
         lines = metadata.requires(_NAME) or []
     except metadata.PackageNotFoundError:

@@ -11,7 +11,7 @@ import pynvml
 import pytest
 
 from tanuki_cli.engines.installed import installed_engines
-from tanuki_cli.machine import hardware
+from tanuki_cli.machine import gpus, hardware
 from tanuki_cli.machine.gpus import Gpu, visible_devices
 from tanuki_cli.machine.hardware import format_bytes, free_disk_bytes, inspect_machine, usable_physical_cores
 from tanuki_cli.machine.limits import cgroup_cpus, cgroup_memory
@@ -133,6 +133,7 @@ def test_gpus_as_their_driver_reports_them(monkeypatch: pytest.MonkeyPatch) -> N
     }
     for name, answer in answers.items():
         monkeypatch.setattr(pynvml, name, answer)
+    monkeypatch.setattr(gpus, "_has_nvidia_driver", lambda: True)
     both = inspect_machine({})
     assert [gpu.name for gpu in both.gpus] == ["NVIDIA A", "NVIDIA B"]
     assert both.free_vram_bytes == 27 << 30

@@ -8,7 +8,7 @@ loading an 8B model. Only the module with the table of C functions is wanted; an
 import importlib
 import importlib.util
 import sys
-from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
@@ -43,7 +43,20 @@ def _checked(library: Any) -> LlamaLibrary:
     return functions
 
 
-VERSION: Final = version("llama-cpp-python")
+def _version() -> str:
+    """What is installed, by the name of its folder: importlib.metadata takes longer to import than all else
+    here, so it is asked only where there is not exactly one."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    found = [name for place in places for name in Path(place).parent.glob("llama_cpp_python-*.dist-info")]
+    if len(found) == 1:
+        return found[0].name.removeprefix("llama_cpp_python-").removesuffix(".dist-info")
+    from importlib.metadata import version
+
+    return version("llama-cpp-python")
+
+
+VERSION: Final = _version()
 
 native: Final = _checked(_load_functions())
 """The module ``llama_cpp.llama_cpp``: llama.h as ctypes functions and structures."""
