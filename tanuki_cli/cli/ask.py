@@ -142,41 +142,19 @@ def ask(
     context = prepare(ctx, options)
     if options.as_json and options.as_jsonl:
         raise InputError(_("--json and --jsonl cannot be used together."), hint="tanuki ask --jsonl …")
-    shape = read_shape(options, stdin=context.environment.streams.stdin)
-    form = AnswerForm(
-        shape=shape,
-        logprobs=options.alternatives,
-        scores=shape is not None and bool(shape.choices) and options.machine_readable,
-        begun=options.beginning(context.console.note),
-    )
-    if form.begun and shape is not None and shape.choices:
-        raise InputError(
-            _("--choices and --prefill cannot be used together."), hint="tanuki ask --choices A,B …"
-        )
-    if options.score is not None and shape is not None:
-        raise InputError(
-            _("--score takes an answer as it is, without a shape."), hint="tanuki ask --score TEXT …"
-        )
+    form = _form(context, options)
     question: Question | None = None
     if options.continue_answer:
         options = _going_on(options, words or [])
     else:
-        question = read_question(
-            words or [],
-            options.file or [],
-            stdin=context.environment.streams.stdin,
-            encoding=fold(options.encoding) if options.encoding else None,
-            note=context.console.note,
-        )
-        if shape is not None and options.explain_schema:
-            question = explained(question, shape)
+        question = _question(context, options, words or [], form)
     check_long(options, question, with_others=_not_long(options))
     store = open_history(context)
     conversation = starting_conversation(context, options, store)
     context = replace(context, settings=resumed_settings(context, options, conversation))
     unsaved: list[HistoryError] = []
     first = []
-    if question is not None and not conversation.nodes:
+    if question is not None and not conversation.nodes and not options.long:
         messages = [*conversation.path(), Message("user", question.text)]
         first = with_persona(messages, conversation.settings.persona)
     with closing(open_model(context, options, first=first)) as model, ExitStack() as stack:
@@ -201,13 +179,7 @@ def ask(
             if question is None:
                 _answer(context, options, session, model, session.continue_())
             else:
-                text = question.text
-                if options.truncate:
-                    text = _fitted(question, session, context)
-                elif options.long:
-                    from tanuki_cli.cli.long_question import long_question  # most texts fit
-
-                    text = long_question(context, options, session, question, as_jsonl=options.as_jsonl)
+                text = _fitted(context, options, session, question)
                 if options.score is not None:
                     _score(context, options, session, text)
                     return
@@ -223,6 +195,40 @@ def ask(
             )
         if options.statistics and session.last_turn is not None:
             context.console.note(describe_turn(session.last_turn, load_s=model.load_s))
+
+
+def _form(context: CommandContext, options: AskOptions) -> AnswerForm:
+    """What is asked of the answer. Raises InputError for what cannot be asked together."""
+    shape = read_shape(options, stdin=context.environment.streams.stdin)
+    form = AnswerForm(
+        shape=shape,
+        logprobs=options.alternatives,
+        scores=shape is not None and bool(shape.choices) and options.machine_readable,
+        begun=options.beginning(context.console.note),
+    )
+    if form.begun and shape is not None and shape.choices:
+        raise InputError(
+            _("--choices and --prefill cannot be used together."), hint="tanuki ask --choices A,B …"
+        )
+    if options.score is not None and shape is not None:
+        raise InputError(
+            _("--score takes an answer as it is, without a shape."), hint="tanuki ask --score TEXT …"
+        )
+    return form
+
+
+def _question(
+    context: CommandContext, options: AskOptions, words: Sequence[str], form: AnswerForm
+) -> Question:
+    """What is asked. Raises InputError if there is no question, or a part of it is not text."""
+    question = read_question(
+        words,
+        options.file or [],
+        stdin=context.environment.streams.stdin,
+        encoding=fold(options.encoding) if options.encoding else None,
+        note=context.console.note,
+    )
+    return explained(question, form.shape) if form.shape is not None and options.explain_schema else question
 
 
 def _not_long(options: AskOptions) -> str:
@@ -251,7 +257,15 @@ def _going_on(options: AskOptions, words: Sequence[str]) -> AskOptions:
     return replace(options, continue_last=options.resume is None)
 
 
-def _fitted(question: Question, session: ChatSession, context: CommandContext) -> str:
+def _fitted(context: CommandContext, options: AskOptions, session: ChatSession, question: Question) -> str:
+    """The question as it is sent: as it is, or made to fit into the context as the options say."""
+    if options.long:
+        from tanuki_cli.cli.long_question import long_question  # most texts fit
+
+        return long_question(context, options, session, question, as_jsonl=options.as_jsonl)
+    if not options.truncate:
+        return question.text
+
     def check(text: str) -> None:
         session.engine.plan(session.prompt_messages(Message("user", text)), session.options)
 

@@ -66,7 +66,7 @@ def batch(
         opened, name = stack.enter_context(open_input(file, stdin, output=options.output))
         source = open_source(opened, name=name, form=options.row_form, encoding=options.text_encoding)
         check_first(source.columns(), asking, name=name)
-        if not any(True for _row in source.rows()):  # all of them are read: their ids are looked at
+        if not sum(1 for _row in source.rows()):  # all of them are read: what is wrong is said now
             raise InputError(_("{name} holds no rows.").format(name=name), hint="tanuki help batch")
         model = stack.enter_context(closing(open_model(context, options)))
         if model.practice:

@@ -303,6 +303,12 @@ def test_a_dry_run_counts_and_writes_nothing(tmp_path: Path) -> None:
             b"a,b\n1,2\n",
             "does not say which field is the question; there is: a, b.",
         ),
+        (
+            ["-", "--format", "csv"],
+            b"id,q\n1,a\n2,b\n1,c\n",
+            "on lines 2 and 4 of The standard input have the same",
+        ),
+        (["-", "--format", "csv"], b'q\na\nb"\n"' + b"c\n" * 99_999, "cannot be read from line 4 on"),
         (["-", "--format", "xml"], b"x", "allowed is lines, jsonl, csv, tsv"),
         (["-", "--parallel", "0"], b"x", "allowed is 1 to 256"),
         (["-", "--limit", "ten"], b"x", "--limit cannot be"),
