@@ -92,14 +92,18 @@ class LlamaCppParallel:
         for answering in self._full():
             self._end(answering)
         self._places.fill()
-        running = self._places.running
-        answers = [answering for answering in running if self._missing(answering) == 1]
-        others = [answering for answering in running if answering not in answers]
+        answers: list[tuple[Answering, Part]] = []
+        others: list[Answering] = []
+        for answering in self._places.running:
+            if self._missing(answering) == 1:
+                answers.append((answering, self._part(answering, 1)))
+            else:
+                others.append(answering)
         try:
             if answers:
                 # Sequences next to each other are computed together.
-                answers.sort(key=lambda answering: answering.sequence)
-                self._compute([(answering, self._part(answering, 1)) for answering in answers])
+                answers.sort(key=lambda answer: answer[1].sequence)
+                self._compute(answers)
             for answering, most in self._readers(others, self._chunk if answers else self._context.n_batch):
                 self._compute([(answering, self._part(answering, most))])
         except GenerationCancelled:
