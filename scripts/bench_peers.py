@@ -3,9 +3,9 @@
     python -m scripts.bench_peers --work DIR --sdist llama_cpp_python-X.tar.gz
     python -m scripts.bench_peers --work DIR --small      the practice model, once; for CI, asserts nothing
 
-Builds llama-completion (the one-shot program) and llama-bench from the source inside the source
-distribution of the installed llama-cpp-python, makes the synthetic 8B in DIR, and prints one table of
-medians. "Best flags" are flash attention on, repacking off, one thread per physical core. Every run asks
+Builds llama-completion (the one-shot program), llama-bench and llama-batched-bench from the source inside
+the source distribution of the installed llama-cpp-python, makes the synthetic 8B in DIR, and prints one
+table of medians. "Best flags" are flash attention on, repacking off, one thread per physical core. Every run asks
 another question, so that of what tanuki keeps on the disk only the head of the prompt is of use, as it is
 to anybody who asks something new; and once with nothing kept at all.
 """
@@ -35,7 +35,11 @@ from tanuki_cli.machine.hardware import usable_physical_cores
 QUESTION: Final = "{animal}はどんな動物ですか。住んでいる場所と、よく食べるものを教えてください。"
 ANIMALS: Final = ("たぬき", "きつね", "うさぎ", "いたち", "りす", "しか", "くま", "さる", "ねこ", "いぬ")
 ANSWER_TOKENS: Final = 16
-PROGRAMS: Final = ("llama-completion", "llama-bench")
+PROGRAMS: Final = ("llama-completion", "llama-bench", "llama-batched-bench")
+PLACES: Final = (1, 4, 16)
+"""Answers at once."""
+COMPANY_TOKENS: Final = (64, 32)
+"""Of the prompt and the answer of each."""
 Flags = tuple[str, ...]
 Measure = Callable[[int], Mapping[str, float]]
 
@@ -161,6 +165,30 @@ def ours_speed(setup: Setup, store: Path, history_tokens: int) -> Mapping[str, f
     return dict(json.loads(output))
 
 
+def ours_company(setup: Setup) -> Mapping[str, float]:
+    """Several answers at once; see :mod:`scripts.bench_parallel`."""
+    command = [sys.executable, "-m", "scripts.bench_parallel", str(setup.model)]
+    command += map(str, (*COMPANY_TOKENS, *PLACES))
+    output = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
+    return dict(json.loads(output))
+
+
+def theirs_company(setup: Setup, flags: Flags) -> Mapping[str, float]:
+    """llama-batched-bench: the same, without a token being chosen."""
+    prompt_tokens, answer_tokens = COMPANY_TOKENS
+    command = [str((setup.programs or Path()) / "llama-batched-bench"), "-m", str(setup.model)]
+    command += ["-npp", str(prompt_tokens), "-ntg", str(answer_tokens), "-npl", ",".join(map(str, PLACES))]
+    command += ["-c", str(max(PLACES) * 512), "--output-format", "jsonl", *flags]
+    output = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
+    result = {}
+    for line in output.splitlines():
+        if line.startswith("{"):
+            entry = json.loads(line)
+            result[f"answers_{entry['pl']}"] = entry["speed_tg"]
+            result[f"total_{entry['pl']}"] = entry["speed"]
+    return result
+
+
 def memory_bandwidth(threads: int) -> float:
     """Bytes per second that ``threads`` reach together, reading large arrays; the best of five."""
     arrays = [np.ones(1 << 28, dtype=np.uint8).view(np.uint64) for _thread in range(threads)]
@@ -197,6 +225,8 @@ ROWS: Final = (
     ("decode, tokens/s", "speed", "decode"),
     ("decode repeating the context, tokens/s", "speed", "repeat"),
     ("the same after quotes that went on otherwise, tokens/s", "speed", "repeat_late"),
+    *((f"{count} answers at once, tokens/s", "company", f"answers_{count}") for count in PLACES),
+    *((f"{count} prompts and answers, tokens/s", "company", f"total_{count}") for count in PLACES),
     ("second turn after a short text, time to first token, s", "history", "early_turn"),
     ("second turn after the history, time to first token, s", "history", "second_turn"),
     ("recompute of the history, s", "history", "recompute"),
@@ -235,7 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for the model and the programs")
     parser.add_argument("--sdist", type=Path, help="source distribution of llama-cpp-python to build from")
-    parser.add_argument("--programs", type=Path, help="folder with llama-completion and llama-bench")
+    parser.add_argument("--programs", type=Path, help="folder with llama.cpp's programs")
     parser.add_argument("--small", action="store_true", help="the practice model; only shows that it runs")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--prompt-tokens", type=int, default=512)
@@ -256,12 +286,15 @@ def main() -> None:
             "cold tanuki": lambda run: ours_cold(setup, Path(scratch), run),
             "first tanuki": lambda run: ours_first(setup, Path(scratch), run),
             "speed tanuki": lambda _run: ours_speed(setup, Path(scratch) / "kv", 0),
+            "company tanuki": lambda _run: ours_company(setup),
         }
         if programs is not None:
             measures["cold defaults"] = lambda run: theirs_cold(setup, (), run)
             measures["cold best"] = lambda run: theirs_cold(setup, setup.best, run)
             measures["speed defaults"] = lambda _run: theirs_speed(setup, ())
             measures["speed best"] = lambda _run: theirs_speed(setup, setup.best_bench)
+            measures["company defaults"] = lambda _run: theirs_company(setup, ())
+            measures["company best"] = lambda _run: theirs_company(setup, setup.best)
         measures["cold tanuki"](-1)  # the head of the prompt is kept from here on
         medians = alternate(measures, runs=1 if options.small else options.runs)
         # Minutes each, and compared with nothing but themselves: once.
