@@ -5,9 +5,9 @@
 
 Builds llama-completion (the one-shot program), llama-bench and llama-batched-bench from the source inside
 the source distribution of the installed llama-cpp-python, makes the synthetic 8B in DIR, and prints one
-table of medians. "Best flags" are flash attention on, repacking off, one thread per physical core. Every run asks
-another question, so that of what tanuki keeps on the disk only the head of the prompt is of use, as it is
-to anybody who asks something new; and once with nothing kept at all.
+table of medians. "Best flags" are flash attention on, repacking off, one thread per physical core. Every
+run asks another question, so that of what tanuki keeps on the disk only the head of the prompt is of use,
+as it is to anybody who asks something new; and once with nothing kept at all.
 """
 
 import argparse
