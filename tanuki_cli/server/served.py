@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tanuki_cli.catalog import LocalModel
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.server.faults import ApiError
@@ -42,14 +43,25 @@ class ServedModel:
             raise ApiError(404, message, param="model", code="model_not_found")
 
 
+def _name(loaded: LoadedModel) -> str:
+    """What clients call the model: a file's own name, without its folders, and a server's in the settings."""
+    if isinstance(loaded.target, LocalModel):
+        local = loaded.target.repository is None and not loaded.practice
+        return loaded.target.path.name if local else loaded.engine.info.model
+    named = "://" not in loaded.target.name
+    return loaded.target.name if named else loaded.engine.info.model
+
+
 def served(loaded: LoadedModel, defaults: SamplingOptions, *, created: int) -> ServedModel:
     """What clients are told about ``loaded``."""
     engine = loaded.engine
     longest = max(map(len, engine.tokenizer.pieces), default=1) if engine.tokenizer is not None else 1
-    name = engine.info.model
+    name = _name(loaded)
     return ServedModel(
         name=name,
-        names=frozenset((loaded.reference, loaded.reference.lower(), "tanuki", "default", "auto")),
+        names=frozenset(
+            (engine.info.model, loaded.reference, loaded.reference.lower(), "tanuki", "default", "auto")
+        ),
         engine=engine.info.engine,
         device=engine.info.device,
         tokenizer=engine.tokenizer,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tanuki_cli.catalog.practice import practice_model
 from tests.conftest import until
 from tests.support.program import run
 from tests.support.serving import ENDLESS, QUESTION, serving
@@ -167,6 +169,22 @@ def test_chats_are_kept_where_that_is_wanted(tmp_path: Path) -> None:
     shown = run(tmp_path, "history", "show", kept["id"]).stdout
     for text in (QUESTION, first["content"], "ありがとう"):
         assert text in shown
+
+
+def test_a_file_is_called_by_its_name_and_a_server_by_ours(tmp_path: Path) -> None:
+    """No client needs to know our folders."""
+    practice = practice_model()
+    assert practice.tokenizer is not None
+    shutil.copy(practice.path, tmp_path / "small.gguf")
+    shutil.copy(practice.tokenizer, tmp_path / "tokenizer.json")
+    with serving(tmp_path, model=str(tmp_path / "small.gguf")) as server:
+        assert [model["id"] for model in server.get("/v1/models").json()["data"]] == ["small.gguf"]
+        for name in ("small.gguf", str(tmp_path / "small.gguf"), "tanuki"):
+            assert server.chat(max_tokens=1, model=name)["model"] == "small.gguf"
+        run(tmp_path, "config", "set", "remotes.lab", f"{server.address}/v1")
+        with serving(tmp_path, model="lab") as other:
+            assert [model["id"] for model in other.get("/v1/models").json()["data"]] == ["lab"]
+            assert other.chat(model="lab")["choices"] == server.chat()["choices"]
 
 
 def test_a_head_that_never_ends_is_cut_off(tmp_path: Path) -> None:
