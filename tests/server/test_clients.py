@@ -114,28 +114,33 @@ def test_its_shapes(server: Serving) -> None:
     assert isinstance(json.loads(answer.choices[0].message.content or "")["年齢"], int)
 
 
-def test_many_at_once_are_not_mixed(server: Serving) -> None:
-    """Every answer is the one that its question has alone."""
+@pytest.mark.parametrize("temperature", [0, 1.5])
+def test_many_at_once_are_not_mixed(server: Serving, temperature: float) -> None:
+    """Every answer is the one that its question has alone, drawn ones too."""
     questions = [QUESTION, "たぬきとは?", "こんにちは", "ありがとう", "1+1は?", "好きな食べ物は?"]
-    alone = {question: server.chat(question)["choices"][0]["message"]["content"] for question in questions}
+    requests = [(question, seed) for question in questions for seed in range(4)]
+    options = {"temperature": temperature, "max_tokens": 40}
 
-    async def ask_all() -> list[tuple[str, str]]:
+    def alone(question: str, seed: int) -> str:
+        return str(server.chat(question, seed=seed, **options)["choices"][0]["message"]["content"])
+
+    async def ask_all() -> list[str]:
         async with openai.AsyncOpenAI(base_url=f"{server.address}/v1", api_key="any") as client:
 
-            async def ask(question: str) -> tuple[str, str]:
+            async def ask(question: str, seed: int) -> str:
                 stream = await client.chat.completions.create(
                     model="mame",
                     messages=[{"role": "user", "content": question}],
-                    temperature=0,
+                    temperature=temperature,
+                    max_tokens=40,
+                    seed=seed,
                     stream=True,
                 )
-                pieces = [piece.choices[0].delta.content or "" async for piece in stream]
-                return question, "".join(pieces)
+                return "".join([piece.choices[0].delta.content or "" async for piece in stream])
 
-            return await asyncio.gather(*(ask(question) for question in questions * 4))
+            return await asyncio.gather(*(ask(*request) for request in requests))
 
-    for question, text in asyncio.run(ask_all()):
-        assert text == alone[question]
+    assert asyncio.run(ask_all()) == [alone(*request) for request in requests]
 
 
 def test_llm(server: Serving, expected: str, tmp_path: Path) -> None:
