@@ -1,5 +1,7 @@
 """``--install-completion`` and ``--show-completion``: typer's scripts, our words."""
 
+import shlex
+from pathlib import Path
 from typing import Final
 
 import typer
@@ -27,6 +29,20 @@ def install_completion() -> None:
         ) from exc
     typer.echo(_("Completion for {shell} is installed: {path}").format(shell=shell, path=path))
     typer.echo(_("It works in every terminal that you open from now on."))
+    for line in _how_to_undo(shell, path):
+        typer.echo(line)
+
+
+def _how_to_undo(shell: str, path: Path) -> list[str]:
+    """What takes it back; for bash and zsh a line was added to a file of the user's, too."""
+    undo = _("To undo: {command}").format(command=f"rm {shlex.quote(str(path))}")
+    added = {
+        "bash": ("~/.bashrc", f"source '{path}'"),
+        "zsh": ("~/.zshrc", "fpath+=~/.zfunc; autoload -Uz compinit; compinit"),
+    }.get(shell)
+    if added is None:
+        return [undo]
+    return [undo, _("A line was added to {path}: {line}").format(path=added[0], line=added[1])]
 
 
 def show_completion() -> None:

@@ -1,5 +1,6 @@
 """``tanuki pull``, ``tanuki models`` and ``tanuki rm``."""
 
+import os
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -27,6 +28,7 @@ from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import Finder, fetch, fetch_tokenizer
 from tanuki_cli.loading.offers import lasting_obstacle, memory_plan
 from tanuki_cli.machine.hardware import format_bytes, inspect_machine
+from tanuki_cli.settings.values import Directories
 from tanuki_cli.terminal.asker import TerminalAsker
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.download_events import DownloadEvents
@@ -53,6 +55,7 @@ _MODELS_HELP = N_(
 
 Examples:
   tanuki models
+  tanuki models --all
   tanuki models --remote
   tanuki models --json | jq -r '.models[] | select(.installed) | .name'"""
 )
@@ -192,8 +195,11 @@ def models(
     options: ListOptions,
     as_json: Annotated[bool, typer.Option("--json", help=N_("Print one JSON object."))] = False,
     remote: Annotated[bool, typer.Option("--remote", help=N_("Ask the hub for the exact sizes."))] = False,
+    all_models: Annotated[
+        bool, typer.Option("--all", "-a", help=N_("List every model there is; --json always does."))
+    ] = False,
 ) -> None:
-    """List the models."""
+    """List the models that are recommended or installed, or all."""
     context = prepare(ctx, options)
     hub = _hub(context)
     try:
@@ -211,7 +217,14 @@ def models(
     if as_json:
         context.console.write_json(models_as_json(listing), indent=2)
     else:
-        print_models(context.console, listing)
+        print_models(context.console, listing, all_models=all_models)
+
+
+def _installed_names(incomplete: str) -> list[str]:
+    """The installed models whose names begin so, for the shell's completion."""
+    directories = Directories.from_environment(os.environ)
+    installed = Hub.from_environment(os.environ, directories, offline=True).installed()
+    return [model.model.name for model in installed if model.model.name.startswith(incomplete.lower())]
 
 
 @rm_app.command(help=_RM_HELP)
@@ -222,7 +235,7 @@ def rm(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help=N_("The model, e.g. tanuki-8b:q4_k_m."), autocompletion=model_names
+            metavar="MODEL", help=N_("The model, e.g. tanuki-8b:q4_k_m."), autocompletion=_installed_names
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help=N_("Do not ask."))] = False,

@@ -176,12 +176,17 @@ def _row_json(row: ModelRow) -> dict[str, object]:
     }
 
 
-def print_models(console: Console, listing: ModelListing) -> None:
-    """The table on stdout; refused variants share one line, caveats stand below."""
+def print_models(console: Console, listing: ModelListing, *, all_models: bool) -> None:
+    """The table on stdout: what is recommended or here, or ``all_models``, of which the refused share a line.
+
+    Caveats stand below.
+    """
     caveats: list[str] = []
     lines = [("✓", PRACTICE_NAME, "", _("practice"), "")]
-    lines += [_cells(row, caveats) for row in listing.rows if row.variant is None or not row.variant.refused]
-    lines += _refused(listing.rows, caveats)
+    rows = [row for row in listing.rows if row.variant is None or not row.variant.refused]
+    shown = rows if all_models else [row for row in rows if row.installed or row.recommended]
+    lines += [_cells(row, caveats) for row in shown]
+    lines += _refused(listing.rows, caveats) if all_models else ()
     columns = 5 if console.out.width >= _WIDE else 3
     table = rich.table.Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
     for heading in ("", _("Model"), _("Size"), _("Runs on"), _("Memory"))[:columns]:
@@ -202,6 +207,10 @@ def print_models(console: Console, listing: ModelListing) -> None:
             tokens=listing.context_length
         ),
     )
+    if len(shown) < len(rows):
+        _print_wrapped(
+            console, _("{count} more models: tanuki models --all").format(count=len(rows) - len(shown))
+        )
 
 
 def _print_wrapped(console: Console, text: str) -> None:

@@ -33,7 +33,13 @@ def test_help_lists_every_command(tmp_path: Path, arguments: list[str]) -> None:
 
 
 def test_help_groups_the_commands(tmp_path: Path) -> None:
-    headings = {"talk": "会話", "know": "比較と測定", "models": "モデル", "house": "設定とヘルプ"}
+    headings = {
+        "talk": "会話",
+        "many": "まとめて質問・ほかのプログラムから",
+        "know": "比較と測定",
+        "models": "モデル",
+        "house": "設定とヘルプ",
+    }
     page = run(tmp_path, "--help", "--lang", "ja").stdout
     starts = [page.index(f"\n{heading}:\n") for heading in headings.values()]
     assert starts == sorted(starts)

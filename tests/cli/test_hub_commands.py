@@ -116,7 +116,7 @@ def test_remote_sizes(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_japanese_list_wraps_on_a_terminal_only(tmp_path: Path) -> None:
-    piped = run(tmp_path, "models", env={"TANUKI_LANG": "ja", "COLUMNS": "40"}).stdout.splitlines()
+    piped = run(tmp_path, "models", "--all", env={"TANUKI_LANG": "ja", "COLUMNS": "40"}).stdout.splitlines()
     assert [line for line in piped if line != line.rstrip()] == []
     notes = [line for line in piped if line.startswith(("1) ", "★ "))]
     assert len(notes) == 2
@@ -137,7 +137,7 @@ def without_figures(text: str) -> str:
 
 def test_table_fits_a_narrow_window(tmp_path: Path) -> None:
     for columns in (40, 80):
-        done = run(tmp_path, "models", env={"COLUMNS": str(columns)})
+        done = run(tmp_path, "models", "--all", env={"COLUMNS": str(columns)})
         assert done.returncode == 0, done.stderr
         table, _notes = done.stdout.split("\n\n", 1)
         assert max(map(len, table.splitlines())) <= columns
@@ -226,3 +226,16 @@ def test_a_server_is_used_where_its_tokenizer_cannot_be_fetched(
         done = run(tmp_path, "ask", "--yes", "-m", server.url, "何?", env={"HF_ENDPOINT": hub.url})
     assert (done.returncode, done.stdout) == (0, "はい\n")
     assert "tanuki pull tanuki-8b --tokenizer-only" in done.stderr
+
+
+def test_the_list_is_what_is_recommended_or_here_and_all_where_asked_for(tmp_path: Path) -> None:
+    short = run(tmp_path, "models").stdout
+    whole = run(tmp_path, "models", "--all").stdout
+    assert "mame" in short
+    assert "★" in short
+    more = re.search(r"(\d+) more models: tanuki models --all", short)
+    assert more is not None
+    rows = {name: text.split("\n\n")[0].splitlines()[1:] for name, text in (("short", short), ("all", whole))}
+    listed = [row for row in rows["all"] if ":q…" not in row]  # the refused share a line
+    assert int(more[1]) == len(listed) - len(rows["short"]) > 20
+    assert "more models" not in whole

@@ -77,7 +77,7 @@ def test_without_the_extras_everything_else_works(tmp_path: Path, forms: Path, l
     extras = ",".join([*TRANSFORMERS, *QUANTIZED["gptq"]])
     code, out, _err = without(tmp_path, extras, "ask", "-m", "mame", "あなたは誰?", lang=lang)
     assert (code, "豆だぬき" in out) == (0, True)
-    code, _out, err = without(tmp_path, extras, "models", lang=lang)
+    code, _out, err = without(tmp_path, extras, "models", "--all", lang=lang)
     assert (code, err) == (0, "")
     code, out, err = without(tmp_path, extras, "doctor", "--offline", lang=lang)
     assert code == 0

@@ -23,7 +23,7 @@ def table(machine: Machine, installed: Engines) -> dict[str, str]:
     out = io.StringIO()
     streams = Streams(stdin=io.StringIO(), stdout=out, stderr=io.StringIO())
     listing = list_models((), machine, installed, MemoryPlan(context_length=4096), remote_sizes={})
-    print_models(Console(streams, {"COLUMNS": "200"}), listing)
+    print_models(Console(streams, {"COLUMNS": "200"}), listing, all_models=True)
     lines = [line.replace("★", " ").split(None, 1) for line in out.getvalue().splitlines() if line.strip()]
     return {line[0]: line[-1] for line in lines}
 
