@@ -123,7 +123,7 @@ class LocalEngine:
         usage = Usage(
             prompt_tokens=len(prompt.ids),
             completion_tokens=answer.completion_tokens,
-            cached_tokens=self._model.cached_tokens,
+            cached_tokens=0 if prompt.is_chosen else self._model.cached_tokens,
         )
         yield answer.last_chunk(usage, scores=tuple(scores))
 
@@ -132,7 +132,7 @@ class LocalEngine:
         logprobs = prompt.form.logprobs
         if choices := prompt.scored_choices:
             scores += self._scores(prompt.ids, choices, logprobs)
-            if prompt.options.greedy:
+            if prompt.is_chosen:
                 yield from likeliest_tokens(scores, logprobs=logprobs)
                 return
         mask = self._prompter.mask(prompt)

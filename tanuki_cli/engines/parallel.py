@@ -120,7 +120,7 @@ class ParallelAnswerer:
             try:
                 with self._prompter.advice():
                     self._score(started)
-                    if started.scores and prompt.options.greedy:
+                    if prompt.is_chosen:
                         for token in likeliest_tokens(started.scores, logprobs=prompt.form.logprobs):
                             answer.add(token)
                         return self._ended(started)

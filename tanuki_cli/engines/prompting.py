@@ -45,6 +45,11 @@ class Prompt:
             return ()
         return shape.choices
 
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the answer is the likeliest of the choices, so that nothing is generated."""
+        return self.options.greedy and bool(self.scored_choices)
+
 
 class Prompter:
     """Makes prompts for a model with ``tokenizer`` and ``context_length``.

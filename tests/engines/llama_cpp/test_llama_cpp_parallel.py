@@ -105,6 +105,22 @@ def test_a_long_prompt_does_not_stop_those_who_answer(model: LlamaCppParallel, s
         assert company.ids[request] == alone(single, request, company.wanted[request])
 
 
+def test_a_short_prompt_overtakes_a_long_one(model: LlamaCppParallel, single: LlamaCppModel) -> None:
+    company = Company(model)
+    first = company.add(Request(prompt_ids=HEAD[:20], options=GREEDY), 60)
+    while not company.ids[first]:
+        company.step()
+    long = company.add(Request(prompt_ids=[1, *range(400, 700)], options=GREEDY), 5)
+    company.step()
+    short = company.add(Request(prompt_ids=[1, *range(700, 740)], options=GREEDY), 5)
+    while not company.ids[short]:
+        company.step()
+    assert not company.ids[long]
+    company.run()
+    for request in (first, long, short):
+        assert company.ids[request] == alone(single, request, company.wanted[request])
+
+
 def test_what_prompts_begin_with_is_computed_once(model: LlamaCppParallel) -> None:
     company = Company(model)
     requests = [Request(prompt_ids=[*HEAD, 700 + n, 701, 702], options=GREEDY) for n in range(6)]
