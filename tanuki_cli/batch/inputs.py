@@ -1,6 +1,5 @@
 """The file of rows, so that it can be read as often as need be."""
 
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -9,10 +8,12 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from tanuki_cli.errors import InputError
-from tanuki_cli.files import os_reason
+from tanuki_cli.files import TooLargeError, os_reason
 from tanuki_cli.i18n import _
 
 STDIN: Final = "-"
+_MAX_PIPED: Final = 1 << 30
+"""Bytes that are kept of a pipe; a model is asked for years about so many rows."""
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def open_input(path: str, stdin: BinaryIO, *, output: Path | None) -> Iterator[t
                 )
             if path == STDIN or not stat.S_ISREG(Path(path).stat().st_mode):
                 kept = stack.enter_context(tempfile.TemporaryFile())
-                shutil.copyfileobj(file, kept)
+                _keep(file, kept)
                 file = kept
         except OSError as exc:
             raise InputError(
@@ -41,3 +42,13 @@ def open_input(path: str, stdin: BinaryIO, *, output: Path | None) -> Iterator[t
                 hint=_("Check the name and the permissions."),
             ) from exc
         yield file, name
+
+
+def _keep(source: BinaryIO, kept: BinaryIO) -> None:
+    """Copy what comes only once. Raises TooLargeError where it does not end."""
+    left = _MAX_PIPED
+    while part := source.read(1 << 20):
+        left -= len(part)
+        if left < 0:
+            raise TooLargeError
+        kept.write(part)
