@@ -14,6 +14,7 @@ import tomlkit
 import tomlkit.exceptions
 
 from tanuki_cli.errors import ExitCode
+from tanuki_cli.settings.file import MAX_BYTES
 from tanuki_cli.settings.specs import SPECS
 from tests.fuzz.command import tanuki
 from tests.fuzz.harness import flip_bits, main, numbers, spoil_bytes
@@ -240,7 +241,9 @@ def _is_other(key: str, changed: str) -> bool:
 
 
 def _parsed(file: Path) -> dict[str, Any] | None:
-    """Its values, as text, since NaN equals nothing; None where it is not TOML."""
+    """Its values, as text, since NaN equals nothing; None where it is not TOML, or larger than is read."""
+    if file.stat().st_size > MAX_BYTES:
+        return None
     try:
         values = tomlkit.parse(file.read_bytes().decode("utf-8-sig")).unwrap()
     except (tomlkit.exceptions.TOMLKitError, UnicodeDecodeError, RecursionError, ValueError, MemoryError):
