@@ -30,7 +30,8 @@ class Offer:
     ``reason`` is a sentence for the recommended model, empty for one that the user named; ``obstacle``
     says why it would not run here as things are, empty if it would; ``lasting_obstacle`` the same with
     all memory free. ``bytes_to_receive`` None for a size nobody knows yet; ``begun`` if an earlier pull
-    left a part; ``bytes_per_s`` the speed of the last download, None before the first.
+    left a part; ``bytes_per_s`` the speed of the last download, None before the first;
+    ``expected_tokens_per_s`` what answers will come with on this CPU, None where that is not known.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Offer:
     begun: bool
     free_disk_bytes: int
     bytes_per_s: float | None
+    expected_tokens_per_s: float | None = None
 
 
 class Asker(Protocol):

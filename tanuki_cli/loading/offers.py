@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from tanuki_cli.catalog import TANUKI_8B, Family, Variant
 from tanuki_cli.catalog.engines import MemoryPlan, engine_for
@@ -12,8 +13,12 @@ from tanuki_cli.errors import ModelError
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.i18n import _
 from tanuki_cli.loading.asker import NotInstalled, Offer
+from tanuki_cli.machine.bandwidth import memory_bandwidth
 from tanuki_cli.machine.hardware import Machine, format_bytes, free_disk_bytes, inspect_machine
 from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH, Settings
+
+_SHARE_OF_BANDWIDTH: Final = 0.65
+"""4.5 tokens per second of 4.5 GB were measured where memory gives 31.7 GB/s."""
 
 
 def obstacle(variant: Variant, machine: Machine, plan: MemoryPlan) -> str:
@@ -47,6 +52,14 @@ def missing_engine(variant: Variant) -> str:
     return _("Its engine is not installed: {command}").format(command=command)
 
 
+def _expected_speed(variant: Variant, machine: Machine, plan: MemoryPlan) -> float | None:
+    """Tokens per second of an answer on the CPU, by its memory: every token reads all weights."""
+    place = fit(variant, machine, installed_engines(), plan)
+    if place.place != "cpu" or place.engine is None or variant.refused:
+        return None
+    return _SHARE_OF_BANDWIDTH * memory_bandwidth(machine.physical_cores) / variant.approximate_bytes
+
+
 def make_offer(missing: NotInstalled, hub: Hub, *, settings: Settings, environ: Mapping[str, str]) -> Offer:
     """What the download of ``missing`` would mean."""
     reference = missing.reference
@@ -65,6 +78,7 @@ def make_offer(missing: NotInstalled, hub: Hub, *, settings: Settings, environ: 
         begun=begun is not None,
         free_disk_bytes=free_disk_bytes(hub.cache.root),
         bytes_per_s=hub.last_speed,
+        expected_tokens_per_s=_expected_speed(variant, machine, plan) if variant else None,
     )
 
 

@@ -12,6 +12,8 @@ from tanuki_cli.terminal.console import Console
 Choice = Literal["meanwhile", "first", "practice", "none", "language"]
 
 _TYPICAL_BITS_PER_S: Final = 100e6
+_CHARACTERS_PER_TOKEN: Final = 1.7
+"""Of Japanese text in Tanuki's vocabulary."""
 _CHOICES: Final[tuple[tuple[Choice, str], ...]] = (
     ("meanwhile", N_("download; practice model meanwhile")),
     ("first", N_("download first, then chat")),
@@ -55,7 +57,19 @@ def describe_offer(offer: Offer) -> list[str]:
     """The machine, the model with its size and how long that takes, and why this one."""
     name = _("Recommended: {name}") if offer.reason else _("Not installed: {name}")
     lines = [describe_machine(offer.machine), name.format(name=offer.name), _describe_download(offer)]
+    if offer.expected_tokens_per_s is not None:
+        lines.append(
+            _("Speed here, by its memory: about {count} characters a minute").format(
+                count=_two_digits(offer.expected_tokens_per_s * _CHARACTERS_PER_TOKEN * 60)
+            )
+        )
     return [*lines, offer.reason] if offer.reason else lines
+
+
+def _two_digits(number: float) -> int:
+    """``number`` without a precision that nobody measured."""
+    step = int("1".ljust(max(len(str(int(number))) - 1, 1), "0"))
+    return max(round(number / step) * step, 1)
 
 
 def describe_machine(machine: Machine) -> str:

@@ -297,6 +297,7 @@ def test_neither(hub: Hub, tmp_path: Path) -> None:
     with open_offer(tmp_path, hub) as terminal:
         terminal.type("9\r")
         terminal.wait_for("Please answer 1, 2, 3, 4 or l.")
+        assert re.search(r"Speed here, by its memory: about \d+ characters a minute", terminal.text)
         terminal.type("4\r")
         assert terminal.wait_for_exit() == 0
         assert "Nothing was downloaded. Later: tanuki chat" in terminal.text
