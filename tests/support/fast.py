@@ -24,6 +24,7 @@ _STARTERS: Final = frozenset(
         "tests.support.llama_models",
         "tests.support.model_servers",
         "tests.support.program",
+        "tests.support.serving",
     }
 )
 _SERVERS: Final = frozenset({"llama_server", "python_server"})
