@@ -4,52 +4,34 @@ Where the server takes token ids, and turns ours back into the same text, exactl
 engine are sent. Everywhere else the chat endpoint is used and the server tokenises; a note says so.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from copy import copy
 from functools import partial
-from typing import Final
 
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.conversation import Message, Usage
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, PromptPlan, Token
 from tanuki_cli.engines.base import Answerer, EngineInfo
-from tanuki_cli.engines.local import prompt_limit
 from tanuki_cli.engines.one_by_one import OneByOne
 from tanuki_cli.engines.remote.answer import RemoteAnswer
 from tanuki_cli.engines.remote.answerer import RemoteAnswerer
+from tanuki_cli.engines.remote.asking import Asking, Learnt
 from tanuki_cli.engines.remote.credentials import ApiKey, how_to_give_a_key
 from tanuki_cli.engines.remote.failures import RequestFailed
-from tanuki_cli.engines.remote.http import END, RemoteConnection, RemoteTimeouts, StreamLimits
+from tanuki_cli.engines.remote.http import RemoteConnection, RemoteTimeouts
 from tanuki_cli.engines.remote.probe import Server, matching_tokenizer, probe
-from tanuki_cli.engines.remote.protocol import (
-    ChatText,
-    Delta,
-    Dialect,
-    LlamaServerIds,
-    OwnText,
-    RemotePrompt,
-    VllmIds,
-    dispensable,
-    reported_error,
-)
+from tanuki_cli.engines.remote.prompts import Prompts
 from tanuki_cli.engines.remote.scoring import can_score, score_answers, tells_no_probability
-from tanuki_cli.engines.remote.shapes import RESPONSE_FORMAT, cannot_be_asked, form_fields
+from tanuki_cli.engines.remote.shapes import form_fields
 from tanuki_cli.engines.remote.sockets import CancelFlag
 from tanuki_cli.errors import InputError, TanukiError
 from tanuki_cli.i18n import _
-from tanuki_cli.prompt import fit_context, prompt_too_long
+from tanuki_cli.prompt import prompt_too_long
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import DEFAULT_CONTEXT_LENGTH
 from tanuki_cli.text.sanitize import sanitize_line
 from tanuki_cli.tokenizer import ChatTokenizer
-
-_RETRY_WAITS_S: Final = (0.25, 0.5, 1.0)
-_LONGEST_WAIT_S: Final = 30.0
-_LIMIT: Final = "max_tokens"
-_NEWER_LIMIT: Final = "max_completion_tokens"
-"""The name that some servers want instead."""
-_KEPT_SHARES: Final = (1.0, 0.75, 0.5, 0.25, 0.0)
 
 
 class RemoteEngine:
@@ -97,10 +79,12 @@ class RemoteEngine:
             self.close()
             raise
         lengths = [length for length in (context_length, self._server.context_length) if length]
-        self._context_length = min(lengths, default=DEFAULT_CONTEXT_LENGTH)
-        self._knows_context = bool(lengths)
-        self._refused_fields: set[str] = set()
-        self._own_text = self._server.is_tanuki and self._server.takes_text
+        self._prompts = Prompts(
+            tokenizer=self._tokenizer,
+            context_length=min(lengths, default=DEFAULT_CONTEXT_LENGTH),
+            context_is_known=bool(lengths),
+        )
+        self._learnt = Learnt(own_text=self._server.is_tanuki and self._server.takes_text)
 
     @property
     def info(self) -> EngineInfo:
@@ -127,7 +111,7 @@ class RemoteEngine:
     @property
     def context_length(self) -> int:
         """Tokens that prompt and answer share; a cautious default where the server does not say."""
-        return self._context_length
+        return self._prompts.context_length
 
     @property
     def notes(self) -> list[str]:
@@ -155,7 +139,7 @@ class RemoteEngine:
 
     @property
     def _inexact_note(self) -> str:
-        if self._own_text:
+        if self._learnt.own_text:
             return _(
                 "{host} tokenises the text itself, so its answers can differ from those of exact tokens."
             )
@@ -170,7 +154,7 @@ class RemoteEngine:
         Where only the server can count tokens this is all of them; if that proves to be too much,
         :meth:`stream` sends fewer and says so with another plan.
         """
-        return self._plan_of(next(self._prompts(messages, options)), messages, options)
+        return self._prompts.plan(next(self._prompts.of(messages, options)), messages, options)
 
     def stream(
         self, messages: Sequence[Message], options: SamplingOptions, form: AnswerForm = PLAIN
@@ -186,26 +170,33 @@ class RemoteEngine:
         if scores and options.greedy:
             yield from self._likeliest(scores, messages, options, form)
             return
+        asking = Asking(
+            connection=self._connection,
+            server=self._server,
+            exact=self.exact,
+            learnt=self._learnt,
+            flag=self._flag,
+        )
         overflow: RequestFailed | None = None
         begun = ""
-        for prompt in self._prompts(messages, options, form.begun):
-            text = self._begun_text(prompt)
+        for prompt in self._prompts.of(messages, options, form.begun):
+            text = self._prompts.begun_text(prompt)
             yield Chunk(
-                plan=self._plan_of(prompt, messages, options),
+                plan=self._prompts.plan(prompt, messages, options),
                 text=text.removeprefix(begun),  # once, however often the prompt has to be shortened
                 tokens=tuple(map(Token, prompt.begun)),
             )
             begun = text
             answer = RemoteAnswer(self._tokenizer, prompt, options, alternatives=form.logprobs)
             try:
-                with closing(self._deltas(prompt, options, fields, form.logprobs)) as deltas:
+                with closing(asking.deltas(prompt, options, fields, form.logprobs)) as deltas:
                     yield from answer.stream(deltas)
             except RequestFailed as failure:
                 if answer.begun or not failure.context_overflow:
                     raise
                 overflow = failure
             else:
-                seed = None if "seed" in self._refused_fields else options.seed
+                seed = None if "seed" in self._learnt.refused else options.seed
                 yield answer.last_chunk(seed=seed, scores=scores)
                 return
         raise self._too_long(messages[-1], overflow) from overflow
@@ -240,7 +231,7 @@ class RemoteEngine:
         if self._tokenizer is None or not can_score(self._server):
             return []
         longest = max(len(self._tokenizer.encode(answer)) for answer in answers) + 1
-        prompt = next(self._prompts(messages, SamplingOptions(max_new_tokens=longest)))
+        prompt = next(self._prompts.of(messages, SamplingOptions(max_new_tokens=longest)))
         return score_answers(
             self._connection,
             self._server,
@@ -268,9 +259,9 @@ class RemoteEngine:
         """The likeliest of the choices, as it is without a server."""
         best = max(scores, key=lambda score: score.logprob)
         tokens = best.tokens if form.logprobs else tuple(Token(token.id) for token in best.tokens)
-        prompt = next(self._prompts(messages, options))
+        prompt = next(self._prompts.of(messages, options))
         usage = Usage(prompt_tokens=len(prompt.ids or ()), completion_tokens=len(tokens))
-        yield Chunk(plan=self._plan_of(prompt, messages, options))
+        yield Chunk(plan=self._prompts.plan(prompt, messages, options))
         yield Chunk(text=best.text, token_count=len(tokens), tokens=tokens)
         yield Chunk(finish_reason="stop", usage=usage, seed=options.seed, scores=scores)
 
@@ -298,145 +289,6 @@ class RemoteEngine:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
-
-    def _begun_text(self, prompt: RemotePrompt) -> str:
-        """How the answer begins, as far as it is whole characters."""
-        if self._tokenizer is None or prompt.ids is None:
-            return prompt.begun_text
-        whole = prompt.begun[: self._tokenizer.complete_length(prompt.begun)]
-        before = prompt.ids[: len(prompt.ids) - len(prompt.begun)]
-        return "".join(self._tokenizer.detokenize(whole, prompt_ids=before))
-
-    def _prompts(
-        self,
-        messages: Sequence[Message],
-        options: SamplingOptions,
-        begun: str | tuple[int, ...] = "",
-    ) -> Iterator[RemotePrompt]:
-        """The prompt; where only the server can count, then ever shorter ones, down to one question."""
-        limit = prompt_limit(self._context_length, options.max_new_tokens)
-        if self._tokenizer is not None:
-            begun_ids = self._tokenizer.encode(begun) if isinstance(begun, str) else begun
-            kept = fit_context(messages, self._tokenizer, max_prompt_tokens=limit - len(begun_ids))
-            ids = [*self._tokenizer.encode_chat(kept), *begun_ids]
-            yield RemotePrompt(
-                messages=tuple(kept),
-                ids=tuple(ids),
-                begun=tuple(begun_ids),
-                max_new_tokens=min(options.max_new_tokens, self._context_length - len(ids)),
-                end_ids=tuple(sorted(self._tokenizer.end_ids)),
-            )
-            return
-        head = [message for message in messages[:1] if message.role == "system"]
-        turns = messages[len(head) :]
-        drops = {round((len(turns) // 2) * (1 - share)) for share in _KEPT_SHARES}
-        for dropped in sorted(drops):
-            yield RemotePrompt(
-                messages=(*head, *turns[2 * dropped :]),
-                ids=None,
-                begun_text=begun if isinstance(begun, str) else "",
-                max_new_tokens=self._context_length - limit
-                if self._knows_context
-                else options.max_new_tokens,
-            )
-
-    def _plan_of(
-        self, prompt: RemotePrompt, messages: Sequence[Message], options: SamplingOptions
-    ) -> PromptPlan:
-        return PromptPlan(
-            messages=prompt.messages,
-            dropped=len(messages) - len(prompt.messages),
-            prompt_tokens=None if prompt.ids is None else len(prompt.ids),
-            limit=prompt_limit(self._context_length, options.max_new_tokens),
-        )
-
-    def _deltas(
-        self,
-        prompt: RemotePrompt,
-        options: SamplingOptions,
-        fields: Mapping[str, object],
-        alternatives: int,
-    ) -> Generator[Delta, None, None]:
-        """The answer's deltas; asks again while nothing of the answer has come."""
-        waits = iter(_RETRY_WAITS_S)
-        begun = False
-        while True:
-            dialect = self._dialect(prompt, fields)
-            body = {**dialect.body(prompt, options), **fields}
-            for name in tuple(self._refused_fields):
-                value = body.pop(name, None)
-                if name == _LIMIT and value is not None:
-                    body[_NEWER_LIMIT] = value
-            limits = StreamLimits(tokens=prompt.max_new_tokens, alternatives=alternatives)
-            try:
-                with closing(self._deltas_once(dialect, body, limits)) as deltas:
-                    for delta in deltas:
-                        begun = begun or delta.has_content
-                        yield delta
-                return
-            except RequestFailed as failure:
-                if begun:
-                    raise
-                if not self._learn_refused(failure, body):
-                    self._wait(failure, next(waits, None))
-
-    def _deltas_once(
-        self, dialect: Dialect, body: dict[str, object], limits: StreamLimits
-    ) -> Generator[Delta, None, None]:
-        finished = ended = content = unread = False
-        with closing(self._connection.events(dialect.url, body, limits)) as events:
-            try:
-                for event in events:
-                    if event is END:
-                        ended = True
-                        break
-                    if (error := reported_error(event)) is not None:
-                        raise self._connection.failures.reported(error)
-                    delta = dialect.parse(event)
-                    finished = finished or delta.finish_reason is not None
-                    content = content or delta.has_content
-                    unread = unread or delta.unread or (delta.completion_tokens or 0) > 1
-                    yield delta
-            except RequestFailed:
-                if not finished:  # what comes after the finish reason is only statistics
-                    raise
-        if not finished and not ended:
-            raise self._connection.failures.cut()
-        if not content and (unread or not finished):  # absent is not the same as empty
-            raise self._connection.failures.empty()
-
-    def _dialect(self, prompt: RemotePrompt, fields: Mapping[str, object]) -> Dialect:
-        if not self.exact:
-            if self._own_text and RESPONSE_FORMAT not in fields:
-                return OwnText(self._server)
-            if prompt.begun_text and not (self._server.speaks_vllm or self._server.kind == "llama-server"):
-                raise cannot_be_asked(
-                    self._server, "--prefill, --continue-answer", host=self._connection.host
-                )
-            return ChatText(self._server)
-        return LlamaServerIds(self._server) if self._server.kind == "llama-server" else VllmIds(self._server)
-
-    def _learn_refused(self, failure: RequestFailed, body: Mapping[str, object]) -> bool:
-        """Whether the server refused what can be left out, or put otherwise, as it is from now on."""
-        if self._own_text and not self.exact and failure.status in (404, 405, 501):
-            self._own_text = False
-            return True
-        if failure.status not in (400, 422):
-            return False
-        refused = {name for name in dispensable(body) if name in failure.detail}
-        if _LIMIT in body and _NEWER_LIMIT in failure.detail:
-            refused.add(_LIMIT)
-        self._refused_fields |= refused
-        return bool(refused)
-
-    def _wait(self, failure: RequestFailed, seconds: float | None) -> None:
-        """Wait before the next try; raises ``failure`` if there is none."""
-        if not failure.retryable or seconds is None:
-            raise failure
-        seconds = max(seconds, failure.retry_after or 0.0)
-        if seconds > _LONGEST_WAIT_S:
-            raise failure
-        self._flag.sleep(seconds)
 
     def _too_long(self, message: Message, overflow: RequestFailed | None) -> InputError:
         size, limit = (overflow.prompt_tokens, overflow.context_length) if overflow else (None, None)
