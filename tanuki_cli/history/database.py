@@ -155,7 +155,7 @@ class Database:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._notify(
             _(
-                "The last entries of the history were damaged. They were kept in {path}; "
+                "The last entries of the history were cut off or damaged. They were kept in {path}; "
                 "`tanuki history recover` saves what can be read."
             ).format(path=target)
         )
