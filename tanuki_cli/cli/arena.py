@@ -13,9 +13,10 @@ import typer
 from tanuki_cli.cli.arena_options import VOTE, ArenaGroup, ArenaOptions, VoteCommand
 from tanuki_cli.cli.arena_records import export, import_votes, vote_file
 from tanuki_cli.cli.arena_results import RESULTS_HELP, results
+from tanuki_cli.cli.completing import model_names
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.model import open_finder, open_model
-from tanuki_cli.cli.options import model_names, takes
+from tanuki_cli.cli.options import takes
 from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.evaluation.arena.answers import AnswerFile, PreparedAnswer
 from tanuki_cli.evaluation.arena.comparison import Comparison

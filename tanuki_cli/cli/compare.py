@@ -7,10 +7,11 @@ from typing import Annotated, Final
 import typer
 
 from tanuki_cli.cli.compare_output import print_answers, print_figures, tell_changes
+from tanuki_cli.cli.completing import model_names
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history
 from tanuki_cli.cli.model import open_finder, open_model
-from tanuki_cli.cli.options import LoadingOptions, model_names, read_count, takes
+from tanuki_cli.cli.options import LoadingOptions, read_count, takes
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.compare.answers import QUESTIONS

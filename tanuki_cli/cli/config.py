@@ -12,6 +12,7 @@ from tomlkit.items import Table
 
 from tanuki_cli.catalog import VARIANT_BY_NAME, parse_reference
 from tanuki_cli.catalog.variants import FAMILY_BY_NAME, PRACTICE_NAME
+from tanuki_cli.cli.completing import setting_keys
 from tanuki_cli.cli.context import CommandContext, prepare, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, describe_group, takes
 from tanuki_cli.engines.remote.credentials import require_own_variable
@@ -51,7 +52,9 @@ _SOURCES: Final[Mapping[Source, str]] = {
     "default": N_("default"),
 }
 _REMOTE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
-_KEY: Final = typer.Argument(metavar="KEY", help=N_("A key of `tanuki config list`, or remotes.NAME."))
+_KEY: Final = typer.Argument(
+    metavar="KEY", help=N_("A key of `tanuki config list`, or remotes.NAME."), autocompletion=setting_keys
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from tanuki_cli.cli import history_output as output
+from tanuki_cli.cli.completing import conversation_ids
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history
 from tanuki_cli.cli.forgetting import forget_traces
@@ -47,7 +48,12 @@ history_app = typer.Typer(add_completion=False, help=_HELP)
 
 Json = Annotated[bool, typer.Option("--json", help=N_("Print one JSON object."))]
 Limit = Annotated[str, typer.Option("--limit", "-n", metavar="N", help=N_("At most this many."))]
-Id = Annotated[str, typer.Argument(metavar="ID", help=N_("The first digits of a conversation's id."))]
+Id = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help=N_("The first digits of a conversation's id."), autocompletion=conversation_ids
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help=N_("Do not ask."))]
 
 
@@ -80,7 +86,12 @@ def show_command(
     ctx: typer.Context,
     options: OutputOptions,
     id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help=N_("The first digits of a conversation's id."))
+        str | None,
+        typer.Argument(
+            metavar="[ID]",
+            help=N_("The first digits of a conversation's id."),
+            autocompletion=conversation_ids,
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -129,7 +140,10 @@ def export_command(
     ctx: typer.Context,
     options: OutputOptions,
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="ID", help=N_("The first digits of their ids."))
+        list[str] | None,
+        typer.Argument(
+            metavar="ID", help=N_("The first digits of their ids."), autocompletion=conversation_ids
+        ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help=N_("All conversations."))] = False,
     format: Annotated[
@@ -197,7 +211,12 @@ def title_command(
 def rm_command(
     ctx: typer.Context,
     options: OutputOptions,
-    ids: Annotated[list[str], typer.Argument(metavar="ID", help=N_("The first digits of their ids."))],
+    ids: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="ID", help=N_("The first digits of their ids."), autocompletion=conversation_ids
+        ),
+    ],
     yes: Yes = False,
 ) -> None:
     """Remove conversations with all their messages."""

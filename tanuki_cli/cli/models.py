@@ -19,8 +19,9 @@ from tanuki_cli.catalog import (
     Variant,
     parse_reference,
 )
+from tanuki_cli.cli.completing import model_names
 from tanuki_cli.cli.context import CommandContext, prepare
-from tanuki_cli.cli.options import OutputOptions, Scopes, model_names, takes
+from tanuki_cli.cli.options import OutputOptions, Scopes, takes
 from tanuki_cli.engines.installed import installed_engines
 from tanuki_cli.errors import ClosedPipeError, DownloadError, InputError, ModelError, TanukiError
 from tanuki_cli.hub import Hub, InstalledModel

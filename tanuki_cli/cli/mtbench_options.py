@@ -6,13 +6,13 @@ from typing import Annotated, Final
 
 import typer
 
+from tanuki_cli.cli.completing import model_names
 from tanuki_cli.cli.options import (
     MOST_PLACES,
     PARALLEL,
     LoadingOptions,
     ModelChoice,
     SystemOption,
-    model_names,
     read_count,
 )
 from tanuki_cli.evaluation.mtbench.setup import JudgeFiles

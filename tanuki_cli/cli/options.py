@@ -6,7 +6,6 @@ A command names the scopes of the settings it takes; each setting is declared on
 """
 
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
@@ -14,14 +13,19 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar, get_type_hints
 
 import typer
 
-from tanuki_cli.catalog import VARIANTS, reference_names
+from tanuki_cli.cli.completing import (
+    Completion,
+    choices_of,
+    conversation_ids,
+    model_names,
+    persona_names,
+)
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_
-from tanuki_cli.options import OptionSpec, Scope, Value, fold, parse_value, range_sentence
+from tanuki_cli.options import OptionSpec, Scope, Value, parse_value, range_sentence
 from tanuki_cli.prompt import guarded
-from tanuki_cli.settings.personas import PersonaStore
 from tanuki_cli.settings.specs import SPEC_BY_KEY, SPECS
-from tanuki_cli.settings.values import Directories, Settings, with_values
+from tanuki_cli.settings.values import Settings, with_values
 
 SAMPLING = N_("Sampling")
 SESSION = N_("Conversation")
@@ -46,19 +50,7 @@ Given = tuple[OptionSpec, str | bool | tuple[str, ...]]
 """A setting and what the command line says of it: a text, a switch, or repeated texts."""
 
 
-def model_names(incomplete: str) -> list[str]:
-    """The models of the catalog that can be run and whose names begin so, for the shell's completion."""
-    refused = {variant.name for variant in VARIANTS if variant.refused}
-    return [name for name in reference_names() if name.startswith(incomplete.lower()) and name not in refused]
-
-
-def persona_names(incomplete: str) -> list[str]:
-    """The names of personas that begin so, for the shell's completion."""
-    store = PersonaStore(Directories.from_environment(os.environ).personas)
-    return [name for name in store.names() if name.startswith(fold(incomplete))]
-
-
-_COMPLETIONS: Final[dict[str, Callable[[str], list[str]]]] = {
+_COMPLETIONS: Final[dict[str, Completion]] = {
     "model": model_names,
     "persona": persona_names,
 }
@@ -145,7 +137,12 @@ class ConversationOptions(PersonaOption, SystemOption):
     ] = False
     resume: Annotated[
         str | None,
-        typer.Option(metavar="ID", help=N_("Go on with this conversation."), rich_help_panel=SESSION),
+        typer.Option(
+            metavar="ID",
+            help=N_("Go on with this conversation."),
+            rich_help_panel=SESSION,
+            autocompletion=conversation_ids,
+        ),
     ] = None
 
 
@@ -235,7 +232,7 @@ def _parameter(spec: OptionSpec) -> inspect.Parameter:
         metavar=None if spec.kind == "boolean" else spec.short_range,
         help=spec.off_help or spec.help,
         rich_help_panel=_PANELS.get(spec.scope),
-        autocompletion=_COMPLETIONS.get(spec.key),
+        autocompletion=_COMPLETIONS.get(spec.key) or choices_of(spec),
         show_default=False,
     )
     return inspect.Parameter(

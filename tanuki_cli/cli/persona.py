@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from tanuki_cli.cli.completing import persona_names
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.options import OutputOptions, describe_group, takes
 from tanuki_cli.errors import InputError, TanukiError
@@ -32,7 +33,10 @@ puts it. In a chat: /persona NAME. The three that come with tanuki were tried wi
     ),
 )
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help=N_("The name of a persona."))]
+Name = Annotated[
+    str,
+    typer.Argument(metavar="NAME", help=N_("The name of a persona."), autocompletion=persona_names),
+]
 
 describe_group(persona_app)
 
