@@ -95,10 +95,12 @@ class LlamaCppParallel:
         answers: list[tuple[Answering, Part]] = []
         others: list[Answering] = []
         for answering in self._places.running:
-            if self._missing(answering) == 1:
-                answers.append((answering, self._part(answering, 1)))
-            else:
+            if self._missing(answering) != 1:
                 others.append(answering)
+            elif answering.awaited:
+                answers.append((answering, self._part(answering, 1)))
+            else:  # the most common by far
+                answers.append((answering, Part(answering.sequence, answering.text[-1:], 1)))
         try:
             if answers:
                 # Sequences next to each other are computed together.
@@ -214,17 +216,19 @@ class LlamaCppParallel:
     def _compute(self, parts: Sequence[tuple[Answering, Part]]) -> None:
         """Compute ``parts``, and note what comes of them."""
         firsts = self._sequences.compute([part for _answering, part in parts])
+        are_all_numbers = True
         for (answering, part), first in zip(parts, firsts, strict=True):
             if not part.outputs:
                 continue
             if self._are_numbers(range(first, first + part.outputs)):
                 answering.doubted = False
                 self._take(answering, part, first)
-            elif answering.doubted:
+                continue
+            are_all_numbers = False
+            if answering.doubted:
                 self._end(answering, _no_numbers())
-            else:
-                answering.doubted = True
-        if any(answering.doubted for answering, part in parts if part.outputs):
+            answering.doubted = True
+        if not are_all_numbers:
             # What is no number stays in places that are free, too, and would spread from there.
             self._sequences.clear()
 
@@ -249,12 +253,17 @@ class LlamaCppParallel:
         except EngineError as error:
             self._end(answering, error)
 
-    def _chosen(self, answering: Answering, index: int) -> list[Token]:
+    def _chosen(self, answering: Answering, index: int) -> Sequence[Token]:
         """The next token, out of the logits at ``index``, and those that must follow it.
 
         With log probabilities these wait until their logits are there.
         """
         chooser, context = answering.chooser, self._context
+        if chooser.mask is None:
+            token = chooser.choose(context, index)
+            answering.text.append(token.id)
+            chooser.answer.append(token.id)
+            return (token,)
         forced = chooser.forced()
         if forced:
             token = chooser.take_forced(context, forced[0], index)
@@ -262,8 +271,6 @@ class LlamaCppParallel:
             token = chooser.choose(context, index, chooser.allowed())
         answering.text.append(token.id)
         chooser.answer.append(token.id)
-        if chooser.mask is None:
-            return [token]
         following = chooser.forced()[: self.context_length - len(answering.text)]
         answering.text += following
         if chooser.logprobs:
