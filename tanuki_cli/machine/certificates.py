@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -31,14 +32,22 @@ def certificate_fault() -> tuple[str, str] | None:
 
 def _file_fault(path: Path) -> str:
     try:
-        with path.open("rb"):
-            pass
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError:
-        return _("there is no certificate in it")
+        with path.open("rb") as file:
+            written = os.fstat(file.fileno()).st_mtime_ns
+        holds = _holds_certificates(path, written)
     except (OSError, ValueError) as exc:  # ValueError: a NUL in the name
         return os_reason(exc) if isinstance(exc, OSError) else str(exc)
-    return ""
+    return "" if holds else _("there is no certificate in it")
+
+
+@lru_cache(maxsize=4)
+def _holds_certificates(path: Path, _written: int) -> bool:
+    """Reading them all takes 30 ms, and a download asks before each of hundreds of requests."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        return False
+    return True
 
 
 def _folder_fault(path: Path) -> str:
