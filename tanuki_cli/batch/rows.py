@@ -164,7 +164,8 @@ def _within(value: object) -> list[object]:
 
 
 def _table(lines: Iterator[Line], name: str, *, delimiter: str) -> Iterator[_Part]:
-    reader = csv.reader(_joined(lines, name), delimiter=delimiter)
+    # Not strict, it would drop quotation marks in the middle of a cell and end an open one at the last line.
+    reader = csv.reader(_joined(lines, name), delimiter=delimiter, strict=True)
     header: list[str] = []
     number = 1
     try:
@@ -177,10 +178,20 @@ def _table(lines: Iterator[Line], name: str, *, delimiter: str) -> Iterator[_Par
     except csv.Error as exc:  # a quotation that never ends swallows everything behind it
         raise InputError(
             _("{name} cannot be read from line {number} on: {reason}.").format(
-                name=name, number=number, reason=exc
+                name=name, number=number, reason=_csv_reason(exc)
             ),
             hint=_("See whether a quotation mark is left open there."),
         ) from exc
+
+
+def _csv_reason(error: csv.Error) -> str:
+    """What the library says, in the user's language as far as it is known."""
+    said = str(error)
+    if "field limit" in said:
+        return _("a cell is longer than {count} characters").format(count=csv.field_size_limit())
+    if "end of data" in said:
+        return _("a quotation mark is never closed")
+    return _("a closing quotation mark stands within a cell") if "expected after" in said else said
 
 
 def _joined(lines: Iterator[Line], name: str) -> Iterator[str]:

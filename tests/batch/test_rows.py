@@ -97,7 +97,10 @@ def test_a_row_of_a_table_with_other_columns_or_no_text_is_told() -> None:
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        (b'a,b\n1,"' + b"x" * 200_000 + b"\n", "in.csv cannot be read from line 2 on: field larger than"),
+        (b'a,b\n1,"' + b"x" * 200_000 + b"\n", "in.csv cannot be read from line 2 on: a cell is longer"),
+        (b'a,b\n1,2\n1,"x\n2,y\n', "in.csv cannot be read from line 3 on: a quotation mark is never closed."),
+        (b'a,"b\n1,2\n', "in.csv cannot be read from line 1 on: a quotation mark is never closed."),
+        (b'a,b\n"x" y,2\n', "in.csv cannot be read from line 2 on: a closing quotation mark stands within"),
         (b"a\n" + b"x" * (MAX_LINE_CHARACTERS + 10), "Line 2 of in.csv cannot be read: it is too long."),
         (b"a,b,a\n1,2,3\n", "in.csv has two columns with the name 'a'."),
         (b"id,b\nx,2\ny,2\nx,3\n", "The rows on lines 2 and 4 of in.csv have the same id: x"),
