@@ -18,6 +18,14 @@ from tests.support.serving import QUESTION, Serving, serving
 
 NODE_MODULES = os.environ.get("TANUKI_TEST_NODE_MODULES", "")
 """A folder in which `npm install openai` was run."""
+NAMED = json.dumps(
+    {
+        "type": "object",
+        "properties": {"名前": {"type": "string", "maxLength": 6}},
+        "required": ["名前"],
+        "additionalProperties": False,
+    }
+)
 LITELLM = """
 import sys, litellm
 where = {"model": "openai/tanuki", "api_base": sys.argv[1], "api_key": "any", "temperature": 0}
@@ -200,3 +208,24 @@ def test_log_probabilities_through_our_own_engine_are_those_without_a_server(
         return found
 
     assert tokens("-m", f"{server.address}/v1") == tokens("-m", "mame")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        ("--json-schema", NAMED),
+        ("--choices", "たぬき,きつね"),
+        ("--regex", "[0-9]{3}年"),
+    ],
+    ids=["schema", "choices", "pattern"],
+)
+def test_a_shape_through_our_own_engine_is_the_same_without_a_server(
+    server: Serving, tmp_path: Path, shape: tuple[str, str]
+) -> None:
+    def answer(model: str) -> str:
+        asked = ("ask", "-m", model, *shape, "--no-save", "--temperature", "0", QUESTION)
+        done = run(tmp_path, *asked)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert answer(f"{server.address}/v1") == answer("mame") != ""
