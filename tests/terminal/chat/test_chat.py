@@ -262,7 +262,7 @@ def test_search_shows_when_and_marks_what_was_found(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         ask(terminal, "ガソリンは何から作るの?")
         ask(terminal, "/search ｶﾞｿﾘﾝ")
-        assert re.search(r"[0-9a-f]{8}  \d\d-\d\d \d\d:\d\d  ガソリンは何から", terminal.text)
+        assert re.search(r"[0-9a-f]{6}  \d\d-\d\d \d\d:\d\d  ガソリンは何から", terminal.text)
         assert re.search("\x1b\\[1;33mガソリン\x1b\\[0m".encode(), terminal.raw)
 
 
@@ -495,7 +495,7 @@ def test_resume_tells_conversations_of_the_same_name_apart(tmp_path: Path) -> No
     run(tmp_path, *CHAT, stdin="こんにちは\n/new\nこんにちは\n".encode())
     with open_chat(tmp_path) as terminal:
         ask(terminal, "/resume")
-        rows = re.findall(r"^  [0-9a-f]{8}  \d\d-\d\d \d\d:\d\d  こんにちは$", terminal.text, re.MULTILINE)
+        rows = re.findall(r"^   \d  [0-9a-f]{6}  \d\d-\d\d \d\d:\d\d  こんにちは$", terminal.text, re.MULTILINE)
         assert len(rows) == 2
 
 
