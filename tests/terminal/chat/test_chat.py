@@ -495,7 +495,8 @@ def test_resume_tells_conversations_of_the_same_name_apart(tmp_path: Path) -> No
     run(tmp_path, *CHAT, stdin="こんにちは\n/new\nこんにちは\n".encode())
     with open_chat(tmp_path) as terminal:
         ask(terminal, "/resume")
-        rows = re.findall(r"^   \d  [0-9a-f]{6}  \d\d-\d\d \d\d:\d\d  こんにちは$", terminal.text, re.MULTILINE)
+        row = r"^   \d  [0-9a-f]{6}  \d\d-\d\d \d\d:\d\d  こんにちは$"
+        rows = re.findall(row, terminal.text, re.MULTILINE)
         assert len(rows) == 2
 
 
