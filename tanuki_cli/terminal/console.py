@@ -23,7 +23,7 @@ import rich.theme
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.measuring import measure_ambiguous_width
-from tanuki_cli.terminal.typing_ahead import usual_typing
+from tanuki_cli.terminal.typing_ahead import take_held, usual_typing
 from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.redaction import hide_queries, redact
 from tanuki_cli.text.sanitize import sanitize
@@ -110,7 +110,7 @@ class Console:
         self.quiet = quiet
         self.environ = environ
         self.ambiguous_width = default_ambiguous_width(environ)
-        self._typed = ""
+        self._typed = self._typed_ahead = ""
         dumb = environ.get("TERM") == "dumb"
         self.in_is_terminal = streams.stdin.isatty()
         self.out_is_terminal = streams.stdout.isatty()
@@ -138,7 +138,7 @@ class Console:
 
     def take_typed(self) -> str:
         """What was typed before the first prompt and read already; the next call gives nothing."""
-        typed, self._typed = self._typed, ""
+        typed, self._typed, self._typed_ahead = self._typed + self._typed_ahead, "", ""
         return typed
 
     @property
@@ -243,16 +243,27 @@ class Console:
         Raises InterruptedByUser at Ctrl-C. Call only if :attr:`can_ask`.
         """
         try:
+            typed = self._typed_ahead + take_held(self.streams.stdin)
             with usual_typing(self.streams.stdin):  # before the question: its answer may come at once
                 self.err.print(sanitize(question), end="", soft_wrap=True)
                 self.streams.stderr.flush()
-                line = self.streams.stdin.readline()
+                line = self._typed_line(typed)
         except KeyboardInterrupt as exc:
             self.err.print()
             raise InterruptedByUser(_("Interrupted.")) from exc
         if not line:
             self.err.print()
         return line
+
+    def _typed_line(self, typed: str) -> str:
+        """The next line of stdin, after what was ``typed`` before the question and not shown then.
+
+        The terminal ends no line at an Enter that was held, and reading on would wait for another.
+        """
+        line, enter, self._typed_ahead = typed.partition("\r")
+        self.streams.stderr.write(sanitize(line) + ("\n" if enter else ""))
+        self.streams.stderr.flush()
+        return f"{line}\n" if enter else line + self.streams.stdin.readline()
 
     def debug(self, text: str) -> None:
         """Write what only ``--debug`` asks for, such as a traceback, to stderr."""

@@ -64,6 +64,13 @@ def take_finished_lines(stdin: Terminal | None) -> str:
     return typed.decode("utf-8", errors="ignore").replace("\n", "\r").replace(_NUL, "")
 
 
+def take_held(stdin: Terminal | None) -> str:
+    """What was held and waits to be read, for a question in the midst of :func:`hold_typing`; nothing
+    elsewhere, where the terminal has shown it and ended its lines."""
+    held = any(change is _hold for _descriptor, change in _in_force)
+    return take_finished_lines(stdin) if held else ""
+
+
 @contextmanager
 def usual_typing(stdin: Terminal | None) -> Iterator[None]:
     """Inside :func:`hold_typing`: let a question, or an editor, have the terminal as usual."""

@@ -199,9 +199,9 @@ def test_first_use_asks_before_it_downloads(tmp_path: Path) -> None:
         terminal.wait_for("[1]")
         assert "tanuki-8b:" in terminal.text
         assert "GB" in terminal.text
-        terminal.type("4\r")
-        assert terminal.wait_for_exit() == 4
-        assert "mame" in terminal.text
+        terminal.type("4\r")  # none of them, which is no error
+        assert terminal.wait_for_exit() == 0
+        assert "Nothing was downloaded." in terminal.text
 
 
 def test_first_use_offers_the_practice_model_at_once(tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_completion_describes_in_the_users_language(tmp_path: Path, typed: str, 
     assert shown in run(tmp_path, env=env).stdout
 
 
-@pytest.mark.parametrize("typed", ["chat -m ", "ask --model ", "pull ", "rm "])
+@pytest.mark.parametrize("typed", ["chat -m ", "ask --model ", "pull "])
 def test_names_of_models_are_completed(tmp_path: Path, typed: str) -> None:
     env = {"_TANUKI_COMPLETE": "complete_fish", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     done = run(tmp_path, env={**env, "_TYPER_COMPLETE_ARGS": f"tanuki {typed}tanuki-8"})
@@ -261,6 +261,8 @@ def test_names_of_models_are_completed(tmp_path: Path, typed: str) -> None:
     assert {"tanuki-8b", "tanuki-8b:q4_k_m", "tanuki-8x8b:gptq-4bit"} <= set(names)
     assert "tanuki-8x8b:q4_k_m" not in names  # refused
     assert all(name.startswith("tanuki-8") for name in names)
+    done = run(tmp_path, env={**env, "_TYPER_COMPLETE_ARGS": "tanuki rm tanuki-8"})
+    assert not done.stdout.strip()  # nothing is installed here
 
 
 def in_shell(home: Path, shell: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -278,20 +280,26 @@ def in_shell(home: Path, shell: str, *arguments: str) -> subprocess.CompletedPro
 @pytest.mark.parametrize(
     ("lang", "words"),
     [
-        ("ja", ("bash の補完を組み込みました: ", "これから開くターミナルで使えます。")),
+        ("ja", ("bash の補完を組み込みました: ", "これから開くターミナルで使えます。", "元に戻すには: ")),
         (
             "en",
-            ("Completion for bash is installed: ", "It works in every terminal that you open from now on."),
+            (
+                "Completion for bash is installed: ",
+                "It works in every terminal that you open from now on.",
+                "To undo: ",
+            ),
         ),
     ],
 )
 def test_completion_is_installed_in_the_users_language(
-    tmp_path: Path, lang: str, words: tuple[str, str]
+    tmp_path: Path, lang: str, words: tuple[str, str, str]
 ) -> None:
     done = in_shell(tmp_path, "bash", "--lang", lang, "--install-completion")
     assert done.returncode == 0, done.stderr
     script = tmp_path / ".bash_completions" / "tanuki.sh"
-    assert done.stdout.splitlines() == [f"{words[0]}{script}", words[1]]
+    lines = done.stdout.splitlines()
+    assert lines[:2] == [f"{words[0]}{script}", words[1]]
+    assert lines[2].startswith(f"{words[2]}rm {script}")
     shown = in_shell(tmp_path, "bash", "--lang", lang, "--show-completion")
     assert shown.stdout.strip() == script.read_text(encoding="utf-8").strip()
     assert "_TANUKI_COMPLETE=complete_bash" in shown.stdout
