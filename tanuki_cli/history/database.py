@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.files import os_reason
 from tanuki_cli.history.faults import BusyError, DamagedError, busy, permission_hint, translated
-from tanuki_cli.history.log import holds_more, log_path
+from tanuki_cli.history.log import holds_more, is_empty, log_path
 from tanuki_cli.history.schema import SCHEMA_VERSION, migrate, refuse_newer, schema_version
 from tanuki_cli.i18n import _
 
@@ -129,7 +129,9 @@ class Database:
             connection.execute("PRAGMA synchronous = FULL")
             # The log then holds whole transactions: one cut off is damage, or a process killed just then.
             connection.execute("PRAGMA cache_spill = OFF")
-            self._keep_log(connection)  # before anything is written
+            if self._keep_log(connection):  # before anything is written
+                connection.close()
+                return self._open(create=create)
             if version < SCHEMA_VERSION:
                 _bring_up(connection)
         except BaseException:
@@ -138,13 +140,16 @@ class Database:
         self._connection = connection
         return connection
 
-    def _keep_log(self, connection: sqlite3.Connection) -> None:
-        """Keep a copy where the log has more in it than SQLite reads, and say so: a save overwrites it."""
-        if not (holds_more(self.path) and os.access(self.path, os.W_OK)):
-            return
+    def _keep_log(self, connection: sqlite3.Connection) -> bool:
+        """Keep a copy where the log has more in it than SQLite reads, and say so: a save overwrites it.
+
+        True if there was one: copying the file lets go of the locks of ``connection``, which must be closed.
+        """
+        if is_empty(self.path) or not os.access(self.path, os.W_OK) or not self._log_holds_more():
+            return False
         with _transaction(connection, _WRITE):  # now nobody is about to save
-            if not holds_more(self.path):
-                return
+            if not self._log_holds_more():
+                return False
             target = self._name_aside()
             try:
                 for source, copy in ((self.path, target), (log_path(self.path), log_path(target))):
@@ -159,6 +164,14 @@ class Database:
                 "`tanuki history recover` saves what can be read."
             ).format(path=target)
         )
+        return True
+
+    def _log_holds_more(self) -> bool:
+        """Whether SQLite leaves out something of the log; it is asked how much it reads, beside the
+        connection, which may be in a transaction."""
+        with closing(_connect(self.path)) as other:
+            _busy, read, _moved = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return bool(read >= 0 and holds_more(self.path, read=read))
 
     def set_aside(self) -> Path:
         """Rename the file, with its side files, so that a new one can take its place; its new name."""
@@ -286,7 +299,8 @@ def _bring_up(connection: sqlite3.Connection) -> None:
 def _check_header(path: Path) -> None:
     """Raise DamagedError where the first bytes are none that SQLite writes for us.
 
-    With some of them it would only read, with others refuse a file in which every text is whole.
+    With some of them it would only read, with others refuse a file in which every text is whole. To be
+    called before the connection has read anything: to close the file lets go of all locks on it.
     """
     with path.open("rb") as file:
         header = file.read(100)

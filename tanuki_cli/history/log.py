@@ -5,7 +5,6 @@ the next save, although it may be whole. Format: https://www.sqlite.org/walforma
 """
 
 import struct
-import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,8 +16,6 @@ _MAGIC: Final = {0x377F0682: "<", 0x377F0683: ">"}
 _HEADER: Final = 32
 _FRAME_HEADER: Final = 24
 _SALTS: Final = slice(8, 16)
-_INDEX_LAST_FRAME: Final = 16
-"""Where -shm, which has the machine's byte order, counts the frames that are read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +32,30 @@ def log_path(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-def holds_more(path: Path) -> bool:
-    """Whether the log has frames that SQLite leaves out, which has read from ``path`` just before.
+def is_empty(path: Path) -> bool:
+    """Whether the log beside ``path`` has nothing in it, or is not there."""
+    try:
+        return log_path(path).stat().st_size <= _HEADER
+    except OSError:
+        return True
 
-    A save by another process may be under way, unless the caller holds the lock for writing.
+
+def holds_more(path: Path, *, read: int) -> bool:
+    """Whether the log has frames after the ``read`` ones that SQLite has read of it.
+
+    A save by another process may be under way, unless the caller holds the lock for writing. Only the log
+    is opened: to close the history file, or its -shm, would let go of all locks that SQLite has on them for
+    this process, and another one could cut them short under it.
     """
     try:
-        shared = path.with_name(f"{path.name}-shm")
-        with log_path(path).open("rb", buffering=0) as log, shared.open("rb") as index:
+        with log_path(path).open("rb", buffering=0) as log:
             header = log.read(_HEADER)
-            start = index.read(_INDEX_LAST_FRAME + 4)
-            if len(header) < _HEADER or len(start) < _INDEX_LAST_FRAME + 4:
+            if len(header) < _HEADER:
                 return False
             size = struct.unpack_from(">I", header, 8)[0]
             if not _is_sound(header) or not 512 <= size <= 65536:
                 return bool(log.read(1))
-            position = _HEADER + int.from_bytes(start[-4:], sys.byteorder) * (_FRAME_HEADER + size)
+            position = _HEADER + read * (_FRAME_HEADER + size)
             while True:
                 log.seek(position)
                 frame = log.read(_FRAME_HEADER)
@@ -59,7 +64,7 @@ def holds_more(path: Path) -> bool:
                 if frame[_SALTS] == header[16:24]:  # others are left over from before a checkpoint
                     return True
                 position += _FRAME_HEADER + size
-    except OSError:  # without a log, or without its index, SQLite has left nothing out
+    except OSError:  # without a log, SQLite has left nothing out
         return False
 
 

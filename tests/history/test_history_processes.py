@@ -1,14 +1,14 @@
 """Several processes on one history file: nothing is lost, nothing is locked, and the dead are known."""
 
 import sqlite3
-from multiprocessing.synchronize import Barrier
+from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 import pytest
 
 from tanuki_cli.conversation import Conversation, Message
 from tanuki_cli.history import HistoryStore
-from tests.support.history_data import FINISHED, FORK, UNFINISHED
+from tests.support.history_data import FINISHED, FORK, UNFINISHED, talked
 
 
 @pytest.fixture
@@ -83,3 +83,46 @@ def _chat(path: Path, shared_id: str, barrier: Barrier) -> None:
                 for text in ("答", "答え", f"答え {turn}"):
                     store.update_node(conversation.id, conversation.update(node.id, text, UNFINISHED))
                 store.update_node(conversation.id, conversation.update(node.id, f"答え {turn}", FINISHED))
+
+
+def test_a_process_that_opens_the_file_in_use_keeps_its_hold_on_it(path: Path) -> None:
+    """SQLite's locks are the process's: to close any of the files, opened beside it, would let go of them.
+
+    The next process to open the file then takes itself for the only one, and cuts the shared index short
+    under the first: SIGBUS.
+    """
+    begun, opened, over = FORK.Event(), FORK.Event(), FORK.Event()
+    user = FORK.Process(target=_save_again_and_again, args=(path, begun, opened, over))
+    user.start()  # now: a connection must not come along into it
+    with HistoryStore(path) as store:
+        store.save(talked())
+        begun.set()
+        assert opened.wait(30)
+    reader = FORK.Process(target=_open_often, args=(path,))
+    reader.start()
+    reader.join()
+    over.set()
+    user.join()
+    assert (user.exitcode, reader.exitcode) == (0, 0)
+    with HistoryStore(path) as store:
+        assert sorted(one.title for one in store.list()) == ["last", "質問 0", "質問 0"]
+
+
+def _save_again_and_again(path: Path, begun: Event, opened: Event, over: Event) -> None:
+    assert begun.wait(30)
+    conversation = talked()
+    with HistoryStore(path) as store:
+        assert len(store.list()) == 1
+        opened.set()
+        while not over.is_set():
+            store.save(conversation)
+            store.load(conversation.id)
+        last = talked()
+        last.title = "last"
+        store.save(last)
+
+
+def _open_often(path: Path) -> None:
+    for _ in range(200):
+        with HistoryStore(path) as store:
+            store.list()
