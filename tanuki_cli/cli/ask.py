@@ -187,14 +187,23 @@ def ask(
         finally:
             for error in unsaved:  # not before: a warning must not break into a line of the answer
                 warn_history_failed(context, error)
-        if model.load_s > _SLOW_LOAD_S and context.settings.keep_alive == "0" and not model.remote:
-            context.console.note(
-                _(
-                    "Loading took {seconds:.0f} s. To keep the model ready: tanuki config set keep_alive 10m"
-                ).format(seconds=model.load_s)
-            )
+        _suggest_keeping(context, options, model)
         if options.statistics and session.last_turn is not None:
             context.console.note(describe_turn(session.last_turn, load_s=model.load_s))
+
+
+def _suggest_keeping(context: CommandContext, options: AskOptions, model: LoadedModel) -> None:
+    """Say how a model that took long to load stays loaded, where a person reads it and it may stay."""
+    settings = context.settings
+    may_stay = settings.save and not context.debug and not options.trust_remote_code
+    loaded_here = not model.remote and not model.practice
+    worth_it = settings.keep_alive == "0" and model.load_s > _SLOW_LOAD_S
+    if may_stay and loaded_here and worth_it and context.console.err_is_terminal:
+        context.console.note(
+            _(
+                "Loading took {seconds:.0f} s. To keep the model ready: tanuki config set keep_alive 10m"
+            ).format(seconds=model.load_s)
+        )
 
 
 def _form(context: CommandContext, options: AskOptions) -> AnswerForm:

@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tanuki_cli.catalog.practice import practice_model
 from tests.conftest import until
 from tests.support.chat_server import ChatServer, Hang
 from tests.support.program import COMMAND, ROOT, Terminal, environment, run
@@ -317,3 +320,34 @@ def test_closed_streams_are_no_traceback(tmp_path: Path, closing: str) -> None:
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
     assert closing == ">&-" or "豆だぬき".encode() in done.stdout
+
+
+SLOW_LOAD = """
+import sys
+import tanuki_cli.cli.ask
+from tanuki_cli.__main__ import main
+tanuki_cli.cli.ask._SLOW_LOAD_S = -1.0
+main()
+"""
+"""The program for which every load is a slow one."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "suggested"),
+    [((), True), (("--no-save",), False), (("--debug",), False), (("-q",), False)],
+    ids=["may stay", "may not be kept", "debug", "quiet"],
+)
+def test_a_person_is_told_how_a_slow_model_stays_loaded(
+    tmp_path: Path, arguments: tuple[str, ...], suggested: bool
+) -> None:
+    command = (sys.executable, "-c", SLOW_LOAD)
+    model = tmp_path / "other.gguf"
+    shutil.copy(practice_model().path, model)
+    asked = ["ask", "-m", str(model), "--max-new-tokens", "4", *arguments, "やあ"]
+    with Terminal(tmp_path, asked, command=command) as terminal:
+        assert terminal.wait_for_exit() == 0, terminal.text
+        assert ("keep_alive" in terminal.text) is suggested
+    piped = subprocess.run(
+        [*command, *asked], env=environment(tmp_path), capture_output=True, check=True, timeout=120
+    )
+    assert b"keep_alive" not in piped.stderr
