@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from tanuki_cli.engines.answers import AnswerForm
+from tanuki_cli.engines.answers import MAX_ALTERNATIVES, AnswerForm
 from tanuki_cli.errors import InputError, brief
 from tanuki_cli.i18n import _
 from tanuki_cli.options import check_value
@@ -31,7 +31,6 @@ _OPTIONS: Final = {
 }
 """Their names here."""
 _FORM: Final = ("response_format", "structured_outputs", "logprobs", "top_logprobs")
-MAX_ALTERNATIVES: Final = 20
 _WITHOUT_EFFECT: Final = frozenset(
     (
         "messages",

@@ -21,7 +21,7 @@ from tanuki_cli.cli.options import OUTPUT, SESSION, ChatOptions, takes
 from tanuki_cli.cli.question import Question, read_question, truncate_question
 from tanuki_cli.cli.shapes import ShapeOptions, check_shape, explained, read_shape
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.answers import AnswerForm, Chunk
+from tanuki_cli.engines.answers import MAX_ALTERNATIVES, AnswerForm, Chunk
 from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _
@@ -32,7 +32,6 @@ from tanuki_cli.session import ChatSession
 from tanuki_cli.terminal.answer import NoStream, describe_turn, open_answer
 
 ask_app = typer.Typer(add_completion=False)
-MAX_ALTERNATIVES: Final = 20
 _SLOW_LOAD_S: Final = 3.0
 
 _HELP = N_(

@@ -44,6 +44,8 @@ class AnswerForm:
     begun: str | tuple[int, ...] = ""
 
 
+MAX_ALTERNATIVES: Final = 20
+"""As many alternatives to a token as anybody may ask for; OpenAI's bound."""
 PLAIN: Final = AnswerForm()
 """Text, and nothing more."""
 

@@ -9,6 +9,13 @@ from tanuki_cli.engines.base import Engine, GenerationCancelled
 from tanuki_cli.errors import TanukiError
 
 
+def answer(engine: Engine, job: Job) -> Generator[Chunk, None, None]:
+    """What ``engine`` says to ``job``, whichever way that asks."""
+    if job.prompt_ids:
+        return engine.complete(job.prompt_ids, job.options, job.form)
+    return engine.stream(job.messages, job.options, job.form)
+
+
 class OneByOne:
     """Implements :class:`~tanuki_cli.engines.base.Answerer` on any engine: jobs are answered in turn."""
 
@@ -77,15 +84,10 @@ class OneByOne:
                     self._dropped.discard(job)
                     continue
                 self._running = job
-            self._chunks = self._stream(job)
+            self._chunks = answer(self._engine, job)
             return True
         self._dropped.clear()  # those that were dropped after their end
         return False
-
-    def _stream(self, job: Job) -> Generator[Chunk, None, None]:
-        if job.prompt_ids:
-            return self._engine.complete(job.prompt_ids, job.options, job.form)
-        return self._engine.stream(job.messages, job.options, job.form)
 
     def _next(self) -> Progress:
         assert self._chunks is not None

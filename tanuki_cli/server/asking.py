@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.answers import AnswerForm, Job
+from tanuki_cli.engines.answers import MAX_ALTERNATIVES, AnswerForm, Job
 from tanuki_cli.engines.local import prompt_limit
 from tanuki_cli.errors import PromptTooLongError
 from tanuki_cli.prompt import fit_context
@@ -19,7 +19,6 @@ from tanuki_cli.server.served import ServedModel
 
 MAX_ANSWERS: Final = 64
 """Prompts of a request times the answers to each."""
-MAX_ALTERNATIVES: Final = 20
 MAX_STOPS: Final = 256
 _LARGEST: Final = 2**63
 _SAMPLE_CHARACTERS: Final = 4096

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Final
 
 from tanuki_cli.engines.base import GenerationCancelled, shared_prefix
+from tanuki_cli.engines.faults import no_numbers
 from tanuki_cli.engines.llama_cpp.kv_layout import StateLayout
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.native import Context, DecodeAborted, NativeError
-from tanuki_cli.errors import DamagedModelError, EngineError, brief
+from tanuki_cli.errors import EngineError, brief
 from tanuki_cli.i18n import _
 
 _SLOW_STEP_S: Final = 0.25
@@ -108,7 +109,7 @@ class SequenceCache:
         if not self.context.has_finite_logits(output, count):
             self.context.forget(self._sequence)  # or it would spread from the places that are free then
             self.ids, self._loose_steps = [], []
-            raise DamagedModelError(_("The model computes no numbers: its file is damaged."))
+            raise no_numbers()
 
     def use_store(self, store: KvStore, key: str, layout: StateLayout) -> None:
         """Take caches from ``store``, under ``key``, and keep them there with :meth:`save`; ``layout`` is
@@ -192,13 +193,18 @@ class SequenceCache:
         except DecodeAborted as exc:
             raise GenerationCancelled from exc
         except NativeError as exc:
-            raise EngineError(
-                _("llama.cpp failed while computing: {reason}").format(reason=brief(exc)),
-                hint=_("Try again; if it stays, use --debug and report it."),
-            ) from exc
+            raise computing_failed(exc) from exc
         finally:
             if not complete:
                 self.forget_from(position)
         self._record(ids[: len(ids) - drafted], loose=drafted > 0 or not self.settled)
         if self._should_stop():
             raise GenerationCancelled
+
+
+def computing_failed(error: NativeError) -> EngineError:
+    """What a user is told of ``error``, which ended a computation."""
+    return EngineError(
+        _("llama.cpp failed while computing: {reason}").format(reason=brief(error)),
+        hint=_("Try again; if it stays, use --debug and report it."),
+    )

@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Final
 
 from tanuki_cli.engines.answers import Token
 from tanuki_cli.engines.base import GenerationCancelled, Outcome, Request
+from tanuki_cli.engines.faults import no_numbers
 from tanuki_cli.engines.llama_cpp.choosing import Chooser
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.native import Context, Model
 from tanuki_cli.engines.llama_cpp.places import Answering, Places, chunk_size
 from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
-from tanuki_cli.errors import DamagedModelError, EngineError
-from tanuki_cli.i18n import _
+from tanuki_cli.errors import EngineError
 
 if TYPE_CHECKING:
     from tanuki_cli.engines.probabilities import Logits
@@ -148,7 +148,7 @@ class LlamaCppParallel:
                     rows = range(start, start + part.outputs)
                     if not self._are_numbers(rows):
                         self._sequences.clear()
-                        raise _no_numbers()
+                        raise no_numbers()
                     if rows:
                         yield stacked([as_array(self._context.logits(row), self._n_vocab) for row in rows])
         except GenerationCancelled:
@@ -226,7 +226,7 @@ class LlamaCppParallel:
                 continue
             are_all_numbers = False
             if answering.doubted:
-                self._end(answering, _no_numbers())
+                self._end(answering, no_numbers())
             answering.doubted = True
         if not are_all_numbers:
             # What is no number stays in places that are free, too, and would spread from there.
@@ -278,7 +278,3 @@ class LlamaCppParallel:
             return [token]
         chooser.answer += following
         return [token, *(chooser.take_forced(context, id_, index) for id_ in following)]
-
-
-def _no_numbers() -> DamagedModelError:
-    return DamagedModelError(_("The model computes no numbers: its file is damaged."))

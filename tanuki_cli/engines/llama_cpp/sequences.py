@@ -10,9 +10,8 @@ from typing import Final, NamedTuple
 
 from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.llama_cpp.batch import Batch
+from tanuki_cli.engines.llama_cpp.cache import computing_failed
 from tanuki_cli.engines.llama_cpp.native import Context, DecodeAborted, NativeError
-from tanuki_cli.errors import EngineError, brief
-from tanuki_cli.i18n import _
 
 _SLOW_S: Final = 0.25
 """Computations longer than this ask whether to stop while they run; asking costs up to a millisecond."""
@@ -86,10 +85,7 @@ class Sequences:
         except DecodeAborted as exc:
             raise GenerationCancelled from exc
         except NativeError as exc:
-            raise EngineError(
-                _("llama.cpp failed while computing: {reason}").format(reason=brief(exc)),
-                hint=_("Try again; if it stays, use --debug and report it."),
-            ) from exc
+            raise computing_failed(exc) from exc
         finally:
             if not complete:
                 for part in parts:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from tanuki_cli.engines.answers import Job, Progress
 from tanuki_cli.engines.base import Engine, GenerationCancelled
+from tanuki_cli.engines.one_by_one import answer
 from tanuki_cli.engines.remote.sockets import POLL_S
 from tanuki_cli.errors import TanukiError
 
@@ -173,12 +174,7 @@ class _Place:
         """Tell what comes of ``job`` until it ends, or is not wanted any more."""
         self._job, self._engine = job, engine
         try:
-            stream = (
-                engine.complete(job.prompt_ids, job.options, job.form)
-                if job.prompt_ids
-                else engine.stream(job.messages, job.options, job.form)
-            )
-            with closing(stream) as chunks:
+            with closing(answer(engine, job)) as chunks:
                 for chunk in chunks:
                     # The first comes before anything is sent: who was stopped by then sends nothing.
                     if not self._owner.tell(Progress(job=job, chunk=chunk)):

@@ -19,10 +19,11 @@ from transformers.cache_utils import StaticLayer
 
 from tanuki_cli.engines.answers import Token
 from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, shared_prefix
+from tanuki_cli.engines.faults import no_numbers
 from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.engines.transformers.library import translated
 from tanuki_cli.engines.transformers.sampling import TokenSampler
-from tanuki_cli.errors import DamagedModelError, EngineError
+from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.sampling import SamplingOptions
 
@@ -257,7 +258,7 @@ class TransformersModel:
     def _check_finite(self, logits: torch.Tensor) -> None:
         if not logits.isfinite().all():
             self._ids.clear()
-            raise DamagedModelError(_("The model computes no numbers: its file is damaged."))
+            raise no_numbers()
 
     def _check_cancelled(self) -> None:
         if self._cancelled:
