@@ -22,6 +22,7 @@ LAYERS = (
     ("batch",),
     ("session",),
     ("loading",),
+    ("protocol",),
     ("engines",),
     ("hub", "history"),
     ("catalog",),

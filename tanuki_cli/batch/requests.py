@@ -2,27 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, Final
 
-from tanuki_cli.batch.openai_form import read_body
+from tanuki_cli.batch.openai_form import read_request
 from tanuki_cli.batch.rows import TEXT_FIELD, Fields, Row
 from tanuki_cli.batch.template import Template
-from tanuki_cli.conversation import Message, Role
+from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, Job
 from tanuki_cli.errors import InputError, brief
 from tanuki_cli.i18n import _
 from tanuki_cli.options import check_value
 from tanuki_cli.prompt import guard_markers, with_persona
+from tanuki_cli.protocol.fields import Fields as ProtocolFields
+from tanuki_cli.protocol.turns import read_turns
 from tanuki_cli.sampling import SAMPLING_SPECS, SamplingOptions
 
 _SPEC_BY_KEY: Final = {spec.key: spec for spec in SAMPLING_SPECS}
 _OPTIONS: Final = "options"
-_ROLES: Final[Mapping[str, Role]] = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "assistant": "assistant",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,11 +39,30 @@ class Asking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a row asks. ``guarded`` lines of it imitated a turn heading, and were defused."""
+    """What a row asks.
+
+    ``guarded`` lines of it imitated a turn heading, and were defused. An answer that ``continues`` is told
+    without its beginning. Unless it ``truncates``, no message may be left out. ``ignored`` are
+    fields that nobody here knows.
+    """
 
     row: Row
     job: Job
     guarded: int
+    continues: bool = False
+    truncates: bool = True
+    ignored: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    messages: Sequence[Message]
+    options: SamplingOptions
+    form: AnswerForm
+    guarded: int = 0
+    continues: bool = False
+    truncates: bool = True
+    ignored: tuple[str, ...] = ()
 
 
 def make_request(row: Row, asking: Asking) -> Request:
@@ -55,7 +70,7 @@ def make_request(row: Row, asking: Asking) -> Request:
     try:
         if row.problem:
             raise InputError(row.problem)
-        messages, options, form = _asked(row, asking)
+        asked = _asked(row, asking)
     except (InputError, ValueError) as exc:
         reason = exc.message if isinstance(exc, InputError) else str(exc)
         raise InputError(
@@ -63,9 +78,9 @@ def make_request(row: Row, asking: Asking) -> Request:
                 number=row.number, reason=reason.removesuffix(".").removesuffix("。")
             )
         ) from exc
-    guarded = 0
+    guarded = asked.guarded
     safe = []
-    for message in messages:
+    for message in asked.messages:
         content, changed = guard_markers(message.content)
         guarded += changed
         safe.append(replace(message, content=content))
@@ -74,22 +89,59 @@ def make_request(row: Row, asking: Asking) -> Request:
     if asking.explanation and safe[-1].role == "user":
         safe[-1] = replace(safe[-1], content=f"{safe[-1].content}\n\n{asking.explanation}")
     messages = with_persona(safe, asking.persona)
-    return Request(row=row, job=Job(messages=messages, options=options, form=form), guarded=guarded)
+    return Request(
+        row=row,
+        job=Job(messages=messages, options=asked.options, form=asked.form),
+        guarded=guarded,
+        continues=asked.continues,
+        truncates=asked.truncates,
+        ignored=asked.ignored,
+    )
 
 
-def _asked(row: Row, asking: Asking) -> tuple[Sequence[Message], SamplingOptions, AnswerForm]:
+def _asked(row: Row, asking: Asking) -> _Asked:
     fields = row.fields
-    if row.is_openai and asking.template is None:
-        body = read_body(fields, asking.options, asking.form)
-        return read_messages(body.messages), body.options, body.form
     if asking.template is not None:
-        return [_question(asking.template.render(fields))], asking.options, asking.form
+        question = _question(asking.template.render(fields))
+        return _Asked(messages=[question], options=asking.options, form=asking.form)
+    if row.is_openai:
+        return _openai(fields, asking)
     options = _own_options(fields.get(_OPTIONS), asking.options)
     if fields.get("messages") is not None:
-        return read_messages(fields["messages"]), options, asking.form
+        turns = read_turns(ProtocolFields(fields))
+        return _Asked(
+            messages=turns.messages,
+            options=options,
+            form=_begun(asking.form, turns.begun),
+            guarded=turns.guarded,
+            continues=bool(turns.begun),
+        )
     system = fields.get("system")
     first = [Message("system", system)] if isinstance(system, str) and system else []
-    return [*first, _question(_prompt(fields))], options, asking.form
+    return _Asked(messages=[*first, _question(_prompt(fields))], options=options, form=asking.form)
+
+
+def _openai(fields: Fields, asking: Asking) -> _Asked:
+    """A row in OpenAI's form: what it does not say, the command line says."""
+    asked = read_request(fields, asking.options)
+    form = _begun(asking.form, asked.turns.begun)
+    if asked.logprobs is not None:
+        form = replace(form, logprobs=max(1, asked.logprobs))
+    if asked.shape is not None:
+        form = replace(form, shape=asked.shape, scores=False)
+    return _Asked(
+        messages=asked.turns.messages,
+        options=asked.options,
+        form=form,
+        guarded=asked.turns.guarded,
+        continues=bool(asked.turns.begun),
+        truncates=asked.truncates,
+        ignored=asked.ignored,
+    )
+
+
+def _begun(form: AnswerForm, begun: str) -> AnswerForm:
+    return replace(form, begun=begun) if begun else form
 
 
 def _prompt(fields: Fields) -> object:
@@ -105,47 +157,6 @@ def _question(text: object) -> Message:
     if not isinstance(text, str) or not text.strip():
         raise InputError(_("it has no question"))
     return Message("user", text)
-
-
-def read_messages(value: object) -> list[Message]:
-    """Messages in the form of the OpenAI API, those of one role in a row joined by a blank line.
-
-    Raises InputError for what Tanuki cannot be told: tools, a system message after the first turn, a last
-    message that is not the user's.
-    """
-    if not isinstance(value, list) or not value:
-        raise InputError(_("its messages are no list"))
-    messages: list[Message] = []
-    for entry in value:
-        if not isinstance(entry, Mapping):
-            raise InputError(_("it has a message that is not text"))
-        role = _ROLES.get(str(entry.get("role")))
-        if role is None:
-            shown = repr(brief(entry.get("role")))
-            raise InputError(_("it has a message with the role {role}").format(role=shown))
-        message = Message(role, _content(entry.get("content")))
-        if messages and messages[-1].role == role:
-            messages[-1] = replace(message, content=f"{messages[-1].content}\n\n{message.content}")
-        else:
-            messages.append(message)
-    if messages[-1].role != "user":
-        raise InputError(_("its last message is not the user's"))
-    return messages
-
-
-def _content(value: object) -> str:
-    """A text, or the texts of its parts joined."""
-    if isinstance(value, str):
-        return value
-    parts = value if isinstance(value, list) else [None]
-    texts = [part.get("text") if isinstance(part, Mapping) and _is_text(part) else None for part in parts]
-    if not all(isinstance(text, str) for text in texts):
-        raise InputError(_("it has a message that is not text"))
-    return "".join(cast("list[str]", texts))
-
-
-def _is_text(part: Mapping[str, Any]) -> bool:
-    return part.get("type") == "text"
 
 
 def _own_options(value: object, options: SamplingOptions) -> SamplingOptions:

@@ -45,13 +45,17 @@ class Answering:
 
     def __init__(self, request: Request) -> None:
         self.request = request
+        self._begun = ""
         self._texts: list[str] = []
         self._tokens: list[Token] = []
         self._dropped = 0
 
     def take(self, chunk: Chunk) -> None:
         """The next piece."""
-        self._texts.append(chunk.text)
+        if chunk.plan is not None and self.request.continues:
+            self._begun = chunk.text
+        else:
+            self._texts.append(chunk.text)
         if chunk.plan is not None:
             self._dropped = chunk.plan.dropped
         elif self.request.job.form.logprobs:
@@ -72,6 +76,18 @@ class Answering:
             error=self._misshapen(text, chunk, remote=remote),
         )
 
+    @property
+    def too_long(self) -> TanukiError | None:
+        """That messages were left out which may not be."""
+        if self.request.truncates or not self._dropped:
+            return None
+        return TurnsTooLongError(
+            _(
+                "The conversation is too long: its oldest {count} messages would have to be left out. "
+                'To allow that: "truncation": "auto".'
+            ).format(count=self._dropped)
+        )
+
     def failed(self, error: TanukiError) -> Outcome:
         """What came of it by then; text that was received is kept."""
         text = "".join(self._texts)
@@ -83,7 +99,7 @@ class Answering:
             return None
         from tanuki_cli.engines.shapes import reading  # most answers have no shape
 
-        if reading.fits(shape, text, as_data=remote):
+        if reading.fits(shape, self._begun + text, as_data=remote):
             return None
         return MisshapenError(
             _("The answer was cut before its shape was complete.")
@@ -96,10 +112,15 @@ class MisshapenError(EngineError):
     """An answer lacks the shape that was asked for."""
 
 
+class TurnsTooLongError(InputError):
+    """A conversation does not fit into the context, and nothing of it may be left out."""
+
+
 def error_code(error: TanukiError) -> str:
     """A word for programs; the message is in the user's language."""
     kinds = (
         (PromptTooLongError, "too_long"),
+        (TurnsTooLongError, "too_long"),
         (MisshapenError, "shape"),
         (InputError, "input"),
         (EngineError, "engine"),

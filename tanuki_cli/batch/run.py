@@ -20,12 +20,15 @@ _MOST_AHEAD: Final = 256
 """Rows that may be asked before one that is not answered yet: who prints in order holds that many."""
 
 
+_MOST_NAMED: Final = 20
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchState:
     """How far a run is: rows ``answered`` and ``failed`` by it, and the tokens that it generated.
 
     ``guarded`` lines of the rows imitated a turn heading; of ``shortened`` rows the oldest messages did
-    not fit into the context.
+    not fit into the context. ``ignored`` are fields of requests that nobody here knows: some of them.
     """
 
     answered: int = 0
@@ -34,6 +37,7 @@ class BatchState:
     prompt_tokens: int = 0
     guarded: int = 0
     shortened: int = 0
+    ignored: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
@@ -95,7 +99,11 @@ class BatchRun:
         except InputError as error:
             self._end(Outcome(row=row, error=error))
             return
-        self.state = replace(self.state, guarded=self.state.guarded + request.guarded)
+        self.state = replace(
+            self.state,
+            guarded=self.state.guarded + request.guarded,
+            ignored=_some(self.state.ignored, request.ignored),
+        )
         self._running[request.job] = Answering(request)
         self._fed[request.job] = number
         self._answerer.add(request.job)
@@ -118,6 +126,12 @@ class BatchRun:
         chunk = progress.chunk
         assert chunk is not None
         answering.take(chunk)
+        if (error := answering.too_long) is not None:
+            if chunk.finish_reason is None:
+                self._answerer.drop(progress.job)
+            self._forget(progress.job)
+            self._end(answering.failed(error))
+            return
         self.state = replace(self.state, tokens=self.state.tokens + chunk.token_count)
         if chunk.finish_reason is None:
             return
@@ -150,3 +164,7 @@ class BatchRun:
     def _interrupt(self) -> None:
         self._interrupted = True
         self._answerer.cancel()
+
+
+def _some(names: tuple[str, ...], more: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*names, *more)))[:_MOST_NAMED]

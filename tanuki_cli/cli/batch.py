@@ -201,6 +201,10 @@ def _tell(context: CommandContext, options: BatchOptions, state: BatchState) -> 
                 "a backslash was put before them."
             ).format(count=state.guarded)
         )
+    if state.ignored:
+        console.warn(
+            _("Fields that are not known were left alone: {names}.").format(names=", ".join(state.ignored))
+        )
     if state.shortened:
         console.warn(
             _("Of {count} rows the oldest messages did not fit into the context and were not sent.").format(

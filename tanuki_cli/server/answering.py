@@ -12,10 +12,10 @@ from starlette.responses import JSONResponse, Response
 
 from tanuki_cli.engines.answers import Chunk
 from tanuki_cli.errors import TanukiError
+from tanuki_cli.protocol.fields import Fields
 from tanuki_cli.server.asking import Wanted, read_chat, read_completion
 from tanuki_cli.server.engine_thread import Answers, EngineThread, joined
 from tanuki_cli.server.faults import ApiError, translated, wrong
-from tanuki_cli.server.fields import Fields
 from tanuki_cli.server.replies import ChatReply, CompletionReply, Form, total_usage, without_text
 from tanuki_cli.server.saving import Saver
 from tanuki_cli.server.sending import END, PING, PING_S, EventStream, event, read_body, while_connected

@@ -15,11 +15,11 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from tanuki_cli import __version__
 from tanuki_cli.errors import TanukiError
 from tanuki_cli.i18n import active_language
+from tanuki_cli.protocol.fields import Fields
 from tanuki_cli.server.access import Access
-from tanuki_cli.server.asking import read_chat, read_completion
+from tanuki_cli.server.asking import is_ids, read_chat, read_completion
 from tanuki_cli.server.engine_thread import EngineThread
 from tanuki_cli.server.faults import ApiError, translated, wrong
-from tanuki_cli.server.fields import Fields, is_ids
 from tanuki_cli.server.sending import read_body
 from tanuki_cli.server.served import ServedModel
 

@@ -10,28 +10,18 @@ from tanuki_cli.engines.answers import MAX_ALTERNATIVES, AnswerForm, Job
 from tanuki_cli.engines.local import prompt_limit
 from tanuki_cli.errors import PromptTooLongError
 from tanuki_cli.prompt import fit_context
+from tanuki_cli.protocol.chat import MAX_ANSWERS, read_chat_request, read_options
+from tanuki_cli.protocol.fields import Fields, as_text
+from tanuki_cli.protocol.shapes import read_shape
+from tanuki_cli.protocol.support import COMPLETION, refuse_end_ids, unknown_fields
+from tanuki_cli.protocol.turns import Turns
 from tanuki_cli.sampling import MAX_SEED, SamplingOptions
 from tanuki_cli.server.faults import too_long, wrong
-from tanuki_cli.server.fields import Fields, as_text, is_ids
-from tanuki_cli.server.forms import read_shape
-from tanuki_cli.server.roles import Turns, read_messages
 from tanuki_cli.server.served import ServedModel
 
-MAX_ANSWERS: Final = 64
-"""Prompts of a request times the answers to each."""
-MAX_STOPS: Final = 256
-_LARGEST: Final = 2**63
 _SAMPLE_CHARACTERS: Final = 4096
-_WITHOUT_EFFECT: Final[dict[str, tuple[object, ...]]] = {
-    "frequency_penalty": (0,),
-    "presence_penalty": (0,),
-    "logit_bias": ({},),
-    "best_of": (1,),
-    "use_beam_search": (False,),
-    "ignore_eos": (False,),
-    "min_tokens": (0,),
-}
-"""What is not done here, and the values that ask for nothing; others are told of in a header."""
+_OWN: Final = frozenset(("return_token_ids", "return_tokens_as_token_ids"))
+"""What is read here of both kinds of request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +43,8 @@ class Prompt:
 class Wanted:
     """A request that was read: every prompt is answered ``n`` times.
 
-    ``truncates`` is whether the oldest turns may be dropped. ``ignored`` are fields that ask for what is
-    not done here, ``guarded`` the lines that got a backslash. ``named_by_id`` is how tokens are named among
+    ``truncates`` is whether the oldest turns may be dropped. ``ignored`` are fields that nobody
+    here knows, ``guarded`` the lines that got a backslash. ``named_by_id`` is how tokens are named among
     log probabilities. ``turns`` are those of a chat.
     """
 
@@ -63,12 +53,12 @@ class Wanted:
     n: int
     stream: bool
     include_usage: bool
-    logprobs: int | None
     gives_ids: bool
     named_by_id: bool
-    echo: bool
-    truncates: bool
-    ignored: tuple[str, ...]
+    logprobs: int | None = None
+    echo: bool = False
+    truncates: bool = False
+    ignored: tuple[str, ...] = ()
     guarded: int = 0
     turns: Turns | None = None
 
@@ -81,29 +71,39 @@ class Wanted:
 def read_chat(request: Fields, model: ServedModel, *, truncates: bool = False) -> Wanted:
     """What a request to ``/v1/chat/completions`` wants. Raises ApiError, and InputError for its shape."""
     model.check_name(request.text("model"))
-    _refuse_tools(request)
-    turns = read_messages(request)
-    alternatives = request.integer("top_logprobs", 0, MAX_ALTERNATIVES)
-    logprobs = (alternatives or 0) if request.flag("logprobs") else None
-    if alternatives and logprobs is None:
-        raise wrong("top_logprobs", "'top_logprobs' needs 'logprobs': true.")
-    truncates = truncates or _truncation(request)
-    options = _options(request, model)
-    prompt = _fitted(turns, options, model, truncates=truncates)
-    wanted = _wanted(request, model, (prompt,), options, logprobs)
-    return replace(wanted, guarded=turns.guarded, truncates=truncates, turns=turns)
+    asked = read_chat_request(request, model.defaults, also=_OWN, end_ids=_end_ids(model))
+    truncates = truncates or asked.truncates
+    options = _within(asked.options, model)
+    prompt = _fitted(asked.turns, options, model, truncates=truncates)
+    form = AnswerForm(shape=asked.shape, logprobs=_alternatives(asked.logprobs))
+    wanted = _wanted(request, model, (prompt,), options, form, n=asked.n)
+    return replace(
+        wanted,
+        logprobs=asked.logprobs,
+        truncates=truncates,
+        ignored=asked.ignored,
+        guarded=asked.turns.guarded,
+        turns=asked.turns,
+    )
 
 
 def read_completion(request: Fields, model: ServedModel) -> Wanted:
     """What a request to ``/v1/completions`` wants. Raises ApiError, and InputError for its shape."""
     model.check_name(request.text("model"))
-    if request.raw("suffix"):
-        raise wrong("suffix", "'suffix': Tanuki cannot fill in the middle.")
+    ignored = unknown_fields(request, COMPLETION | _OWN)
+    refuse_end_ids(request, _end_ids(model))
     logprobs = request.integer("logprobs", 0, MAX_ALTERNATIVES)
     prompts = _prompts(request, model)
-    if request.flag("echo") and logprobs is not None:
+    echo = request.flag("echo")
+    if echo and logprobs is not None:
         raise wrong("echo", "'echo' and 'logprobs' cannot be used together.")
-    return _wanted(request, model, prompts, _options(request, model), logprobs)
+    n = request.integer("n", 1, MAX_ANSWERS) or 1
+    if n * len(prompts) > MAX_ANSWERS:
+        raise wrong("n", f"A request may ask for {MAX_ANSWERS} answers at most.")
+    options = _within(read_options(request, model.defaults), model)
+    form = AnswerForm(shape=read_shape(request), logprobs=_alternatives(logprobs))
+    wanted = _wanted(request, model, prompts, options, form, n=n)
+    return replace(wanted, logprobs=logprobs, echo=echo, ignored=ignored)
 
 
 def _wanted(
@@ -111,13 +111,10 @@ def _wanted(
     model: ServedModel,
     prompts: tuple[Prompt, ...],
     options: SamplingOptions,
-    logprobs: int | None,
+    form: AnswerForm,
+    *,
+    n: int,
 ) -> Wanted:
-    n = request.integer("n", 1, MAX_ANSWERS) or 1
-    if n * len(prompts) > MAX_ANSWERS:
-        raise wrong("n", f"A request may ask for {MAX_ANSWERS} answers at most.")
-    form = AnswerForm(shape=read_shape(request), logprobs=0 if logprobs is None else max(1, logprobs))
-    stream = request.flag("stream")
     streaming = request.part("stream_options")
     return Wanted(
         prompts=prompts,
@@ -125,15 +122,25 @@ def _wanted(
             _job(prompt, _numbered(options, number), form, model) for prompt in prompts for number in range(n)
         ),
         n=n,
-        stream=stream,
+        stream=request.flag("stream"),
         include_usage=streaming is not None and streaming.flag("include_usage"),
-        logprobs=logprobs,
         gives_ids=request.flag("return_token_ids"),
         named_by_id=request.flag("return_tokens_as_token_ids"),
-        echo=request.flag("echo"),
-        truncates=False,
-        ignored=_ignored(request, model),
     )
+
+
+def _alternatives(logprobs: int | None) -> int:
+    """How many the engine gives: the likeliest is always told of with the token itself."""
+    return 0 if logprobs is None else max(1, logprobs)
+
+
+def _end_ids(model: ServedModel) -> frozenset[int]:
+    return model.tokenizer.end_ids if model.tokenizer is not None else frozenset()
+
+
+def _within(options: SamplingOptions, model: ServedModel) -> SamplingOptions:
+    """``options`` with an answer as long as the context, at most."""
+    return replace(options, max_new_tokens=min(options.max_new_tokens, model.context_length))
 
 
 def _job(prompt: Prompt, options: SamplingOptions, form: AnswerForm, model: ServedModel) -> Job:
@@ -148,35 +155,6 @@ def _numbered(options: SamplingOptions, number: int) -> SamplingOptions:
     if options.seed is None:
         return options
     return replace(options, seed=(options.seed + number) % (MAX_SEED + 1))
-
-
-def _options(request: Fields, model: ServedModel) -> SamplingOptions:
-    """How tokens are chosen; what the request leaves out is as the settings have it."""
-    defaults = model.defaults
-    seed = request.integer("seed", -_LARGEST, _LARGEST - 1)
-    stops = request.texts("stop", most=MAX_STOPS)
-    if "" in stops:
-        raise wrong("stop", "'stop' must not hold an empty text.")
-    limit = request.integer("max_completion_tokens", 1, _LARGEST)
-    limit = limit or request.integer("max_tokens", 1, _LARGEST) or defaults.max_new_tokens
-    top_k = request.integer("top_k", -1, _LARGEST)
-    penalty = request.number("repetition_penalty", 0.1, 10)
-    penalty = request.number("repeat_penalty", 0.1, 10) if penalty is None else penalty
-    return SamplingOptions(
-        temperature=_or(request.number("temperature", 0, 2), defaults.temperature),
-        top_p=_or(request.number("top_p", 0, 1), defaults.top_p),
-        top_k=defaults.top_k if top_k is None else max(0, min(top_k, 100_000)),
-        min_p=_or(request.number("min_p", 0, 1), defaults.min_p),
-        repeat_penalty=_or(penalty, defaults.repeat_penalty),
-        max_new_tokens=min(limit, model.context_length),
-        stop=stops or defaults.stop,
-        # -1 is how llama-server's clients say "any"; the others are folded into what engines take.
-        seed=defaults.seed if seed is None else None if seed == -1 else seed % (MAX_SEED + 1),
-    )
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
 
 
 def _fitted(turns: Turns, options: SamplingOptions, model: ServedModel, *, truncates: bool) -> Prompt:
@@ -255,28 +233,6 @@ def _prompt(value: object, name: str, model: ServedModel) -> Prompt:
     return Prompt(ids=ids, text=text)
 
 
-def _refuse_tools(request: Fields) -> None:
-    if request.raw("tools") and request.raw("tool_choice") != "none":
-        raise wrong(
-            "tools", "'tools': Tanuki cannot call tools. Leave it out, or set 'tool_choice': \"none\"."
-        )
-
-
-def _truncation(request: Fields) -> bool:
-    """Whether the oldest turns may be dropped, in the words of OpenAI's Responses."""
-    wanted = request.text("truncation")
-    if wanted not in (None, "auto", "disabled"):
-        raise wrong("truncation", "'truncation' must be one of: auto, disabled.")
-    return wanted == "auto"
-
-
-def _ignored(request: Fields, model: ServedModel) -> tuple[str, ...]:
-    """The fields that would change the answer elsewhere, and do not here."""
-    names = [
-        name for name, off in _WITHOUT_EFFECT.items() if request.has(name) and request.raw(name) not in off
-    ]
-    ends = request.items("stop_token_ids", most=MAX_STOPS) or ()
-    own = model.tokenizer.end_ids if model.tokenizer is not None else frozenset()
-    if any(id_ not in own for id_ in ends if isinstance(id_, int)):
-        names.append("stop_token_ids")
-    return tuple(names)
+def is_ids(value: object) -> bool:
+    """Whether ``value`` is a list of whole numbers, and not empty."""
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tanuki_cli.errors import InputError, PromptTooLongError, TanukiError
+from tanuki_cli.protocol.fields import RequestError
 
 INVALID: Final = "invalid_request_error"
 
@@ -55,6 +56,8 @@ def translated(error: TanukiError) -> ApiError:
     if isinstance(error, PromptTooLongError):
         details = {"n_prompt_tokens": error.prompt_tokens, "n_ctx": error.limit}
         return ApiError(400, message, code="context_length_exceeded", details=details)
+    if isinstance(error, RequestError):
+        return wrong(error.param, error.english)
     if isinstance(error, InputError):
         return ApiError(400, message, code="invalid_value")
     return ApiError(500, message, kind="server_error")

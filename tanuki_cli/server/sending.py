@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from tanuki_cli.protocol.fields import Fields
+from tanuki_cli.server.body import read_object
 from tanuki_cli.server.connection import BODY_S
 from tanuki_cli.server.faults import ApiError
-from tanuki_cli.server.fields import Fields, read_object
 
 MAX_BODY: Final = 4 << 20
 PING_S: Final = 10.0

@@ -203,7 +203,36 @@ def test_the_form_of_openai_goes_in_and_comes_out(tmp_path: Path) -> None:
     shaped = found["d"]["response"]["body"]["choices"][0]["message"]["content"]
     assert json.loads(shaped)["色"] in ("茶", "黒")
     assert found["c"]["response"] is None
-    assert "tools is not supported" in found["c"]["error"]["message"]
+    assert "'tools': Tanuki cannot call tools" in found["c"]["error"]["message"]
+
+
+def test_a_request_means_in_a_file_what_it_means_to_the_server(tmp_path: Path) -> None:
+    """An answer goes on, nothing is left out unasked, and a slip in a field's name is told."""
+
+    def line(custom_id: str, *turns: tuple[str, str], **body: Any) -> str:
+        messages = [{"role": role, "content": content} for role, content in turns]
+        request = {"messages": messages, "temperature": 0, **body}
+        return json.dumps({"custom_id": custom_id, "body": request})
+
+    question = ("user", "あなたは誰?")
+    asked = run(tmp_path, "ask", "-m", "mame", "--no-save", "--temperature", "0", question[1])
+    assert asked.returncode == 0, asked.stderr
+    whole = asked.stdout.rstrip("\n")
+    turns = [("user", "たぬき。" * 300), ("assistant", "はい。")] * 8 + [question]
+    rows = [
+        line("on", question, ("assistant", whole[:4]), continue_final_message=True, temprature=1),
+        line("long", *turns),
+        line("shortened", *turns, truncation="auto"),
+    ]
+    (tmp_path / "q.jsonl").write_text("\n".join(rows))
+    done = run(tmp_path, "batch", f"{tmp_path}/q.jsonl", "-m", "mame")
+    found = {record["custom_id"]: record for record in map(json.loads, done.stdout.splitlines())}
+    content = found["on"]["response"]["body"]["choices"][0]["message"]["content"]
+    assert whole[:4] + content == whole
+    assert (found["long"]["response"], found["long"]["error"]["code"]) == (None, "too_long")
+    assert found["shortened"]["error"] is None
+    assert done.returncode == 1
+    assert "Fields that are not known were left alone: temprature." in done.stderr.replace("\n", " ")
 
 
 def test_a_table_gets_a_column(tmp_path: Path) -> None:

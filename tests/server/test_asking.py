@@ -3,10 +3,11 @@
 import pytest
 
 from tanuki_cli.conversation import Message
+from tanuki_cli.protocol.fields import Fields
 from tanuki_cli.sampling import MAX_SEED, SamplingOptions
 from tanuki_cli.server.asking import Wanted, read_chat
+from tanuki_cli.server.body import MAX_DEPTH, read_object
 from tanuki_cli.server.faults import ApiError
-from tanuki_cli.server.fields import MAX_DEPTH, Fields, read_object
 from tanuki_cli.server.served import ServedModel
 from tanuki_cli.tokenizer import ChatTokenizer
 

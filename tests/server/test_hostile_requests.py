@@ -55,7 +55,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "min_p": ("1", [], -0.1, 1.1),
     "repetition_penalty": ("1", [], 0, 11),
     "repeat_penalty": ("1", [], 0, 11),
-    "max_tokens": ("1", 1.5, [], {}, 0, -1, 10**30, True),
+    "max_tokens": ("1", 1.5, [], {}, 0, -1, True),
     "max_completion_tokens": ("1", 0, -1),
     "seed": ("1", 1.5, [], {}, 2**64, -(2**64)),
     "stop": (1, {}, [1], [""], "", [None], ["x"] * 1000),

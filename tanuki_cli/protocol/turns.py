@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final, cast
 
 from tanuki_cli.conversation import Message, Role
+from tanuki_cli.i18n import N_
 from tanuki_cli.prompt import guard_markers
-from tanuki_cli.server.faults import wrong
-from tanuki_cli.server.fields import Fields, as_text
+from tanuki_cli.protocol.fields import Fields, RequestError, as_text
 
 MAX_MESSAGES: Final = 10_000
 _ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -32,43 +32,47 @@ class Turns:
     guarded: int = 0
 
 
-def read_messages(request: Fields) -> Turns:
-    """The turns of ``messages``. Raises ApiError that names the message."""
+def read_turns(request: Fields) -> Turns:
+    """The turns of ``messages``. Raises RequestError that names the message."""
     found = request.items("messages", most=MAX_MESSAGES)
     if not found:
-        raise wrong("messages", "'messages' must be a list of at least one message.")
+        raise RequestError("messages", N_("'{name}' must be a list of at least one message."))
     joined: list[Message] = []
     guarded = 0
     for index, value in enumerate(found):
         path = f"messages[{index}]"
         if not isinstance(value, dict):
-            raise wrong(path, f"'{path}' must be an object.")
+            raise RequestError(path, N_("'{name}' must be an object."))
         message, changed = _message(Fields(value, f"{path}."), path)
         guarded += changed
         _join(joined, message, path)
     begun = ""
+    goes_on = request.flag("continue_final_message")
     if joined[-1].role == "assistant":
         begun = joined.pop().content
-        if not request.flag("continue_final_message"):
-            raise wrong(
+        if not goes_on:
+            raise RequestError(
                 f"messages[{len(found) - 1}]",
-                "The last message is the assistant's. To let it go on, set 'continue_final_message'.",
+                N_("The last message is the assistant's. To let it go on, set 'continue_final_message'."),
             )
-    elif request.flag("continue_final_message"):
-        raise wrong("continue_final_message", "'continue_final_message' needs a last message to go on with.")
+    elif goes_on:
+        raise RequestError("continue_final_message", N_("'{name}' needs a last message to go on with."))
     if not joined or joined[-1].role == "system":
-        raise wrong("messages", "'messages' has no message of the user's to answer.")
+        raise RequestError("messages", N_("'{name}' has no message of the user's to answer."))
     return Turns(messages=tuple(joined), begun=begun, guarded=guarded)
 
 
 def _message(fields: Fields, path: str) -> tuple[Message, int]:
     role = fields.text("role")
     if role in ("tool", "function") or fields.raw("tool_calls") or fields.raw("function_call"):
-        raise wrong(path, f"'{path}': Tanuki knows no tools, so their calls and results are not taken.")
+        raise RequestError(
+            path, N_("'{name}': Tanuki knows no tools, so their calls and results are not taken.")
+        )
     if role not in _ROLES:
-        raise wrong(
+        raise RequestError(
             f"{path}.role",
-            f"'{path}.role' must be one of: system, developer, user, assistant; not {role!r:.50}.",
+            N_("'{name}' must be one of: system, developer, user, assistant; not '{role}'."),
+            {"role": role},
         )
     content, changed = guard_markers(_content(fields, path))
     return Message(cast("Role", _ROLES[role]), content), changed
@@ -84,7 +88,7 @@ def _content(fields: Fields, path: str) -> str:
         name = f"{path}.content[{index}]"
         kind = part.get("type") if isinstance(part, dict) else None
         if kind not in ("text", "input_text"):
-            raise wrong(name, f"'{name}' must be a part of type 'text': Tanuki reads text only.")
+            raise RequestError(name, N_("'{name}' must be a part of type 'text': Tanuki reads text only."))
         texts.append(as_text(part.get("text"), f"{name}.text"))
     return "".join(texts)
 
@@ -95,7 +99,7 @@ def _join(joined: list[Message], message: Message, path: str) -> None:
         joined[-1] = Message(last, f"{joined[-1].content}\n\n{message.content}")
         return
     if message.role == "system" and joined:
-        raise wrong(path, f"'{path}': a system message is taken before the first turn only.")
+        raise RequestError(path, N_("'{name}': a system message is taken before the first turn only."))
     if message.role == "assistant" and last == "system":
-        raise wrong(path, f"'{path}': the first turn must be the user's.")
+        raise RequestError(path, N_("'{name}': the first turn must be the user's."))
     joined.append(message)

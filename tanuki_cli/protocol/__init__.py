@@ -1,0 +1,1 @@
+"""OpenAI's protocol as others write it: read once, for whoever takes such requests."""
