@@ -15,6 +15,7 @@ from starlette.routing import Route
 from tanuki_cli.server.access import Access, Guard
 from tanuki_cli.server.answering import Answering
 from tanuki_cli.server.asides import Asides
+from tanuki_cli.server.draining import Drained
 from tanuki_cli.server.engine_thread import EngineThread
 from tanuki_cli.server.faults import ApiError
 from tanuki_cli.server.saving import Saver
@@ -54,6 +55,7 @@ def make_app(
             _get("/", asides.page),
         ],
         middleware=[
+            Middleware(Drained),
             *(_cors(access.origins) if access.origins else []),
             Middleware(Guard, access=access),
         ],

@@ -13,6 +13,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEAD_S: Final = 15.0
 """From the first byte to the end of a request's head, also for a client that says nothing at all."""
 BODY_S: Final = 30.0
+REST_S: Final = 15.0
+"""How long the rest of a request may take that was answered already."""
 TAKING_S: Final = 60.0
 """How long a reader may take nothing while there is something for it."""
 
@@ -21,6 +23,7 @@ class BoundedConnection(H11Protocol):
     """Closes a connection whose client does not go on."""
 
     _head_timer: asyncio.TimerHandle | None = None
+    _rest_timer: asyncio.TimerHandle | None = None
     _taking_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -32,6 +35,7 @@ class BoundedConnection(H11Protocol):
         """A head that is not complete has to become so in time."""
         super().data_received(data)
         self._watch_head()
+        self._watch_rest()
 
     def pause_writing(self) -> None:
         """The client takes nothing for the moment."""
@@ -48,6 +52,7 @@ class BoundedConnection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is waited for any more."""
         _stop(self._head_timer)
+        _stop(self._rest_timer)
         _stop(self._taking_timer)
         super().connection_lost(exc)
 
@@ -57,6 +62,15 @@ class BoundedConnection(H11Protocol):
             self._head_timer = None
         elif self._head_timer is None and not self.transport.is_closing():
             self._head_timer = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def _watch_rest(self) -> None:
+        """uvicorn takes the rest of what it refused itself, for as long as it comes."""
+        answered = self.cycle is not None and self.cycle.response_complete
+        if not answered or self.conn.their_state is not h11.SEND_BODY:
+            _stop(self._rest_timer)
+            self._rest_timer = None
+        elif self._rest_timer is None and not self.transport.is_closing():
+            self._rest_timer = self.loop.call_later(REST_S, self.transport.abort)
 
 
 def _stop(timer: asyncio.TimerHandle | None) -> None:

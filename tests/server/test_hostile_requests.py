@@ -3,10 +3,13 @@
 import json
 import socket
 import struct
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any
 
+import openai
 import psutil
 import pytest
 
@@ -143,24 +146,69 @@ def test_half_characters_and_control_spellings_are_text(server: Serving) -> None
         )
 
 
-def test_a_body_that_is_too_large(server: Serving) -> None:
+def answer_to(server: Serving, head: str, parts: Iterable[bytes]) -> bytes:
+    """What a client gets that sends everything before it reads anything."""
     with server.connect() as connection:
-        connection.sendall(
-            f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n".encode()
-        )
-        assert b" 413 " in connection.recv(4096)
-    with server.connect() as connection:
-        connection.sendall(
-            f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-        )
+        connection.sendall(head.encode())
+        for part in parts:
+            connection.sendall(part)
         received = b""
-        try:
-            for _ in range(100):
-                connection.sendall(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
-            received = connection.recv(4096)
-        except OSError:  # it closes while we still send
-            received = received or b" 413 "
-        assert b" 413 " in received
+        while b"\r\n\r\n" not in received or b"}" not in received:
+            received += connection.recv(4096)
+    return received
+
+
+BIG = 10 << 20
+PIECE = b" " * (1 << 16)
+REFUSED_UNREAD: dict[str, tuple[str, str, bytes]] = {
+    **{path: (f"POST {path}", "Host: localhost", b"413") for path in
+       (CHAT, COMPLETIONS, "/tokenize", "/detokenize")},
+    "no such path": ("POST /nothing", "Host: localhost", b"404"),
+    "no such method": ("POST /health", "Host: localhost", b"405"),
+    "another host": (f"POST {CHAT}", "Host: evil.example", b"403"),
+    "closing": (f"POST {CHAT}", "Host: localhost\r\nConnection: close", b"413"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED_UNREAD)
+def test_a_client_that_sends_too_much_reads_why_it_is_refused(server: Serving, name: str) -> None:
+    """Whatever it asks for: a connection that is closed with something unread is reset."""
+    line, field, status = REFUSED_UNREAD[name]
+    start = f"{line} HTTP/1.1\r\n{field}\r\n"
+    counted = answer_to(server, f"{start}Content-Length: {BIG}\r\n\r\n", [PIECE] * (BIG // len(PIECE)))
+    chunk = b"10000\r\n" + PIECE + b"\r\n"
+    chunked = answer_to(
+        server, f"{start}Transfer-Encoding: chunked\r\n\r\n", [*[chunk] * (BIG // len(PIECE)), b"0\r\n\r\n"]
+    )
+    for answer in (counted, chunked):
+        assert answer.startswith(b"HTTP/1.1 " + status), answer[:200]
+        assert b'"message"' in answer
+
+
+def test_real_clients_read_why_a_body_is_too_large(server: Serving) -> None:
+    for path in (CHAT, COMPLETIONS, "/tokenize", "/detokenize"):
+        assert server.post(path, PIECE * 160).status_code == 413
+    client = openai.OpenAI(base_url=f"{server.address}/v1", api_key="any", max_retries=0)
+    with pytest.raises(openai.APIStatusError) as caught:
+        client.completions.create(model="mame", prompt="た" * BIG)
+    assert caught.value.status_code == 413
+    request = urllib.request.Request(server.address + CHAT, data=PIECE * 160)
+    with pytest.raises(urllib.error.HTTPError, match="413"):
+        urllib.request.urlopen(request, timeout=60)
+
+
+def send_for_ever(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(PIECE)
+
+
+def test_a_body_without_an_end_is_not_read_for_ever(server: Serving) -> None:
+    """It is answered before it is sent, and the connection closed at some time."""
+    with server.connect() as connection:
+        connection.sendall(head("Content-Length: 999999999999"))
+        assert b" 413 " in connection.recv(4096)
+        with pytest.raises(ConnectionError):
+            send_for_ever(connection)
 
 
 @pytest.mark.parametrize(
