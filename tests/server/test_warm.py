@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.server.warm.place import Place, find_place
 from tanuki_cli.settings.values import Directories
 from tests.conftest import until
@@ -197,6 +199,45 @@ def test_other_loading_options_have_a_model_of_their_own(home: Path) -> None:
         terminal.wait_for_prompt(0)
         assert run(home, *GREEDY, QUESTION).returncode == 0  # loaded for itself
         assert keeper(home) == process
+
+
+def test_one_model_is_one_whatever_it_is_called(home: Path, tmp_path: Path) -> None:
+    """By a relative path, by a link, offline, with another key: nothing of it is loaded differently."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    for file in practice_model().path.parent.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    model = next(folder.glob("*.gguf"))
+    (tmp_path / "link").symlink_to(folder)
+    # The same name, size and time in another folder is another model all the same.
+    other = tmp_path / "others"
+    shutil.copytree(folder, other)
+    first = json.loads(run(home, "ask", "--json", "-m", str(model), QUESTION).stdout)
+    assert first["model"] == str(model)
+    process = keeper(home)
+    for name, cwd, env in (
+        (f"./{model.name}", folder, {}),
+        (str(tmp_path / "link" / model.name), tmp_path, {}),
+        (str(model), tmp_path, {"HF_HUB_OFFLINE": "1", "HF_TOKEN": "hf_x", "TANUKI_OFFLINE": "1"}),
+    ):
+        done = run(home, "ask", "--json", "-m", name, QUESTION, cwd=cwd, env=env)
+        assert json.loads(done.stdout)["model"] == str(Path(name)), done.stderr
+        assert keeper(home) == process, name
+    assert run(home, "ask", "-m", f"./{model.name}", QUESTION, cwd=other).returncode == 0
+    assert keeper(home) != process
+
+
+def test_one_that_nobody_can_reach_ends(home: Path) -> None:
+    """Its socket was cleared away, or another took its place: neither leaves a model in memory."""
+    first = run(home, *GREEDY, QUESTION)
+    process = keeper(home)
+    place(home).socket.unlink()
+    again = run(home, *GREEDY, QUESTION)
+    assert (again.returncode, again.stdout, again.stderr) == (0, first.stdout, first.stderr)
+    assert keeper(home) != process
+    until(lambda: not process.is_running())
+    assert place(home).socket.exists()  # the new one's
+    assert run(home, *GREEDY, QUESTION).returncode == 0
 
 
 def test_what_is_not_to_be_kept_is_not_given_to_it(home: Path) -> None:

@@ -46,8 +46,9 @@ def run(
     stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
     timeout_s: float = 120,
+    cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``tanuki arguments`` to its end with ``stdin`` piped in."""
+    """Run ``tanuki arguments`` to its end with ``stdin`` piped in, in the folder ``cwd``."""
     done = subprocess.run(
         [*COMMAND, *arguments],
         input=stdin,
@@ -55,6 +56,7 @@ def run(
         env=environment(home, **(env or {})),
         timeout=timeout_s,
         check=False,
+        cwd=cwd,
     )
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode("utf-8"), done.stderr.decode("utf-8")

@@ -53,9 +53,9 @@ class WarmEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """What runs where."""
-        names = ("model", "engine", "device")
-        return EngineInfo(**{name: str(self._status[name]) for name in names})
+        """What runs where; the model under the name that it was asked for by."""
+        status = self._status
+        return EngineInfo(model=self._target.name, engine=str(status["engine"]), device=str(status["device"]))
 
     @property
     def tokenizer(self) -> ChatTokenizer:

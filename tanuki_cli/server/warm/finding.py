@@ -8,7 +8,8 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from tanuki_cli import __version__
@@ -21,9 +22,11 @@ from tanuki_cli.server.warm.wire import Json, error_of
 from tanuki_cli.settings.specs import SPECS, Settings, value_of
 
 _ENDS_S: Final = 20.0
-_PASSED_ON: Final = ("CUDA_", "HIP_", "ROCR_", "GGML_", "LLAMA_", "OMP_", "HF_", "TANUKI_HOME")
-_LOADING: Final = frozenset(("loading", "memory", "network", "file"))
+_PASSED_ON: Final = ("CUDA_", "HIP_", "ROCR_", "GGML_", "LLAMA_", "OMP_")
+_LOADING: Final = frozenset(("loading", "memory", "file"))
 _NOT_LOADING: Final = frozenset(("keep_alive", "theme", "lang"))
+_READ: Final = frozenset((".safetensors", ".bin", ".json", ".model", ".txt", ".py"))
+"""The files of a checkpoint that are read; others come and go beside them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +46,11 @@ class Wish:
 
     @property
     def key(self) -> str:
-        """The same for two wishes that one keeper fulfils."""
-        path = self.target.path
-        found = path.stat() if path.exists() else None
+        """The same for two wishes that one keeper fulfils, whatever they call the model."""
         parts = [
             __version__,
-            repr(self.target),
-            (found.st_size, found.st_mtime_ns) if found is not None else None,
+            repr(_as_it_is(self.target)),
+            _state(self.target.path),
             [(spec.key, value_of(self.settings, spec)) for spec in SPECS if _matters(spec.scope, spec.key)],
             sorted(item for item in self.environ.items() if item[0].startswith(_PASSED_ON)),
         ]
@@ -172,6 +173,28 @@ def _start(wish: Wish, key: str) -> None:
         process.wait()
         raise error_of(answer["error"])
     process.returncode = 0  # it lives on: nobody is to wait for it, nor to complain that nobody did
+
+
+def _as_it_is(target: LocalModel) -> LocalModel:
+    """``target`` by its files alone: two may be called the same in two folders, and one by two names."""
+    return replace(
+        target,
+        name="",
+        path=target.path.resolve(),
+        tokenizer=None if target.tokenizer is None else target.tokenizer.resolve(),
+        reference_tokenizer=(
+            None if target.reference_tokenizer is None else target.reference_tokenizer.resolve()
+        ),
+    )
+
+
+def _state(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the files that are the model."""
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in _READ)
+    found = [(file.name, file.stat()) for file in files if file.is_file()]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in found]
 
 
 def _matters(scope: str, key: str) -> bool:

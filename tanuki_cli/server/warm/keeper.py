@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -46,9 +46,19 @@ _NOT_RUN: Final = Chunk(
 class Keeper:
     """Serves ``loaded`` on ``listener`` until it is idle for ``keep_s``, or is stopped."""
 
-    def __init__(self, loaded: LoadedModel, listener: socket.socket, *, key: str, keep_s: float) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        listener: socket.socket,
+        *,
+        key: str,
+        keep_s: float,
+        is_found: Callable[[], bool],
+    ) -> None:
+        """``is_found`` tells whether new clients still reach ``listener``."""
         self._loaded = loaded
         self._listener = listener
+        self._is_found = is_found
         self._key = key
         self._keep_s = keep_s
         self._since = time.time()
@@ -69,8 +79,14 @@ class Keeper:
                 connection, _address = self._listener.accept()
             except TimeoutError:
                 continue
+            except OSError:  # too many files are open: some will be closed
+                time.sleep(_LOOK_S)
+                continue
             connection.settimeout(None)
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            except RuntimeError:  # no more threads
+                connection.close()
 
     def stop(self) -> None:
         """End soon, whatever runs. For a signal handler too."""
@@ -85,15 +101,21 @@ class Keeper:
 
     def _is_idle(self) -> bool:
         with self._lock:
-            return not self._busy and time.monotonic() - self._used_at > self._keep_s
+            if self._busy:
+                return False
+            # A socket that was removed, or replaced, is one that nobody comes through any more.
+            return time.monotonic() - self._used_at > self._keep_s or not self._is_found()
 
     @property
     def _busy(self) -> bool:
         return bool(self._held or self._running)
 
     def _serve(self, connection: socket.socket) -> None:
-        with closing(connection), suppress(OSError, ValueError, KeyError):
-            request = read_request(connection)
+        with closing(connection), suppress(OSError):
+            try:
+                request = read_request(connection)
+            except ValueError:  # none, or half of one
+                return
             if request.get("lang") in ("ja", "en"):
                 activate(request["lang"])
             if request["op"] == "hold":
@@ -121,7 +143,7 @@ class Keeper:
 
     def _asked_to_stop(self, connection: socket.socket, *, only_idle: bool) -> None:
         with self._lock:
-            stops = not (only_idle and self._busy)
+            stops = self._stopping or not (only_idle and self._busy)
             if stops:
                 self._stopping = True
         if stops:
@@ -192,6 +214,8 @@ class Keeper:
             connection.sendall(encode({"error": error_json(error)}))
         except GenerationCancelled:
             connection.sendall(encode({"cancelled": True}))
+        except (MemoryError, RuntimeError) as exc:  # of a library
+            connection.sendall(encode({"error": error_json(EngineError(str(exc)))}))
         finally:
             with self._lock:
                 self._current = None
@@ -240,15 +264,30 @@ def main() -> None:
         _tell({"error": error_json(EngineError(str(exc)))})
         return
     with closing(_listen(path)) as listener:
-        keeper = Keeper(loaded, listener, key=asked["key"], keep_s=asked["keep_s"])
+        own = _identity(path)
+        keeper = Keeper(
+            loaded,
+            listener,
+            key=asked["key"],
+            keep_s=asked["keep_s"],
+            is_found=lambda: _identity(path) == own,
+        )
         signal.signal(signal.SIGTERM, lambda _number, _frame: keeper.stop())
         _tell({"ready": True})
         try:
             keeper.run()
         finally:
-            with suppress(OSError):
-                path.unlink()
+            if _identity(path) == own:  # not that of one that took its place
+                path.unlink(missing_ok=True)
     keeper.finish()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _listen(path: Path) -> socket.socket:
