@@ -2,8 +2,11 @@
 
 python -m scripts.load_server [--clients 64] [--requests 1000] [--parallel N] [--model mame]
 
-Clients ask greedy questions whose answers are known from asking alone, with random lengths, streamed or
-not; one in four leaves in the middle, by a farewell or by a reset. Exit code 1 if an answer was wrong.
+Clients ask greedy questions whose answers are known from asking alone, with random lengths: whole, streamed,
+or read slowly; others leave in the middle, by a farewell or by a reset, or are processes that are killed. All
+the while some connections say nothing, or a byte at a time. At the end the server is killed in mid-answer:
+its clients must get an error, and the next one must take its port and answer. Exit code 1 if not, or if an
+answer was wrong.
 """
 
 import argparse
@@ -16,6 +19,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -25,6 +30,16 @@ import psutil
 from tanuki_cli.catalog.practice import suggestions
 
 _CHAT: Final = "/v1/chat/completions"
+_SILENT: Final = 8
+"""Connections that keep the server waiting while the others ask."""
+_AT_THE_END: Final = 16
+_KILLED: Final = """
+import socket, sys
+connection = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+connection.sendall(sys.stdin.buffer.read())
+while connection.recv(64):
+    pass
+"""
 _TIE: Final = 0.1
 """Where the two likeliest tokens are closer than this, rounding may decide: that is no wrong answer."""
 
@@ -56,15 +71,51 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--model", default="mame")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args(arguments)
+    with _served(chosen) as (process, address):
+        wrong = asyncio.run(_load(address, psutil.Process(process.pid), chosen))
+        unclear = asyncio.run(_killed_server(address, process))
+    port = int(address.rsplit(":", 1)[1])
+    with _served(chosen, port=port) as (_process, again):
+        right = asyncio.run(_answers(again))
+    print(f"killed in mid-answer: {unclear}; another server on the same port answers: {right}")
+    return 1 if wrong or not right or "ended" in unclear else 0
+
+
+@contextmanager
+def _served(chosen: argparse.Namespace, port: int = 0) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     more = ["--parallel", str(chosen.parallel)] if chosen.parallel else []
-    command = [sys.executable, "-m", "tanuki_cli", "serve", "-m", chosen.model, "--port", "0", *more]
+    command = [sys.executable, "-m", "tanuki_cli", "serve", "-m", chosen.model, "--port", str(port), *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
         try:
             assert process.stdout is not None
-            address = process.stdout.readline().split()[0].removesuffix("/v1")
-            return asyncio.run(_load(address, psutil.Process(process.pid), chosen))
+            yield process, process.stdout.readline().split()[0].removesuffix("/v1")
         finally:
             process.terminate()
+
+
+async def _killed_server(address: str, process: "subprocess.Popen[str]") -> str:
+    """What clients see whose server is killed in mid-answer."""
+    seen: Counter[str] = Counter()
+    async with httpx2.AsyncClient(base_url=address, timeout=60) as client:
+
+        async def ask() -> None:
+            try:
+                await _stream(client, {**_body("長い話をして", 3000), "guided_regex": "[あ-ん]{3000}"})
+                seen["ended"] += 1
+            except httpx2.TransportError as exc:
+                seen[type(exc).__name__] += 1
+
+        asking = [asyncio.ensure_future(ask()) for _ in range(_AT_THE_END)]
+        while not await _counts(client, "tanuki_requests_running"):
+            await asyncio.sleep(0.05)
+        process.kill()
+        await asyncio.gather(*asking)
+    return ", ".join(f"{name}: {count}" for name, count in sorted(seen.items()))
+
+
+async def _answers(address: str) -> bool:
+    async with httpx2.AsyncClient(base_url=address, timeout=60) as client:
+        return bool((await _alone(client, suggestions("ja")[0])).ids)
 
 
 async def _load(address: str, process: psutil.Process, chosen: argparse.Namespace) -> int:
@@ -83,7 +134,11 @@ async def _load(address: str, process: psutil.Process, chosen: argparse.Namespac
                 if count % (chosen.requests // 5) == 0:
                     memory.append(process.memory_info().rss)
 
+        silent = [asyncio.ensure_future(_say_nothing(client, tally)) for _ in range(_SILENT)]
         await asyncio.gather(*map(work, range(chosen.clients)))
+        for one in silent:
+            one.cancel()
+        await asyncio.gather(*silent, return_exceptions=True)
         seconds = time.monotonic() - started
         left = await _settled(client)
         again = [await _alone(client, one.question) for one in known]
@@ -116,13 +171,14 @@ def _body(question: str, limit: int = 64) -> dict[str, Any]:
 async def _ask(client: httpx2.AsyncClient, chance: random.Random, known: Known, tally: Tally) -> None:
     limit = chance.randint(1, 64)
     body = _body(known.question, limit)
-    kind = chance.choice(("whole", "stream", "stream", "leaving"))
-    if kind == "leaving":
-        tally.outcomes["left"] += 1
-        await _leave(client, body, chance)
+    kind = chance.choice(("whole", "whole", "stream", "stream", "slow", "left", "left", "killed"))
+    if kind in ("left", "killed"):
+        tally.outcomes[kind] += 1
+        await (_leave if kind == "left" else _be_killed)(client, body, chance)
         return
+    ask = {"whole": _whole, "stream": _stream, "slow": _slowly}[kind]
     try:
-        ids, reason = await (_whole if kind == "whole" else _stream)(client, body)
+        ids, reason = await ask(client, body)
     except httpx2.HTTPStatusError as exc:
         tally.outcomes[f"status {exc.response.status_code}"] += 1
         return
@@ -146,26 +202,90 @@ async def _whole(client: httpx2.AsyncClient, body: dict[str, Any]) -> tuple[list
 
 
 async def _stream(client: httpx2.AsyncClient, body: dict[str, Any]) -> tuple[list[int], str]:
-    ids: list[int] = []
-    reason = "lost"
     async with client.stream("POST", _CHAT, json={**body, "stream": True}) as response:
         response.raise_for_status()
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
+        return await _joined(response.aiter_lines())
+
+
+async def _slowly(client: httpx2.AsyncClient, body: dict[str, Any]) -> tuple[list[int], str]:
+    """The same by a reader that takes a little at a time, into a small buffer."""
+    opened = socket.socket()
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    opened.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(opened, (client.base_url.host, client.base_url.port))
+    reader, writer = await asyncio.open_connection(sock=opened, limit=2048)
+    writer.write(_request({**body, "stream": True, "logprobs": True, "top_logprobs": 20}))
+    received = bytearray()
+    while part := await reader.read(512):
+        received += part
+        await asyncio.sleep(0.002)
+    writer.close()
+    lines = bytes(received).split(b"\n")
+
+    async def texts() -> AsyncIterator[str]:
+        for line in lines:
+            yield line.decode("utf-8", "replace")
+
+    return await _joined(texts())
+
+
+async def _joined(lines: AsyncIterator[str]) -> tuple[list[int], str]:
+    ids: list[int] = []
+    reason = "lost"
+    async for line in lines:
+        if line.startswith("data: {"):
             [choice] = json.loads(line.removeprefix("data: "))["choices"]
             ids += choice.get("token_ids", [])
             reason = choice["finish_reason"] or reason
     return ids, reason
 
 
+def _request(body: dict[str, Any]) -> bytes:
+    content = json.dumps(body).encode()
+    head = f"POST {_CHAT} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
+
+
+async def _be_killed(client: httpx2.AsyncClient, body: dict[str, Any], chance: random.Random) -> None:
+    """Ask from a process of its own, which is killed while it reads, or before."""
+    where = (client.base_url.host, str(client.base_url.port))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-S", "-c", _KILLED, *where, stdin=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    with suppress(ConnectionError):
+        process.stdin.write(_request({**body, "stream": chance.random() < 0.7}))
+        process.stdin.close()
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(process.wait(), chance.random())
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+
+
+async def _say_nothing(client: httpx2.AsyncClient, tally: Tally) -> None:
+    """Ask a byte a second, again and again: the server closes such a connection before it is whole."""
+    while True:
+        reader, writer = await asyncio.open_connection(client.base_url.host, client.base_url.port)
+        closed = asyncio.ensure_future(reader.read(1))
+        try:
+            for byte in _request(_body("x"))[:-1]:
+                writer.write(bytes((byte,)))
+                done, _ = await asyncio.wait((closed,), timeout=1.0)
+                if done:
+                    break
+        finally:
+            closed.cancel()
+            await asyncio.gather(closed, return_exceptions=True)
+            writer.transport.abort()
+        tally.outcomes["a byte a second, and closed"] += 1
+
+
 async def _leave(client: httpx2.AsyncClient, body: dict[str, Any], chance: random.Random) -> None:
     """Ask, and go away before, while or after the answer comes."""
     url = client.base_url
     reader, writer = await asyncio.open_connection(url.host, url.port)
-    content = json.dumps({**body, "stream": chance.random() < 0.7}).encode()
-    head = f"POST {_CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n\r\n"
-    whole = head.encode() + content
+    whole = _request({**body, "stream": chance.random() < 0.7})
     writer.write(whole[: chance.choice((len(whole), len(whole), chance.randint(1, len(whole))))])
     await writer.drain()
     if chance.random() < 0.5:
@@ -179,13 +299,15 @@ async def _leave(client: httpx2.AsyncClient, body: dict[str, Any], chance: rando
 
 async def _settled(client: httpx2.AsyncClient) -> str:
     """Wait until nothing runs; what the server counted."""
-    while True:
-        lines = (await client.get("/metrics")).text.splitlines()
-        found = dict(line.split() for line in lines if not line.startswith("#"))
-        if found["tanuki_requests_held"] == "0":
-            names = ("answers_total", "dropped_total", "failed_total", "refused_total", "places")
-            return ", ".join(f"{name} {found[f'tanuki_{name}']}" for name in names)
+    while await _counts(client, "tanuki_requests_held"):
         await asyncio.sleep(0.2)
+    names = ("answers_total", "dropped_total", "failed_total", "refused_total", "places")
+    return ", ".join([f"{name} {await _counts(client, f'tanuki_{name}'):g}" for name in names])
+
+
+async def _counts(client: httpx2.AsyncClient, name: str) -> float:
+    lines = (await client.get("/metrics")).text.splitlines()
+    return float(dict(line.split() for line in lines if not line.startswith("#"))[name])
 
 
 if __name__ == "__main__":

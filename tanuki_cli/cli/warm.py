@@ -46,7 +46,7 @@ def open_warm(
     )
     started = time.monotonic()
     try:
-        engine = WarmEngine(target, lambda: finding.hold(wish), lambda: finding.connect(place))
+        engine = WarmEngine(target, lambda: finding.hold(wish), place.connect)
     except finding.Busy:
         return None
     for note in engine.notes:

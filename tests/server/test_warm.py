@@ -115,7 +115,7 @@ def test_only_this_user_reaches_it(home: Path) -> None:
     run(home, *GREEDY, QUESTION)
     where = place(home)
     assert stat.S_IMODE(where.folder.stat().st_mode) == 0o700
-    assert stat.S_IMODE(where.socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(where.address.stat().st_mode) == 0o600
     assert where.folder.stat().st_uid == os.getuid()
 
 
@@ -124,7 +124,7 @@ def test_a_killed_one_is_replaced_without_a_word(home: Path) -> None:
     process = keeper(home)
     process.kill()
     until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
-    assert place(home).socket.exists()  # what it left
+    assert place(home).address.exists()  # what it left
     again = run(home, *GREEDY, QUESTION)
     assert (again.returncode, again.stdout, again.stderr) == (0, expected.stdout, expected.stderr)
     assert keeper(home) != process
@@ -231,12 +231,12 @@ def test_one_that_nobody_can_reach_ends(home: Path) -> None:
     """Its socket was cleared away, or another took its place: neither leaves a model in memory."""
     first = run(home, *GREEDY, QUESTION)
     process = keeper(home)
-    place(home).socket.unlink()
+    place(home).address.unlink()
     again = run(home, *GREEDY, QUESTION)
     assert (again.returncode, again.stdout, again.stderr) == (0, first.stdout, first.stderr)
     assert keeper(home) != process
     until(lambda: not process.is_running())
-    assert place(home).socket.exists()  # the new one's
+    assert place(home).address.exists()  # the new one's
     assert run(home, *GREEDY, QUESTION).returncode == 0
 
 
@@ -271,7 +271,7 @@ def test_it_ends_at_a_signal(home: Path) -> None:
     process = keeper(home)
     process.send_signal(signal.SIGTERM)
     until(lambda: not process.is_running())
-    assert not place(home).socket.exists()
+    assert not place(home).address.exists()
 
 
 def test_what_cannot_be_loaded_is_the_same_error(home: Path, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from tanuki_cli import __version__
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.errors import EngineError
@@ -61,21 +63,10 @@ class Busy(Exception):
     """The keeper has another model, which is in use."""
 
 
-def connect(place: Place) -> socket.socket:
-    """A connection to the keeper. Raises OSError where there is none."""
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.connect(str(place.socket))
-    except OSError:
-        connection.close()
-        raise
-    return connection
-
-
 def ask(place: Place, request: Json) -> Json | None:
     """What the keeper says to ``request``; None where there is none."""
     try:
-        connection = connect(place)
+        connection = place.connect()
     except OSError:
         return None
     with connection:
@@ -121,7 +112,7 @@ def stop(place: Place, *, only_idle: bool = False) -> bool:
 def _held(wish: Wish, key: str) -> tuple[socket.socket, Json] | None:
     """A connection to the keeper that is there, if it is the right one."""
     try:
-        connection = connect(wish.place)
+        connection = wish.place.connect()
     except OSError:
         return None
     with suppress(OSError, ValueError):
@@ -140,6 +131,9 @@ def _start(wish: Wish, key: str) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        # Windows: no window, and no Ctrl-C of the terminal's.
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0)
+        | getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         env=dict(wish.environ),
         text=True,
         encoding="utf-8",
@@ -152,7 +146,9 @@ def _start(wish: Wish, key: str) -> None:
         "settings": {name: value for name, value in values.items() if value is not None},
         "key": key,
         "keep_s": wish.keep_s,
-        "socket": str(wish.place.socket),
+        "folder": str(wish.place.folder),
+        "name": wish.place.name,
+        "loopback": wish.place.loopback,
         "lang": active_language(),
     }
     try:
@@ -202,10 +198,7 @@ def _matters(scope: str, key: str) -> bool:
 
 
 def _is_alive(pid: int) -> bool:
-    with suppress(ChildProcessError):  # our own child would stay a zombie
-        os.waitpid(pid, os.WNOHANG)
-    try:
-        os.kill(pid, 0)
-    except OSError:
-        return False
-    return True
+    if os.name == "posix":
+        with suppress(ChildProcessError):  # our own child would stay a zombie
+            os.waitpid(pid, os.WNOHANG)
+    return psutil.pid_exists(pid)

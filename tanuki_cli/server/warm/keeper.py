@@ -24,6 +24,7 @@ from tanuki_cli.engines.base import Engine, GenerationCancelled
 from tanuki_cli.errors import EngineError, TanukiError
 from tanuki_cli.i18n import activate
 from tanuki_cli.loading import LoadedModel, Unattended, load_model
+from tanuki_cli.server.warm.place import Place, admit
 from tanuki_cli.server.warm.wire import (
     chunk_json,
     encode,
@@ -51,13 +52,16 @@ class Keeper:
         loaded: LoadedModel,
         listener: socket.socket,
         *,
+        secret: bytes,
         key: str,
         keep_s: float,
         is_found: Callable[[], bool],
     ) -> None:
-        """``is_found`` tells whether new clients still reach ``listener``."""
+        """Clients know ``secret``, if there is one. ``is_found`` tells whether new ones still reach
+        ``listener``."""
         self._loaded = loaded
         self._listener = listener
+        self._secret = secret
         self._is_found = is_found
         self._key = key
         self._keep_s = keep_s
@@ -112,6 +116,7 @@ class Keeper:
 
     def _serve(self, connection: socket.socket) -> None:
         with closing(connection), suppress(OSError):
+            admit(connection, self._secret)
             try:
                 request = read_request(connection)
             except ValueError:  # none, or half of one
@@ -244,7 +249,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asked = json.loads(sys.stdin.readline())
     activate(asked["lang"])
-    path = Path(asked["socket"])
+    place = Place(folder=Path(asked["folder"]), name=asked["name"], loopback=asked["loopback"])
     try:
         loaded = load_model(
             asked["reference"],
@@ -263,44 +268,25 @@ def main() -> None:
     ) as exc:  # of a library; the terminal's own load will tell more
         _tell({"error": error_json(EngineError(str(exc)))})
         return
-    with closing(_listen(path)) as listener:
-        own = _identity(path)
+    listener, secret = place.listen()
+    with closing(listener):
+        own = place.identity
         keeper = Keeper(
             loaded,
             listener,
+            secret=secret,
             key=asked["key"],
             keep_s=asked["keep_s"],
-            is_found=lambda: _identity(path) == own,
+            is_found=lambda: place.identity == own,
         )
         signal.signal(signal.SIGTERM, lambda _number, _frame: keeper.stop())
         _tell({"ready": True})
         try:
             keeper.run()
         finally:
-            if _identity(path) == own:  # not that of one that took its place
-                path.unlink(missing_ok=True)
+            if place.identity == own:  # not that of one that took its place
+                place.address.unlink(missing_ok=True)
     keeper.finish()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _listen(path: Path) -> socket.socket:
-    """The socket, in place of one that a dead keeper left."""
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(before)
-    listener.listen(64)
-    return listener
 
 
 def _tell(line: dict[str, Any]) -> None:
