@@ -18,8 +18,6 @@ _FAILURES_IN_A_ROW: Final = 30
 """So many answers that all fail: it is the model or the server, and no more are asked for."""
 _MOST_AHEAD: Final = 256
 """Rows that may be asked before one that is not answered yet: who prints in order holds that many."""
-
-
 _MOST_NAMED: Final = 20
 
 

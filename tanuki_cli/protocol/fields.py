@@ -65,9 +65,10 @@ class Fields:
             value = int(value)
         if value is None:
             return None
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        if is_whole and value >= minimum and (maximum is None or value <= maximum):
-            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            most = value if maximum is None else maximum
+            if minimum <= value <= most:
+                return value
         bounds: Mapping[str, object] = {"minimum": minimum, "maximum": maximum}
         if maximum is None:
             raise self._wrong(name, N_("'{name}' must be a whole number of at least {minimum}."), bounds)

@@ -40,6 +40,7 @@ NOT_DONE: Final[Mapping[str, tuple[object, ...]]] = {
     "documents": ([],),
     "prompt_logprobs": (False,),
     # llama-server's
+    "n_predict": (-1,),
     "typical_p": (1,),
     "mirostat": (0,),
     "dynatemp_range": (0,),
@@ -87,8 +88,11 @@ def unknown_fields(request: Fields, read: frozenset[str]) -> tuple[str, ...]:
         raise RequestError(
             "tools", N_("'{name}': Tanuki cannot call tools. Leave it out, or set 'tool_choice': \"none\".")
         )
-    for name, off in NOT_DONE.items():
-        if name != "tools" and request.has(name) and request.raw(name) not in off:
+    # vLLM wants both said of an answer that goes on.
+    goes_on = request.raw("continue_final_message") is True
+    asked = {name: off for name, off in NOT_DONE.items() if request.has(name) and name != "tools"}
+    for name, off in asked.items():
+        if request.raw(name) not in off and not (name == "add_generation_prompt" and goes_on):
             raise RequestError(name, N_("'{name}' is not supported, and would change the answer."))
     known = read | WITHOUT_EFFECT | NOT_DONE.keys()
     unknown = [name for name in request.values if request.has(name) and name not in known]

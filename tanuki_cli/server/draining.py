@@ -59,7 +59,7 @@ class Drained:
             message = await receive()
             size += len(message.get("body", b""))
             if not message.get("more_body", False):
-                return message["type"] == "http.request"
+                return bool(message["type"] == "http.request")
         return False
 
 

@@ -263,7 +263,7 @@ def test_it_ends_after_its_time(tmp_path: Path) -> None:
     run(tmp_path, "config", "set", "keep_alive", "1s")
     assert run(tmp_path, *GREEDY, QUESTION).returncode == 0
     until(lambda: kept(tmp_path) is None)
-    assert not place(tmp_path).socket.exists()
+    assert not place(tmp_path).address.exists()
 
 
 def test_it_ends_at_a_signal(home: Path) -> None:
