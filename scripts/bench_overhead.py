@@ -4,7 +4,8 @@
 
 The practice model answers in a real chat session with a history file, with and without speculation. The
 time inside llama.cpp (decode, sampling) is taken off; what remains is ours: batches, drafts, detokenising,
-stop rules, statistics, and the saving of the unfinished answer. Drawing is measured by bench_chat.py.
+stop rules, statistics, and the saving of the unfinished answer. It is the CPU time of the thread, so that
+other work on the machine is not counted, nor is waiting for the disk. Drawing is measured by bench_chat.py.
 """
 
 import argparse
@@ -39,9 +40,9 @@ class NativeClock:
         """``function``, on the clock."""
 
         def run(*arguments: Any) -> Any:
-            started = time.perf_counter()
+            started = time.thread_time()
             result = function(*arguments)
-            self.seconds += time.perf_counter() - started
+            self.seconds += time.thread_time() - started
             return result
 
         return run
@@ -55,7 +56,7 @@ def overhead_us(session: ChatSession, question: str, clock: NativeClock) -> tupl
     for chunk in session.send(question):
         if not chunk.text:
             continue
-        last, native_after = time.perf_counter(), clock.seconds
+        last, native_after = time.thread_time(), clock.seconds
         if first is None:
             first, native_before = last, native_after
         else:

@@ -270,7 +270,8 @@ class _Turn:
         self._ids: list[int] = []  # with those that it began with
         self._scores: tuple[AnswerScore, ...] = ()
         self._generation = Generation(model=session.engine.info.model, finish_reason=None)
-        self._usage = Usage(prompt_tokens=0, completion_tokens=0)
+        self._prompt_tokens = self._completion_tokens = 0
+        self._usage: Usage | None = None  # what the stream says of it in the end
         self._finish_reason: FinishReason = "interrupted"  # unless the stream says otherwise
 
     def take(self, chunk: Chunk) -> None:
@@ -279,18 +280,16 @@ class _Turn:
         self._ids.extend(token.id for token in chunk.tokens)
         if chunk.plan is not None:
             self._session.last_plan = chunk.plan
-            self._usage = Usage(prompt_tokens=chunk.plan.prompt_tokens or 0, completion_tokens=0)
+            self._prompt_tokens = chunk.plan.prompt_tokens or 0
             return
         self._tokens.extend(chunk.tokens)
         if chunk.finish_reason is not None:
             self._finish_reason = chunk.finish_reason
-            self._usage = chunk.usage or self._usage
+            self._usage = chunk.usage
             self._scores = chunk.scores
             self._generation = replace(self._generation, seed=chunk.seed)
             return
-        self._usage = replace(
-            self._usage, completion_tokens=self._usage.completion_tokens + chunk.token_count
-        )
+        self._completion_tokens += chunk.token_count
         if not chunk.text:
             return
         now = self._clock()
@@ -304,13 +303,16 @@ class _Turn:
         """Save the end of the answer; its finish reason is "interrupted" if the stream broke off."""
         if self.node is None and self._finish_reason != "interrupted":
             self._begin()  # a model may answer with nothing; that is an answer too
+        usage = self._usage or Usage(
+            prompt_tokens=self._prompt_tokens, completion_tokens=self._completion_tokens
+        )
         statistics = TurnStatistics(
             node_id=None if self.node is None else self.node.id,
             text="" if self.node is None else "".join(self._text),
             tokens=tuple(self._tokens),
             scores=self._scores,
             finish_reason=self._finish_reason,
-            usage=self._usage,
+            usage=usage,
             seed=self._generation.seed,
             ttft_s=None if self._first_text_at is None else self._first_text_at - self._started,
             total_s=self._clock() - self._started,
@@ -319,7 +321,7 @@ class _Turn:
         self._generation = replace(
             self._generation,
             finish_reason=self._finish_reason,
-            usage=self._usage,
+            usage=usage,
             tokens_per_s=statistics.tokens_per_s,
         )
         if self.node is not None:

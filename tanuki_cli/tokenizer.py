@@ -39,6 +39,7 @@ _NEWLINE: Final = "\n"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BYTE_PIECES: Final = tuple(f"<0x{high}{low}>" for high, low in product("0123456789ABCDEFabcdef", repeat=2))
 _CACHED_SEGMENTS: Final = 4096
+_CACHED_PIECES: Final = 4096
 
 
 class ChatTokenizer:
@@ -86,6 +87,7 @@ class ChatTokenizer:
         longest_first = sorted(spellings, key=len, reverse=True)
         self._spelling = re.compile("|".join(map(re.escape, longest_first)) if spellings else r"(?!)")
         self._encode_cached = lru_cache(maxsize=_CACHED_SEGMENTS)(self._encode)
+        self._decode_cached = lru_cache(maxsize=_CACHED_PIECES)(self.decode)
         self._ending_ids = (
             frozenset(self.pieces.values())
             - self._byte_ids
@@ -208,7 +210,7 @@ class ChatTokenizer:
     def detokenizer(self, prompt_ids: Sequence[int] = ()) -> "Detokenizer":
         """For the text of ids that come after ``prompt_ids``, one by one."""
         context = [id_ for id_ in prompt_ids[-8:] if id_ in self._ending_ids][-1:]
-        return Detokenizer(self.decode, self._ending_ids, context)
+        return Detokenizer(self.decode, self._decode_cached, self._ending_ids, context)
 
     def complete_length(self, ids: Sequence[int]) -> int:
         """How many of ``ids`` are whole text: those after it may be the beginning of a character."""
@@ -250,13 +252,19 @@ class Detokenizer:
 
     A byte run decodes as a whole: one bad byte turns all of its characters into U+FFFD. So a run is
     withheld until one of ``ending_ids``, which are visible, ends it; skipped ids do not end it. ``context``
-    is what the first of its ids is decoded behind.
+    is what the first of its ids is decoded behind. ``decode_cached`` does the same as ``decode``, for what
+    comes often.
     """
 
     def __init__(
-        self, decode: Callable[[Sequence[int]], str], ending_ids: frozenset[int], context: list[int]
+        self,
+        decode: Callable[[Sequence[int]], str],
+        decode_cached: Callable[[tuple[int, ...]], str],
+        ending_ids: frozenset[int],
+        context: list[int],
     ) -> None:
         self._decode = decode
+        self._decode_cached = decode_cached
         self._ending_ids = ending_ids
         self._context = context
         self._head = decode(context)
@@ -269,7 +277,7 @@ class Detokenizer:
             return ""
         text = self._decode(self._context + self._run)[len(self._head) :]
         self._context, self._run = [id_], []
-        self._head = self._decode(self._context)
+        self._head = self._decode_cached((id_,))
         return text
 
     def flush(self) -> str:

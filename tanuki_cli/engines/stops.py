@@ -18,6 +18,7 @@ class StopMatcher:
 
     def __init__(self, stops: Iterable[str]) -> None:
         self._stops: Sequence[str] = tuple(dict.fromkeys(stop for stop in stops if stop))
+        self._beginnings = frozenset(stop[0] for stop in self._stops)
         self._pending = ""
         self.stopped = False
 
@@ -25,6 +26,8 @@ class StopMatcher:
         """Take ``text`` and return what is safe to show; empty once stopped."""
         if self.stopped:
             return ""
+        if not self._pending and self._beginnings.isdisjoint(text):  # the most common by far
+            return text
         self._pending += text
         found = [at for stop in self._stops if (at := self._pending.find(stop)) >= 0]
         if found:
