@@ -28,7 +28,7 @@ def speeds(path: Path, prompt_tokens: int, answer_tokens: int, places: int) -> d
     context_length = max(512, prompt_tokens + answer_tokens + WARM_UP)
     model = load_llama_cpp(local, Settings(context_length=context_length), debug=False).parallel(places)
     try:
-        run(model, 2 * places, WARM_UP, 0)
+        run(model, WARM_UP, WARM_UP, 0)
         started = time.perf_counter()
         answers_s, answers = run(model, prompt_tokens, answer_tokens, 1)
         whole_s = time.perf_counter() - started

@@ -95,10 +95,13 @@ def serve(ctx: typer.Context, options: ServeOptions) -> None:
                 debug=context.debug,
                 named_by_user=options.names("model"),
             )
-            return again.engine.answerer(places)
+            return again.engine.answerer(places, interactive=True)
 
         engine = EngineThread(
-            loaded.engine.answerer(places), load=load_again, idle_s=idle_s, on_end=lambda: server.stop()
+            loaded.engine.answerer(places, interactive=True),
+            load=load_again,
+            idle_s=idle_s,
+            on_end=lambda: server.stop(),
         )
         warn = context.console.warn
         saver = Saver(context.directories.history_file, model, warn=warn) if options.keep_chats else None

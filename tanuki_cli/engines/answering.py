@@ -63,7 +63,7 @@ class AnsweringEngine:
         """No job is asked for that; the choices of a shape are scored with its answer."""
         raise NotImplementedError
 
-    def answerer(self, places: int | None = None) -> Answerer:
+    def answerer(self, places: int | None = None, *, interactive: bool = False) -> Answerer:
         """The one that works."""
         return self.with_answerer
 

@@ -140,8 +140,11 @@ class Engine(Protocol):
         :meth:`cancel`.
         """
 
-    def answerer(self, places: int | None = None) -> "Answerer":
+    def answerer(self, places: int | None = None, *, interactive: bool = False) -> "Answerer":
         """This model for several answers at once, for ``places`` of them, or as many as fit and pay.
+
+        ``interactive`` says that somebody reads each answer as it comes; otherwise only the time that all
+        take together counts.
 
         The engine is the answerer's from now on, :meth:`close` as well. Raises EngineError where there is
         not the memory for so many.

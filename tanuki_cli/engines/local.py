@@ -33,10 +33,11 @@ class LocalEngine:
         tokenizer: ChatTokenizer,
         *,
         get_again: str = "",
-        parallel: Callable[[int | None], ParallelModel] | None = None,
+        parallel: Callable[[int | None, bool], ParallelModel] | None = None,
     ) -> None:
         """``get_again`` is the advice for a model whose files turn out to be damaged. ``parallel`` makes of
-        ``model`` one for several requests at once, where it can be one."""
+        ``model`` one for so many requests at once, where it can be one; the second argument says whether
+        somebody reads each answer as it comes."""
         self._model = model
         self._prompter = Prompter(tokenizer, context_length=model.context_length, get_again=get_again)
         self._tokenizer = tokenizer
@@ -156,12 +157,12 @@ class LocalEngine:
             is_cancelled=lambda: self._cancelled,
         )
 
-    def answerer(self, places: int | None = None) -> Answerer:
+    def answerer(self, places: int | None = None, *, interactive: bool = False) -> Answerer:
         """This engine for several jobs: at once where its backend can, else one after another."""
         if self._parallel is None:
             return OneByOne(self)
         with self._prompter.advice():
-            return ParallelAnswerer(self._parallel(places), self._prompter)
+            return ParallelAnswerer(self._parallel(places, interactive), self._prompter)
 
     def cancel(self) -> None:
         """Ask the running stream to stop; safe in a signal handler."""

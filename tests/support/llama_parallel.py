@@ -19,7 +19,7 @@ SETTINGS = Settings(context_length=512, threads=1, speculation=False)
 
 
 def load_parallel(
-    path: Path, *, places: int, chunk: int = 16, settings: Settings = SETTINGS
+    path: Path, *, places: int, chunk: int | None = 16, settings: Settings = SETTINGS
 ) -> LlamaCppParallel:
     """The model at ``path``."""
     single = load(path, settings)

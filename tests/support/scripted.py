@@ -134,7 +134,7 @@ class ScriptedEngine:
     ) -> list[AnswerScore]:
         raise NotImplementedError
 
-    def answerer(self, places: int | None = None) -> Answerer:
+    def answerer(self, places: int | None = None, *, interactive: bool = False) -> Answerer:
         return OneByOne(self)
 
     def cancel(self) -> None:

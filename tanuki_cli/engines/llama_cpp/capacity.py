@@ -19,9 +19,12 @@ MOST_PLACES: Final = 256
 """llama.cpp's own limit."""
 _FEW: Final = 4
 _MANY: Final = 16
-_MANY_PAY: Final = 4.0
-"""Single steps that a batch of sixteen may cost where sixteen places pay. On two cores it costs 7.8, and
-four at once are already 1.4 times as fast as one: more of them only wait for each other."""
+_MANY_ARE_CHEAP: Final = 4.0
+"""Single steps that a batch of sixteen may cost where sixteen places pay those who read along, too. On two
+cores it costs 7.8: four at once are 1.4 times as fast as one, and more of them wait for each other."""
+_MANY_PAY: Final = 10.0
+"""The same where nobody reads along: with 7.8, sixteen at once are 1.4 times as fast as four. Eight are
+slower than four."""
 _CHUNK: Final = 16
 """Ids of prompts that a step takes beside answers, where many cost much. In the time of single steps, 16 cost
 4.7, 32 8.6, 64 14.5 and 256 53 (Tanuki-8B's layers, Q4_K_M, one thread, AVX2): answers wait half as long as
@@ -35,7 +38,7 @@ class Capacity:
     """A context for several requests at a time, made with ``params``; ``chunk`` as in LlamaCppParallel."""
 
     params: ContextParams
-    chunk: int
+    chunk: int | None
 
 
 def plan_capacity(
@@ -43,23 +46,26 @@ def plan_capacity(
     one: ContextParams,
     *,
     wanted: int | None,
+    interactive: bool,
     gpu_layers: int,
     costs: Mapping[int, float],
 ) -> Capacity:
     """For ``wanted`` requests at a time, or as many as fit and pay; ``one`` is the context of a single one,
-    and each gets such a one.
+    and each gets such a one. ``interactive``: somebody reads each answer as it comes.
 
     ``costs`` is the time of a batch in single steps, by its size. Raises EngineError where so many do not
     fit.
     """
-    cheap = costs.get(_MANY, _MANY) <= _MANY_PAY
+    cost_of_many = costs.get(_MANY, _MANY)
+    cheap = cost_of_many <= _MANY_ARE_CHEAP
     most = _most_that_fit(facts, one, gpu_layers)
     if wanted is not None and wanted > most:
         raise EngineError(
             _("There is not enough memory to answer {places} questions at once.").format(places=wanted),
             hint=f"--parallel {most}",
         )
-    places = wanted or min(most, _MANY if cheap else _FEW)
+    many = cheap or (not interactive and cost_of_many <= _MANY_PAY and most >= _MANY)
+    places = wanted or min(most, _MANY if many else _FEW)
     params = replace(
         one,
         n_ctx=places * one.n_ctx,
@@ -67,7 +73,10 @@ def plan_capacity(
         max_outputs=places + SPARE_OUTPUTS,
         n_sequences=places,
     )
-    return Capacity(params=params, chunk=params.n_batch if cheap else _CHUNK)
+    chunk = None
+    if interactive:
+        chunk = params.n_batch if cheap else _CHUNK
+    return Capacity(params=params, chunk=chunk)
 
 
 def _most_that_fit(facts: ModelFacts, one: ContextParams, gpu_layers: int) -> int:

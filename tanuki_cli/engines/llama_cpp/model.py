@@ -109,8 +109,10 @@ class LlamaCppModel:
         running = self._running = self._logits(list(ids), first, reuse)
         return running
 
-    def parallel(self, places: int | None = None) -> LlamaCppParallel:
+    def parallel(self, places: int | None = None, interactive: bool = False) -> LlamaCppParallel:
         """The same weights with a cache for ``places`` requests at once, or for as many as fit and pay.
+
+        ``interactive``: somebody reads each answer as it comes; see :class:`LlamaCppParallel`.
 
         This model is over then, and the weights are the other's. Raises EngineError where there is not
         the memory; then it goes on as before, or is over if it turned out only when it was taken.
@@ -120,6 +122,7 @@ class LlamaCppModel:
             self.facts,
             self._longest_params,
             wanted=places,
+            interactive=interactive,
             gpu_layers=self.gpu_layers,
             costs=self._policy.costs,
         )

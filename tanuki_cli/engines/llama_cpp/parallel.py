@@ -1,9 +1,11 @@
 """A ParallelModel on llama.cpp: several answers in one context.
 
-One computation a step gives every answer its next token. A second one reads a chunk of the oldest prompt, or
-by turns of the shortest: small enough that answers go on while a long prompt is read. What a prompt begins
-with is copied from any sequence that has it, running or ended, and a prompt waits while another one computes
-what both begin with.
+One computation a step gives every answer its next token. Where somebody reads along, a second one reads a
+chunk of the oldest prompt, or by turns of the shortest: small enough that answers go on while a long prompt
+is read. Where only the time of all counts, answers wait until the prompts are read, several of these in one
+computation: a step costs each answer the less the more there are in it. What a prompt
+begins with is copied from any sequence that has it, running or ended, and a prompt waits while another one
+computes what both begin with.
 
 Every request has a sequence with places of its own, for as many ids as a context holds: nobody has to wait,
 or to be computed again, because others grew. (One cache for all would take less memory, but the numbers of a
@@ -21,7 +23,7 @@ The ids of a request and its sampler are all of its state, and the cache only sa
 - A prompt that goes on from an earlier answer keeps that answer's numbers, which were computed id by id.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tanuki_cli.engines.answers import Token
@@ -30,7 +32,7 @@ from tanuki_cli.engines.faults import no_numbers
 from tanuki_cli.engines.llama_cpp.choosing import Chooser
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.native import Context, Model
-from tanuki_cli.engines.llama_cpp.places import Answering, Places, chunk_size
+from tanuki_cli.engines.llama_cpp.places import MANY, Answering, Places, chunk_size
 from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
 from tanuki_cli.errors import EngineError
 
@@ -44,8 +46,8 @@ SPARE_OUTPUTS: Final = 32
 class LlamaCppParallel:
     """Implements :class:`~tanuki_cli.engines.base.ParallelModel` with one sequence of ``context`` a place.
 
-    ``chunk`` is how many ids of prompts a step takes while there are answers that wait for it. Frees
-    ``context`` and ``weights`` in the end.
+    ``chunk`` is how many ids of prompts a step takes while there are answers that wait for it; None where
+    prompts come first. Frees ``context`` and ``weights`` in the end.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class LlamaCppParallel:
         *,
         facts: ModelFacts,
         context_length: int,
-        chunk: int,
+        chunk: int | None,
     ) -> None:
         self.places = context.n_sequences
         self.context_length = context_length
@@ -102,12 +104,14 @@ class LlamaCppParallel:
             else:  # the most common by far
                 answers.append((answering, Part(answering.sequence, answering.text[-1:], 1)))
         try:
-            if answers:
-                # Sequences next to each other are computed together.
-                answers.sort(key=lambda answer: answer[1].sequence)
-                self._compute(answers)
-            for answering, most in self._readers(others, self._chunk if answers else self._context.n_batch):
-                self._compute([(answering, self._part(answering, most))])
+            prompts = self._read_forced(others)
+            if prompts and self._chunk is None:
+                self._compute(self._equal_parts(prompts))
+            else:
+                if answers:
+                    self._compute(answers)
+                if prompts:
+                    self._read_one(prompts, self._chunk if answers else None)
         except GenerationCancelled:
             self._cancelled = False
             raise
@@ -187,22 +191,45 @@ class LlamaCppParallel:
         length = min(len(answering.text), self.context_length - 1)
         return length - self._sequences.length(answering.sequence)
 
-    def _readers(self, others: Sequence[Answering], most: int) -> Iterator[tuple[Answering, int]]:
-        """Those who compute more than an answer's newest id, and how many at most: all that go on after ids
-        that a mask forced, and one prompt."""
+    def _read_forced(self, others: Sequence[Answering]) -> list[Answering]:
+        """Of ``others``, who have more to compute than their newest id, let those go on after which a mask
+        forced ids; the rest, who have a prompt to read."""
         prompts = []
         for answering in others:
-            if answering.chooser.answer and self._missing(answering) <= self._chunk:
-                yield answering, self._context.n_batch
+            if answering.chooser.answer and self._missing(answering) <= (
+                self._chunk or self._context.n_batch
+            ):
+                self._compute([(answering, self._part(answering))])
             else:
                 prompts.append(answering)
-        if prompts:
-            self._turn += 1
-            shortest = min(prompts, key=self._missing)
-            yield (prompts[0] if self._turn % 2 else shortest), most
+        return prompts
 
-    def _part(self, answering: Answering, most: int) -> Part:
-        """About ``most`` of the ids that are missing."""
+    def _read_one(self, prompts: Sequence[Answering], most: int | None) -> None:
+        """Go on with the oldest of ``prompts``, or by turns with the shortest."""
+        self._turn += 1
+        answering = prompts[0] if self._turn % 2 else min(prompts, key=self._missing)
+        self._compute([(answering, self._part(answering, most))])
+
+    def _equal_parts(self, prompts: Sequence[Answering]) -> list[tuple[Answering, Part]]:
+        """The same number of ids of as many of ``prompts`` as a computation takes: llama.cpp computes
+        sequences together as far as they have equally many. Fewer than MANY only by themselves: others
+        would change their numbers."""
+        parts = [(answering, self._part(answering)) for answering in prompts]
+        parts.sort(key=lambda part: len(part[1].ids))
+        equal, outputs = parts[:1], parts[0][1].outputs
+        size = len(parts[0][1].ids)
+        for answering, _whole in parts[1 : self._context.n_batch // size] if size >= MANY else ():
+            part = self._part(answering, size)
+            outputs += part.outputs
+            if outputs > self._context.max_outputs:
+                break
+            if len(part.ids) == size:
+                equal.append((answering, part))
+        return equal
+
+    def _part(self, answering: Answering, most: int | None = None) -> Part:
+        """The ids that are missing, about ``most`` of them, and those of one computation at most."""
+        most = self._context.n_batch if most is None else most
         text, done = answering.text, self._sequences.length(answering.sequence)
         total = min(len(text), self.context_length - 1)
         size = chunk_size(done, total, n_batch=self._context.n_batch, most=most)
@@ -215,6 +242,8 @@ class LlamaCppParallel:
 
     def _compute(self, parts: Sequence[tuple[Answering, Part]]) -> None:
         """Compute ``parts``, and note what comes of them."""
+        # Sequences next to each other are computed together.
+        parts = sorted(parts, key=lambda part: part[1].sequence)
         firsts = self._sequences.compute([part for _answering, part in parts])
         are_all_numbers = True
         for (answering, part), first in zip(parts, firsts, strict=True):

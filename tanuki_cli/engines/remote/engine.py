@@ -265,7 +265,7 @@ class RemoteEngine:
         yield Chunk(text=best.text, token_count=len(tokens), tokens=tokens)
         yield Chunk(finish_reason="stop", usage=usage, seed=options.seed, scores=scores)
 
-    def answerer(self, places: int | None = None) -> Answerer:
+    def answerer(self, places: int | None = None, *, interactive: bool = False) -> Answerer:
         """This server for several jobs at once, on as many connections; by default as many as it likes."""
         places = places or self._server.usual_places
         if places == 1 or not (self._tokenizer is None or self._tokenizer.thread_safe):

@@ -102,7 +102,7 @@ class WarmEngine:
             raise GenerationCancelled
         return [score_of(score) for score in line["scores"]]
 
-    def answerer(self, places: int | None = None) -> Answerer:
+    def answerer(self, places: int | None = None, *, interactive: bool = False) -> Answerer:
         """One answer after another: a keeper is for one user."""
         return OneByOne(self)
 

@@ -51,7 +51,7 @@ class NoModel:
         """Raises EngineError."""
         raise self._error()
 
-    def answerer(self, places: int | None = None) -> Answerer:
+    def answerer(self, places: int | None = None, *, interactive: bool = False) -> Answerer:
         """Raises EngineError."""
         raise self._error()
 

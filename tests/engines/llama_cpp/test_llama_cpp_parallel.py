@@ -1,7 +1,7 @@
 """Several sequences in one cache: nothing is mixed, lost or different for the company it was computed in."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,9 +50,15 @@ def single(tiny: Path) -> Iterator[LlamaCppModel]:
     model.close()
 
 
+@pytest.fixture(params=[16, None], ids=["read along", "prompts first"])
+def chunk(request: pytest.FixtureRequest) -> int | None:
+    value: int | None = request.param
+    return value
+
+
 @pytest.fixture
-def model(tiny: Path) -> Iterator[LlamaCppParallel]:
-    model = load_parallel(tiny, places=PLACES)
+def model(tiny: Path, chunk: int | None) -> Iterator[LlamaCppParallel]:
+    model = load_parallel(tiny, places=PLACES, chunk=chunk)
     yield model
     model.close()
 
@@ -90,6 +96,7 @@ def test_answers_do_not_depend_on_who_comes_and_goes(model: LlamaCppParallel, si
             assert alone(single, request, company.wanted[request]) == ids
 
 
+@pytest.mark.parametrize("chunk", [16])
 def test_a_long_prompt_does_not_stop_those_who_answer(model: LlamaCppParallel, single: LlamaCppModel) -> None:
     company = Company(model)
     short = company.add(Request(prompt_ids=HEAD[:20], options=GREEDY), 100)
@@ -105,6 +112,7 @@ def test_a_long_prompt_does_not_stop_those_who_answer(model: LlamaCppParallel, s
         assert company.ids[request] == alone(single, request, company.wanted[request])
 
 
+@pytest.mark.parametrize("chunk", [16])
 def test_a_short_prompt_overtakes_a_long_one(model: LlamaCppParallel, single: LlamaCppModel) -> None:
     company = Company(model)
     first = company.add(Request(prompt_ids=HEAD[:20], options=GREEDY), 60)
@@ -119,6 +127,32 @@ def test_a_short_prompt_overtakes_a_long_one(model: LlamaCppParallel, single: Ll
     company.run()
     for request in (first, long, short):
         assert company.ids[request] == alone(single, request, company.wanted[request])
+
+
+@pytest.mark.parametrize("chunk", [None])
+def test_prompts_come_first_and_several_together(
+    model: LlamaCppParallel, single: LlamaCppModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[list[int]] = []
+    compute = model._sequences.compute
+
+    def noted(parts: Sequence[Part]) -> list[int]:
+        computed.append([len(part.ids) for part in parts])
+        return compute(parts)
+
+    monkeypatch.setattr(model._sequences, "compute", noted)
+    company = Company(model)
+    # Of these 45, 3 would be left, fewer than are ever computed by themselves.
+    for start, length in ((300, 42), (400, 45), (500, 42), (600, 400)):
+        company.add(Request(prompt_ids=[1, *range(start, start + length - 1)], options=GREEDY), 20)
+    while not all(company.ids.values()):
+        company.step()
+    assert computed == [[42] * 3, [45] * 2, [256 - 42 - 45], [400 - 256]]
+    assert [len(ids) for ids in company.ids.values()] == [1, 1, 1, 1]
+    company.run()
+    assert set(map(len, computed[4:])) == {4}
+    for request, ids in company.ids.items():
+        assert ids == alone(single, request, 20)
 
 
 def test_what_prompts_begin_with_is_computed_once(model: LlamaCppParallel) -> None:
@@ -209,7 +243,7 @@ def test_an_interrupt_in_the_middle_of_a_step_is_raised(
 
 
 def test_damaged_numbers_end_only_the_request_they_belong_to(
-    tmp_path: Path, tiny: Path, single: LlamaCppModel
+    tmp_path: Path, tiny: Path, single: LlamaCppModel, chunk: int | None
 ) -> None:
     """One row of the embedding is no number: whoever has that id, and nobody else, gets an error."""
     content = bytearray(tiny.read_bytes())
@@ -220,7 +254,7 @@ def test_damaged_numbers_end_only_the_request_they_belong_to(
     content[start : start + width] = b"\xff" * width
     path = tmp_path / "poisoned.gguf"
     path.write_bytes(content)
-    model = load_parallel(path, places=PLACES)
+    model = load_parallel(path, places=PLACES, chunk=chunk)
     company = Company(model)
     good = [Request(prompt_ids=[*HEAD, 600 + n], options=GREEDY) for n in range(6)]
     bad = [Request(prompt_ids=[*HEAD[:30], poisoned, *range(400, 400 + n)], options=GREEDY) for n in (1, 90)]
@@ -241,11 +275,13 @@ def test_damaged_numbers_end_only_the_request_they_belong_to(
     model.close()
 
 
-def test_the_same_requests_give_the_same_answers_to_the_last_token(quantised: Path) -> None:
+def test_the_same_requests_give_the_same_answers_to_the_last_token(
+    quantised: Path, chunk: int | None
+) -> None:
     """On weights where rounding decides every second token: the schedule follows no clock."""
     answers = []
     for _run in range(2):
-        model = load_parallel(quantised, places=PLACES)
+        model = load_parallel(quantised, places=PLACES, chunk=chunk)
         company = Company(model)
         company.run(some_requests(24, seed=5), count=30)
         answers.append(list(company.ids.values()))
@@ -253,10 +289,12 @@ def test_the_same_requests_give_the_same_answers_to_the_last_token(quantised: Pa
     assert answers[0] == answers[1]
 
 
-def test_alone_a_request_gets_what_a_single_model_gives_to_the_last_token(quantised: Path) -> None:
+def test_alone_a_request_gets_what_a_single_model_gives_to_the_last_token(
+    quantised: Path, chunk: int | None
+) -> None:
     single = load(quantised, SETTINGS)
     for index, request in enumerate(some_requests(12, seed=7)):
-        model = load_parallel(quantised, places=PLACES)
+        model = load_parallel(quantised, places=PLACES, chunk=chunk)
         company = Company(model)
         company.add(request, 40)
         company.run()
@@ -267,13 +305,13 @@ def test_alone_a_request_gets_what_a_single_model_gives_to_the_last_token(quanti
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 def test_in_company_a_request_gets_what_it_gets_alone_to_the_last_token(
-    quantised: Path, temperature: float
+    quantised: Path, temperature: float, chunk: int | None
 ) -> None:
     """On a processor whose kernels give the same numbers for four ids as for one."""
     if not same_for_several(quantised):
         pytest.skip("this processor's kernels round by how many ids are computed together")
     for path in (practice_model().path, quantised):
-        single, model = load(path, SETTINGS), load_parallel(path, places=PLACES)
+        single, model = load(path, SETTINGS), load_parallel(path, places=PLACES, chunk=chunk)
         company = Company(model)
         requests = [
             replace(request, options=SamplingOptions(temperature=temperature, seed=seed))
@@ -304,10 +342,10 @@ def same_for_several(path: Path) -> bool:
     return found[0] == found[1]
 
 
-def test_greedy_answers_in_company_part_only_at_near_ties(quantised: Path) -> None:
+def test_greedy_answers_in_company_part_only_at_near_ties(quantised: Path, chunk: int | None) -> None:
     """Many at once, so that the kernels are others than for one."""
     for path in (practice_model().path, quantised):
-        single, model = load(path, SETTINGS), load_parallel(path, places=12)
+        single, model = load(path, SETTINGS), load_parallel(path, places=12, chunk=chunk)
         company = Company(model)
         requests = [replace(request, options=GREEDY) for request in some_requests(24, seed=9)]
         company.run(requests, count=40)
@@ -405,20 +443,27 @@ def test_places_are_as_many_as_fit_and_pay(tiny: Path, monkeypatch: pytest.Monke
     one = single._longest_params
     needs = forecast(single.facts, context_length=512, kv_type="f32", n_batch=one.n_batch).host
 
-    def places(thousandths: int, wanted: int | None = None, *, cheap: bool = False) -> int:
+    def places(
+        thousandths: int, wanted: int | None = None, *, cheap: bool = False, interactive: bool = True
+    ) -> int:
         available = round((needs.total + thousandths * needs.kv_cache / 1000) / 0.9) + 1
         machine = Machine(ram_bytes=available, available_ram_bytes=available, physical_cores=2)
         monkeypatch.setattr(capacity, "inspect_machine", lambda _environ: machine)
         costs = GPU_COSTS if cheap else CPU_COSTS
-        planned = capacity.plan_capacity(single.facts, one, wanted=wanted, gpu_layers=0, costs=costs)
+        planned = capacity.plan_capacity(
+            single.facts, one, wanted=wanted, interactive=interactive, gpu_layers=0, costs=costs
+        )
         assert planned.params.n_ctx == planned.params.n_sequences * one.n_ctx
-        assert (planned.chunk == one.n_batch) == cheap
+        expected = (one.n_batch if cheap else 16) if interactive else None
+        assert planned.chunk == expected
         return planned.params.n_sequences
 
     assert places(-500) == 1
     assert places(1000) == 2
     assert places(10**6) == 4
     assert places(10**6, cheap=True) == 16
+    assert places(10**6, interactive=False) == 16
+    assert places(3000, interactive=False) == 4
     assert places(10**6, 7) == 7
     with pytest.raises(EngineError, match="3 questions") as caught:
         places(1000, 3)
