@@ -15,6 +15,8 @@ from tanuki_cli.sampling import SamplingOptions
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "interrupted"]
+ConversationKind = Literal["chat", "question"]
+"""A question is one of ``tanuki ask`` that no chat has gone on with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +91,13 @@ class Conversation:
     """The tree, its tip, and what was set for it.
 
     ``system`` None means the model's own system text. ``tip`` None is before the first message.
+    ``kind`` None is one from before kinds were kept: it may be either.
     Invariant: every ``parent_id`` and the tip are ids in ``nodes``; parents come before children.
     """
 
     id: str = field(default_factory=new_id)
     title: str = ""
+    kind: ConversationKind | None = "chat"
     system: str | None = None
     settings: ConversationSettings = field(default_factory=ConversationSettings)
     created_at: datetime = field(default_factory=utc_now)

@@ -10,7 +10,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tanuki_cli.conversation import Conversation, FinishReason, Generation, Message, Node, Usage
+from tanuki_cli.conversation import (
+    Conversation,
+    ConversationKind,
+    FinishReason,
+    Generation,
+    Message,
+    Node,
+    Usage,
+)
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, PromptPlan, Token
 from tanuki_cli.engines.base import Engine
 from tanuki_cli.errors import HistoryError, InputError
@@ -54,7 +62,7 @@ class TurnStatistics:
 
 class ChatSession:
     """A conversation with an engine behind it; ``reference`` is what the user calls the model, ``form``
-    what is asked of every answer.
+    what is asked of every answer. ``kind`` is what a new conversation is; a chat makes one of any other.
 
     ``store`` None keeps nothing on disk. If the history fails, the chat goes on and ``on_history_error``
     is told, once in a row: every turn tries again, and what was missed is saved then.
@@ -67,6 +75,7 @@ class ChatSession:
         options: SamplingOptions,
         *,
         form: AnswerForm = PLAIN,
+        kind: ConversationKind = "chat",
         reference: str = "auto",
         store: HistoryStore | None = None,
         on_history_error: Callable[[HistoryError], None] = lambda error: None,
@@ -76,6 +85,7 @@ class ChatSession:
         self.conversation = conversation
         self.options = options
         self.form = form
+        self.kind = kind
         self.reference = reference
         self.last_turn: TurnStatistics | None = None
         self.last_plan: PromptPlan | None = None
@@ -104,6 +114,7 @@ class ChatSession:
                 # Its answer never began, whatever broke off in between: the new question is its sibling.
                 self.conversation.branch(last.parent_id)
             parent = self.conversation.tip
+            self._claim()
             node = self.conversation.append(Message("user", text))
             self.conversation.settings = replace(
                 self.conversation.settings, model=without_query(self.reference), sampling=self.options
@@ -121,6 +132,7 @@ class ChatSession:
             raise InputError(_("There is no question to answer again."), hint="/help retry")
         with self.interruptible():
             self.conversation.branch(question.id)
+            self._claim()
             yield from self._answer(question, question.parent_id)
 
     def continue_(self) -> Generator[Chunk, None, None]:
@@ -143,7 +155,13 @@ class ChatSession:
             )
         with self.interruptible():
             self.conversation.branch(question.id)
+            self._claim()
             yield from self._answer(question, cut.id, begun=self._begun(cut))
+
+    def _claim(self) -> None:
+        """Make the conversation one of this kind; a question that goes on in a chat is a chat from now on."""
+        if self.kind == "chat" or not self.conversation.nodes:
+            self.conversation.kind = self.kind
 
     def _begun(self, cut: Node) -> str | tuple[int, ...]:
         """The ids of an answer where this model gave them, and they are its text; else its text."""

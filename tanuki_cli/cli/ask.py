@@ -168,6 +168,7 @@ def ask(
             conversation,
             context.settings.sampling,
             form=form,
+            kind="question",
             reference=model.reference,
             store=store if context.settings.save else None,
             on_history_error=unsaved.append,

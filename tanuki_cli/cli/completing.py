@@ -12,7 +12,7 @@ from tanuki_cli.settings.specs import SPECS
 from tanuki_cli.settings.values import Directories
 
 Completion = Callable[[str], "list[str | tuple[str, str]]"]
-_MOST_CONVERSATIONS = 30
+_MOST_CONVERSATIONS, _MOST_QUESTIONS = 30, 10
 
 
 def model_names(incomplete: str) -> list[str | tuple[str, str]]:
@@ -43,10 +43,12 @@ def conversation_ids(incomplete: str) -> list[str | tuple[str, str]]:
 
     try:
         with HistoryStore(_directories().history_file) as store:
-            digits, found = store.id_digits(), store.list(limit=_MOST_CONVERSATIONS)
+            digits = store.id_digits()
+            found = store.offered(chats=_MOST_CONVERSATIONS, questions=_MOST_QUESTIONS)
     except TanukiError:
         return []
-    return [(one.id[:digits], one.title) for one in found if one.id.startswith(incomplete.lower())]
+    wanted = fold(incomplete).lower()
+    return [(one.id[:digits], one.label) for one in found if one.id.startswith(wanted)]
 
 
 def choices_of(spec: OptionSpec) -> Completion | None:

@@ -2,17 +2,17 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, get_args
 
 import typer
 
 from tanuki_cli.cli import history_output as output
-from tanuki_cli.cli.completing import conversation_ids
+from tanuki_cli.cli.completing import choices_of, conversation_ids
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history
 from tanuki_cli.cli.forgetting import forget_traces
-from tanuki_cli.cli.options import OutputOptions, describe_group, read_count, takes
-from tanuki_cli.conversation import Conversation
+from tanuki_cli.cli.options import OutputOptions, describe_group, read_count, read_option, takes
+from tanuki_cli.conversation import Conversation, ConversationKind
 from tanuki_cli.errors import HistoryError, InputError, brief
 from tanuki_cli.files import os_reason, read_stream
 from tanuki_cli.history import HistoryStore
@@ -44,10 +44,18 @@ _LIMIT: Final = OptionSpec(
     key="limit", kind="integer", minimum=1, maximum=1_000_000, usual=20, help=N_("At most this many.")
 )
 
+_KIND: Final = OptionSpec(
+    key="kind", choices=get_args(ConversationKind), help=N_("Chats only, or questions of tanuki ask only.")
+)
+
 history_app = typer.Typer(add_completion=False, help=_HELP)
 
 Json = Annotated[bool, typer.Option("--json", help=N_("Print one JSON object."))]
 Limit = Annotated[str, typer.Option("--limit", "-n", metavar="N", help=N_("At most this many."))]
+Kind = Annotated[
+    str | None,
+    typer.Option("--kind", metavar=_KIND.short_range, help=_KIND.help, autocompletion=choices_of(_KIND)),
+]
 Id = Annotated[
     str,
     typer.Argument(
@@ -63,21 +71,27 @@ describe_group(history_app)
 @history_app.command("list", help=N_("List the conversations, last talked in first."))
 @takes(OutputOptions)
 def list_command(
-    ctx: typer.Context, options: OutputOptions, limit: Limit = "20", as_json: Json = False
+    ctx: typer.Context,
+    options: OutputOptions,
+    limit: Limit = "20",
+    kind: Kind = None,
+    as_json: Json = False,
 ) -> None:
     """List the conversations, last talked in first."""
     context = prepare(ctx, options)
     count = read_count(_LIMIT, limit)
     with open_history(context) as store:
-        found, digits = store.list(limit=count + 1), store.id_digits()
+        found, digits = store.list(limit=count + 1, kind=_kind(kind)), store.id_digits()
     if as_json:
         context.console.write_json(output.list_as_json(found[:count]), indent=2)
         return
     if not found:
-        context.console.note(_("There are no conversations yet."))
+        context.console.note(_("There are no conversations yet.") if kind is None else _("There are none."))
     output.print_list(context.console, found[:count], digits=digits)
     if len(found) > count:
         context.console.note(_("Only the newest {count}; more with --limit.").format(count=count))
+        if kind is None and any(one.is_question for one in found):
+            context.console.note(_("Chats only: {command}").format(command="tanuki history list --kind chat"))
 
 
 @history_app.command("show", help=N_("Print a conversation; without an id, the last one."))
@@ -146,6 +160,7 @@ def export_command(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help=N_("All conversations."))] = False,
+    kind: Kind = None,
     format: Annotated[
         str | None,
         typer.Option(metavar="md|json|jsonl", help=N_("By default what the file's name ends with, or md.")),
@@ -157,9 +172,11 @@ def export_command(
     """Write conversations as Markdown, JSON or JSONL; without an id, the last one."""
     context = prepare(ctx, options)
     to_stdout = file is None or str(file) == "-"
-    chosen = _format(format) if format else format_of(file or Path())
+    chosen, wanted_kind = _format(format) if format else format_of(file or Path()), _kind(kind)
+    if wanted_kind is not None and not everything:
+        raise InputError(_("--kind needs --all."), hint=f"tanuki history export --all --kind {wanted_kind}")
     with open_history(context) as store:
-        wanted = [one.id for one in reversed(store.list())] if everything else (ids or [])
+        wanted = [one.id for one in reversed(store.list(kind=wanted_kind))] if everything else (ids or [])
         conversations = [] if everything and not wanted else _chosen(store, wanted)
     text = export_text(conversations, format=chosen)
     if to_stdout and chosen == "markdown":
@@ -282,6 +299,11 @@ def recover_command(
             )
         )
     context.console.note(output.import_sentence(report.imported))
+
+
+def _kind(text: str | None) -> ConversationKind | None:
+    value = None if text is None else read_option(_KIND, text)
+    return next((kind for kind in get_args(ConversationKind) if kind == value), None)
 
 
 def _chosen(store: HistoryStore, ids: list[str]) -> list[Conversation]:

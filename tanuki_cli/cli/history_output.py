@@ -8,7 +8,7 @@ from typing import Final
 import rich.text
 
 from tanuki_cli.conversation import Conversation, Node
-from tanuki_cli.history import ConversationSummary, SearchHit, excerpt
+from tanuki_cli.history import MAX_NUMBER, ConversationSummary, SearchHit, excerpt
 from tanuki_cli.history.merging import ImportReport
 from tanuki_cli.history.transfer import conversation_to_json
 from tanuki_cli.i18n import _
@@ -29,20 +29,40 @@ def local_time(time: datetime) -> str:
 
 
 def print_list(console: Console, summaries: Sequence[ConversationSummary], *, digits: int) -> None:
-    """One line each: id, time, number of messages, title.
+    """One line each: id, time, number of messages, kind, title.
 
     On a terminal they are numbered and cut to its width, and the newest is the last: the old scroll away.
+    There the questions stand under a heading of their own before the chats.
     """
     widest = max((len(str(one.messages)) for one in summaries), default=0)
-    counts = [_("{count} messages").format(count=str(one.messages).rjust(widest)) for one in summaries]
-    rows = list(enumerate(zip(summaries, counts, strict=True), 1))
-    numbered = console.out_is_terminal
-    for number, (one, count) in reversed(rows) if numbered else rows:
-        line = rich.text.Text(f"{number:>{len(str(len(rows)))}}  " if numbered else "")
-        line.append(one.id[:digits], style="hint")
-        line.append(f"  {local_time(one.updated_at)}  {count}  ", style="note")
-        line.append(_fitted(console, _title(one.title), used=cell_width(line.plain)))
-        _print(console, line)
+    if not console.out_is_terminal:
+        kinds = {False: _("chat"), True: _("question")}
+        longest = max(map(cell_width, kinds.values()))
+        for one in summaries:
+            kind = kinds[one.is_question]
+            facts = f"{_facts(one, widest)}  {kind}{' ' * (longest - cell_width(kind))}"
+            _print(console, rich.text.Text(f"{one.id[:digits]}{facts}  {_title(one.title)}"))
+        return
+    questions, chats = ([one for one in summaries if one.is_question is is_one] for is_one in (True, False))
+    places = max((len(_number(one)) for one in summaries), default=0)
+    for heading, group in ((_("Questions (tanuki ask)"), questions), (_("Chats (tanuki chat)"), chats)):
+        if questions and group:  # chats alone need no heading
+            _print(console, rich.text.Text(heading, style="bold"))
+        for one in reversed(group):
+            line = rich.text.Text(f"{_number(one):>{places}}  ").append(one.id[:digits], style="hint")
+            line.append(_facts(one, widest) + "  ", style="note")
+            line.append(_fitted(console, _title(one.title), used=cell_width(line.plain)))
+            _print(console, line)
+
+
+def _facts(one: ConversationSummary, widest: int) -> str:
+    count = _("{count} messages").format(count=str(one.messages).rjust(widest))
+    return f"  {local_time(one.updated_at)}  {count}"
+
+
+def _number(one: ConversationSummary) -> str:
+    """What can be typed instead of the id; nothing where that has as many digits as an id."""
+    return str(one.number) if one.number <= MAX_NUMBER else ""
 
 
 def print_conversation(console: Console, conversation: Conversation, *, digits: int) -> None:
@@ -89,12 +109,16 @@ def import_sentence(report: ImportReport) -> str:
 
 
 def list_as_json(summaries: Iterable[ConversationSummary]) -> dict[str, object]:
-    """``{"conversations": [{"id", "title", "created_at", "updated_at", "messages", "model"}]}``."""
+    """``{"conversations": [{"id", "title", "kind", "created_at", "updated_at", "messages", "model"}]}``.
+
+    ``kind`` is "chat" or "question"; null for one from before that was kept.
+    """
     return {
         "conversations": [
             {
                 "id": one.id,
                 "title": one.title,
+                "kind": one.kind,
                 "created_at": one.created_at.isoformat(),
                 "updated_at": one.updated_at.isoformat(),
                 "messages": one.messages,

@@ -7,12 +7,14 @@ from tanuki_cli.history.database import set_aside_files
 from tanuki_cli.history.listing import ConversationSummary
 from tanuki_cli.history.search import SearchHit, excerpt
 from tanuki_cli.history.store import (
+    MAX_NUMBER,
     AmbiguousIdError,
     HistoryStore,
     UnknownConversationError,
 )
 
 __all__ = [
+    "MAX_NUMBER",
     "AmbiguousIdError",
     "ConversationSummary",
     "HistoryStore",

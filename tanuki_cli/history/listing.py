@@ -5,41 +5,69 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from tanuki_cli.history.rows import read_id, read_text, read_time
+from tanuki_cli.conversation import ConversationKind
+from tanuki_cli.history.rows import IS_QUESTION, read_id, read_kind, read_text, read_time
 from tanuki_cli.history.search import search, search_terms
+from tanuki_cli.i18n import _
 from tanuki_cli.text.folding import fold
 
+_NUMBERED: Final = f"ORDER BY {IS_QUESTION}, updated_at DESC, rowid DESC"
+"""The order in which conversations are numbered."""
 _MOST_HITS: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConversationSummary:
-    """One line of the list; ``messages`` counts the whole tree, ``model`` wrote the last answer."""
+    """One line of the list; ``messages`` counts the whole tree, ``model`` wrote the last answer.
+
+    ``number`` counts the chats, last talked in first, then the questions likewise.
+    """
 
     id: str
+    number: int
+    kind: ConversationKind | None
     title: str
     created_at: datetime
     updated_at: datetime
     messages: int
     model: str | None
 
+    @property
+    def is_question(self) -> bool:
+        """Whether it stands among the questions; one of which nothing is known is a chat to its reader."""
+        return self.kind == "question"
 
-def summaries(connection: sqlite3.Connection, *, limit: int | None = None) -> list[ConversationSummary]:
-    """The newest ``limit`` conversations (None: all), last talked in first."""
+    @property
+    def label(self) -> str:
+        """The title where chats and questions are offered in one list."""
+        return _("Question: {title}").format(title=self.title) if self.is_question else self.title
+
+
+def summaries(
+    connection: sqlite3.Connection, *, limit: int | None = None, kind: ConversationKind | None = None
+) -> list[ConversationSummary]:
+    """The newest ``limit`` conversations (None: all) of a kind (None: of both), last talked in first."""
     found = connection.execute(
-        """
-        SELECT id, title, created_at, updated_at,
+        f"""
+        WITH numbers AS (
+            SELECT rowid AS of_row, row_number() OVER ({_NUMBERED}) AS number FROM conversations
+        )
+        SELECT id, title, kind, number, created_at, updated_at,
             (SELECT count(*) FROM nodes WHERE conversation_id = conversations.id) AS messages,
             (SELECT model FROM nodes WHERE conversation_id = conversations.id AND model IS NOT NULL
                 ORDER BY number DESC LIMIT 1) AS model
-        FROM conversations ORDER BY updated_at DESC, rowid DESC LIMIT ?
+        FROM conversations JOIN numbers ON of_row = conversations.rowid
+        WHERE ?1 IS NULL OR {IS_QUESTION} = (?1 = 'question')
+        ORDER BY updated_at DESC, conversations.rowid DESC LIMIT ?2
         """,
-        (-1 if limit is None else limit,),
+        (kind, -1 if limit is None else limit),
     )
     return [
         ConversationSummary(
             id=read_id(row["id"]),
             title=read_text(row["title"]),
+            kind=read_kind(row["kind"]),
+            number=row["number"],
             created_at=read_time(row["created_at"]),
             updated_at=read_time(row["updated_at"]),
             messages=row["messages"],
@@ -47,6 +75,13 @@ def summaries(connection: sqlite3.Connection, *, limit: int | None = None) -> li
         )
         for row in found
     ]
+
+
+def id_of_number(connection: sqlite3.Connection, number: int) -> str | None:
+    """The id of the conversation with this number, or None."""
+    query = f"SELECT id FROM conversations {_NUMBERED} LIMIT 1 OFFSET ?"
+    row = connection.execute(query, (number - 1,)).fetchone()
+    return None if row is None else read_id(row["id"])
 
 
 def containing(connection: sqlite3.Connection, text: str) -> list[ConversationSummary]:

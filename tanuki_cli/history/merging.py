@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.history import rows
 from tanuki_cli.history.search import index_node
-from tanuki_cli.history.transfer import to_json
+from tanuki_cli.history.transfer import conversation_to_json, document_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +39,8 @@ def merge(connection: sqlite3.Connection, conversations: Iterable[Conversation])
         if saved is None:
             connection.execute(rows.INSERT_OR_UPDATE_CONVERSATION, rows.conversation_values(conversation))
         insert_nodes(connection, conversation.id, missing)
+        if missing and conversation.kind == "chat":  # a question that was gone on with elsewhere
+            connection.execute("UPDATE conversations SET kind = 'chat' WHERE id = ?", (conversation.id,))
         messages += len(missing)
         copied += copy and saved is None
         added += not copy and saved is None
@@ -81,4 +83,5 @@ def _differs(conversation: Conversation, saved: dict[str, sqlite3.Row]) -> bool:
 
 def _copy_id(conversation: Conversation) -> str:
     """An id that depends on the content only, so that a second import finds the first one's copy."""
-    return hashlib.sha256(to_json([conversation]).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    content = {key: value for key, value in conversation_to_json(conversation).items() if key != "kind"}
+    return hashlib.sha256(document_text([content]).encode("utf-8", "surrogatepass")).hexdigest()[:16]

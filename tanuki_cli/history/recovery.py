@@ -1,9 +1,10 @@
 """Conversations out of a damaged history file."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,9 +21,12 @@ from tanuki_cli.history.titles import automatic_title
 from tanuki_cli.history.transfer import read_conversation, read_node
 from tanuki_cli.i18n import _
 
-# The columns as the rows hold them; later schemas only add to the right.
-_CONVERSATION: Final = ("id", "title", "system", "settings", "created_at", "updated_at", "tip")
+# The columns as the rows hold them; later schemas only add to the right, and a row that was written before
+# stays as short as it was.
+_CONVERSATION: Final = tuple(rows.CONVERSATION_COLUMNS.split(", "))
 _NODE: Final = ("number", *rows.NODE_COLUMNS.split(", "))
+_CONVERSATION_WIDTHS: Final = range(7, len(_CONVERSATION) + 1)
+_NODE_WIDTHS: Final = range(15, len(_NODE) + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +87,7 @@ def read_damaged(path: Path) -> Recovered:
     Raises HistoryError if the file cannot be opened, is of a later version, or holds nothing.
     """
     try:
-        found = salvage(path, widths=(len(_CONVERSATION), len(_NODE)))
+        found = salvage(path, widths=(*_CONVERSATION_WIDTHS, *_NODE_WIDTHS))
     except OSError as exc:
         raise HistoryError(
             _("{path} cannot be read: {reason}").format(path=path, reason=os_reason(exc)),
@@ -91,7 +95,9 @@ def read_damaged(path: Path) -> Recovered:
         ) from exc
     heads = _heads(found.rows)
     trees = _trees(found.rows)
-    conversations = [_assemble(heads.get(id_) or Conversation(id=id_), tree) for id_, tree in trees.items()]
+    conversations = [
+        _assemble(heads.get(id_) or Conversation(id=id_, kind=None), tree) for id_, tree in trees.items()
+    ]
     if not conversations:
         raise HistoryError(
             _("Nothing could be read from {path}; the file was left as it is.").format(path=path),
@@ -109,14 +115,15 @@ def _heads(found: Iterable[Row]) -> dict[str, Conversation]:
     """The conversations by id, without their messages; the tip is the one they were saved with."""
     heads: dict[str, Conversation] = {}
     for row in found:
-        if len(row.values) != len(_CONVERSATION):
+        if len(row.values) not in _CONVERSATION_WIDTHS:
             continue
-        columns: dict[str, Any] = dict(zip(_CONVERSATION, row.values, strict=True))
+        columns = _columns(_CONVERSATION, row)
         # A row that is none of ours, or has lost its sense, is left out.
         with suppress(ValueError, TypeError):
             settings = json.loads(columns["settings"])
             id_ = rows.read_id(columns["id"])
-            place = Place({**columns, "id": id_, "settings": settings, "tip": None, "nodes": []})
+            changes = {"id": id_, "kind": rows.read_kind(columns["kind"]), "settings": settings}
+            place = Place({**columns, **changes, "tip": None, "nodes": []})
             conversation = read_conversation(place)
             conversation.tip = _id_or_none(columns["tip"])
             heads[conversation.id] = conversation
@@ -130,10 +137,9 @@ def _trees(found: Iterable[Row]) -> dict[str, dict[str, Node]]:
     """
     trees: dict[str, dict[str, Node]] = {}
     for row in sorted(found, key=lambda row: row.rowid):
-        # Rows from before the last column was added are as short as they were.
-        if len(row.values) not in (len(_NODE), len(_NODE) - 1):
+        if len(row.values) not in _NODE_WIDTHS:
             continue
-        columns: dict[str, Any] = dict(zip(_NODE, (*row.values, None), strict=False))
+        columns = _columns(_NODE, row)
         with suppress(ValueError):
             ids = {"id": rows.read_id(columns["id"]), "parent_id": _id_or_none(columns["parent_id"])}
             node = read_node(Place({**columns, **ids, "generation": _generation(columns)}))
@@ -142,6 +148,11 @@ def _trees(found: Iterable[Row]) -> dict[str, dict[str, Node]]:
             if known is None or len(known.message.content) <= len(node.message.content):
                 tree[node.id] = node
     return trees
+
+
+def _columns(names: Sequence[str], row: Row) -> dict[str, Any]:
+    """The columns by name; None for those that a short row does not have."""
+    return dict(zip_longest(names, row.values))
 
 
 def _id_or_none(value: object) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, Final, get_args
 
 from tanuki_cli.conversation import (
     Conversation,
+    ConversationKind,
     ConversationSettings,
     FinishReason,
     Generation,
@@ -35,12 +36,15 @@ UPDATE_NODE: Final = """
         cached_tokens = ?, seed = ?, tokens_per_s = ?, writer = ?, token_ids = ?
     WHERE conversation_id = ? AND id = ? AND writer = ? AND finish_reason IS NULL
 """
-INSERT_OR_UPDATE_CONVERSATION: Final = """
-    INSERT INTO conversations (id, title, system, settings, created_at, updated_at, tip)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+CONVERSATION_COLUMNS: Final = "id, title, system, settings, created_at, updated_at, tip, kind"
+# What a chat has gone on with is a chat for good, also for the process that asked and is not done yet.
+INSERT_OR_UPDATE_CONVERSATION: Final = f"""
+    INSERT INTO conversations ({CONVERSATION_COLUMNS}) VALUES ({", ".join("?" * 8)})
     ON CONFLICT (id) DO UPDATE SET system = excluded.system, settings = excluded.settings,
-        updated_at = max(updated_at, excluded.updated_at), tip = excluded.tip
+        updated_at = max(updated_at, excluded.updated_at), tip = excluded.tip,
+        kind = iif(kind = 'chat', kind, coalesce(excluded.kind, kind))
 """
+IS_QUESTION: Final = "(conversations.kind IS 'question')"
 
 _NO_TIME: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -83,6 +87,7 @@ def conversation_values(conversation: Conversation) -> tuple[Column, ...]:
         timestamp(conversation.created_at),
         last_change(conversation.nodes.values(), created_at=conversation.created_at),
         conversation.tip,
+        conversation.kind,
     )
 
 
@@ -144,6 +149,7 @@ def conversation_from_row(
     conversation = Conversation(
         id=read_id(row["id"]),
         title=read_text(row["title"]),
+        kind=read_kind(row["kind"]),
         system=None if row["system"] is None else read_text(row["system"]),
         settings=_settings(row["settings"], report),
         created_at=read_time(row["created_at"]),
@@ -216,6 +222,11 @@ def read_id(value: object) -> str:
     if isinstance(value, str) and is_id(value):
         return value
     return hashlib.blake2b(repr(value).encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def read_kind(value: object) -> ConversationKind | None:
+    """A column of kinds; None for anything else."""
+    return next((kind for kind in get_args(ConversationKind) if kind == value), None)
 
 
 def read_text(value: object) -> str:

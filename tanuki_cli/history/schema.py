@@ -75,7 +75,12 @@ def _to_3(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE nodes ADD COLUMN token_ids TEXT")
 
 
-MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_to_1, _to_2, _to_3)
+def _to_4(connection: sqlite3.Connection) -> None:
+    """Which conversations are questions of ``ask``; nothing is known of those from before."""
+    connection.execute("ALTER TABLE conversations ADD COLUMN kind TEXT CHECK (kind IN ('chat', 'question'))")
+
+
+MIGRATIONS: Final[tuple[Callable[[sqlite3.Connection], None], ...]] = (_to_1, _to_2, _to_3, _to_4)
 SCHEMA_VERSION: Final = len(MIGRATIONS)
 
 

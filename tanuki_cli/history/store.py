@@ -6,12 +6,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
-from tanuki_cli.conversation import Conversation, Node
+from tanuki_cli.conversation import Conversation, ConversationKind, Node
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import rows
 from tanuki_cli.history.database import Database
 from tanuki_cli.history.faults import BusyError
-from tanuki_cli.history.listing import ConversationSummary, containing, summaries
+from tanuki_cli.history.listing import ConversationSummary, containing, id_of_number, summaries
 from tanuki_cli.history.search import SearchHit, drop_forgotten, forget_conversation, index_node, search
 from tanuki_cli.history.titles import automatic_title
 from tanuki_cli.i18n import _
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tanuki_cli.history.merging import ImportReport
 
 MIN_ID_DIGITS: Final = 6
-_NUMBER_DIGITS: Final = 3
-"""Fewer than anybody types of an id."""
+MAX_NUMBER: Final = 999
+"""A number has fewer digits than anybody types of an id."""
 
 
 class UnknownConversationError(HistoryError):
@@ -157,14 +157,17 @@ class HistoryStore:
     def load(self, id_prefix: str) -> Conversation:
         """The one conversation whose id begins with ``id_prefix``.
 
-        A number of up to three digits is that of the list: 1 is the conversation that was last talked in.
+        A number up to MAX_NUMBER is that of the list: 1 is the chat that was last talked in, and after the
+        chats the questions are counted.
         Raises UnknownConversationError if there is none, AmbiguousIdError if there are several.
         """
         problems: list[str] = []
         folded = fold(id_prefix)
-        if folded.isdecimal() and len(folded) <= _NUMBER_DIGITS and int(folded) > 0:
-            newest = self.list(limit=int(folded))
-            folded = newest[-1].id if len(newest) == int(folded) else folded
+        if folded.isdecimal() and len(folded) <= len(str(MAX_NUMBER)) and int(folded) > 0:
+            numbered = self._database.read(
+                lambda connection: id_of_number(connection, int(folded)), missing=None
+            )
+            folded = numbered or folded
         conversation = self._database.read(
             lambda connection: _load(connection, folded, problems.append) if folded else None, missing=None
         )
@@ -220,9 +223,17 @@ class HistoryStore:
         newest = self.list(limit=1)
         return self.load(newest[0].id) if newest else None
 
-    def list(self, *, limit: int | None = None) -> Sequence[ConversationSummary]:
-        """The conversations, last talked in first."""
-        return self._database.read(lambda connection: summaries(connection, limit=limit), missing=[])
+    def list(
+        self, *, limit: int | None = None, kind: ConversationKind | None = None
+    ) -> Sequence[ConversationSummary]:
+        """The conversations, or those of one kind, last talked in first."""
+        return self._database.read(
+            lambda connection: summaries(connection, limit=limit, kind=kind), missing=[]
+        )
+
+    def offered(self, *, chats: int, questions: int) -> Sequence[ConversationSummary]:
+        """The newest of each kind to choose from, at most so many, the chats first."""
+        return [*self.list(limit=chats, kind="chat"), *self.list(limit=questions, kind="question")]
 
     def search(self, text: str, *, limit: int = 20) -> Sequence[SearchHit]:
         """The messages that contain every word of ``text``, newest first, on whatever branch.

@@ -9,6 +9,7 @@ from typing import Final, Literal, get_args
 
 from tanuki_cli.conversation import (
     Conversation,
+    ConversationKind,
     ConversationSettings,
     FinishReason,
     Generation,
@@ -87,11 +88,12 @@ def to_markdown(conversation: Conversation) -> str:
 
 def to_json(conversations: Iterable[Conversation]) -> str:
     """Everything about the conversations; :func:`from_json` gives them back equal."""
-    document = {
-        "format": FORMAT_NAME,
-        "version": FORMAT_VERSION,
-        "conversations": [conversation_to_json(conversation) for conversation in conversations],
-    }
+    return document_text(map(conversation_to_json, conversations))
+
+
+def document_text(conversations: Iterable[dict[str, object]]) -> str:
+    """The text of a file with the values of :func:`conversation_to_json`."""
+    document = {"format": FORMAT_NAME, "version": FORMAT_VERSION, "conversations": list(conversations)}
     return json.dumps(document, ensure_ascii=False, indent=1) + "\n"
 
 
@@ -100,6 +102,7 @@ def conversation_to_json(conversation: Conversation) -> dict[str, object]:
     return {
         "id": conversation.id,
         "title": conversation.title,
+        "kind": conversation.kind,
         "system": conversation.system,
         "settings": asdict(conversation.settings),
         "created_at": timestamp(conversation.created_at),
@@ -182,6 +185,7 @@ def read_conversation(place: Place) -> Conversation:
     conversation = Conversation(
         id=place.get("id").id(),
         title=place.get("title").text(),
+        kind=place.maybe("kind", lambda kind: kind.choice(get_args(ConversationKind))),
         system=place.maybe("system", Place.text),
         settings=place.maybe("settings", settings_from_place) or ConversationSettings(),
         created_at=place.get("created_at").time(),

@@ -10,7 +10,7 @@ import pytest
 
 from tanuki_cli.cli import app
 from tanuki_cli.cli.run import run
-from tanuki_cli.conversation import Conversation, Generation, Message
+from tanuki_cli.conversation import Conversation, ConversationKind, Generation, Message
 from tanuki_cli.history import HistoryStore
 from tests.support.program import Terminal
 
@@ -39,9 +39,9 @@ def store(tmp_path: Path) -> HistoryStore:
     return HistoryStore(tmp_path / "data" / "history.sqlite3")
 
 
-def talk(store: HistoryStore, question: str, *answers: str) -> Conversation:
+def talk(store: HistoryStore, question: str, *answers: str, kind: ConversationKind = "chat") -> Conversation:
     """A conversation with one question; each answer is another sibling."""
-    conversation = Conversation()
+    conversation = Conversation(kind=kind)
     asked = conversation.append(Message("user", question))
     for answer in answers:
         conversation.branch(asked.id)
@@ -69,9 +69,10 @@ def test_list(tanuki: Tanuki, store: HistoryStore) -> None:
     lines = out.splitlines()
     time = r"\d{4}-\d\d-\d\d \d\d:\d\d"
     assert re.fullmatch(
-        rf"{second.id[:6]}  {time}  3 messages  ガソリン\[31mの値段", lines[0].replace(" [31m", "[31m")
+        rf"{second.id[:6]}  {time}  3 messages  chat      ガソリン\[31mの値段",
+        lines[0].replace(" [31m", "[31m"),
     )
-    assert re.fullmatch(rf"{first.id[:6]}  {time}  2 messages  東京の天気は？", lines[1])
+    assert re.fullmatch(rf"{first.id[:6]}  {time}  2 messages  chat      東京の天気は？", lines[1])
     assert len(lines) == 2
     code, out, err = tanuki("list", "--limit", "1")
     assert (len(out.splitlines()), "--limit" in err) == (1, True)
@@ -83,6 +84,55 @@ def test_list(tanuki: Tanuki, store: HistoryStore) -> None:
     listed = json.loads(tanuki("list", "--json")[1])["conversations"]
     assert [one["id"] for one in listed] == [second.id, first.id]
     assert (listed[0]["messages"], listed[0]["model"]) == (3, "mame")
+
+
+def test_list_tells_chats_and_questions_apart(tanuki: Tanuki, store: HistoryStore) -> None:
+    chat, question = talk(store, "会話", "答え"), talk(store, "質問", "答え", kind="question")
+    rows = [re.split(" {2,}", line) for line in tanuki("list")[1].splitlines()]
+    assert [(row[0], row[3], row[4]) for row in rows] == [
+        (question.id[:6], "question", "質問"),
+        (chat.id[:6], "chat", "会話"),
+    ]
+    for kind, ids in (("chat", [chat.id]), ("ＱＵＥＳＴＩＯＮ", [question.id])):
+        listed = json.loads(tanuki("list", "--json", "--kind", kind)[1])["conversations"]
+        assert [one["id"] for one in listed] == ids
+        exported = json.loads(tanuki("export", "--all", "--format", "json", "--kind", kind)[1])
+        assert [one["id"] for one in exported["conversations"]] == ids
+    assert {one["kind"] for one in json.loads(tanuki("list", "--json")[1])["conversations"]} == {
+        "chat",
+        "question",
+    }
+    assert "Hint: tanuki history export --all --kind chat\n" in tanuki("export", "--kind", "chat")[2]
+    code, out, err = tanuki("list", "--kind", "asks")
+    assert (code, out) == (2, "")
+    assert "chat, question" in err
+    assert err.endswith("Hint: --kind chat\n")
+    for number in range(3):
+        talk(store, f"{number}", "答え", kind="question")
+    assert "tanuki history list --kind chat" in tanuki("list", "--limit", "2")[2]
+
+
+def test_on_a_terminal_chats_are_the_last_and_have_the_first_numbers(
+    store: HistoryStore, tmp_path: Path
+) -> None:
+    for chat, question in (("ア", "イ"), ("ウ", "エ")):
+        talk(store, chat, "答え")
+        talk(store, question, "答え", kind="question")
+    store.close()
+    with Terminal(tmp_path, ["history", "list"]) as terminal:
+        assert terminal.wait_for_exit() == 0
+        rows = [line.split() for line in terminal.text.splitlines()]
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("Questions", "ask)"),
+        ("4", "イ"),
+        ("3", "エ"),
+        ("Chats", "chat)"),
+        ("2", "ア"),
+        ("1", "ウ"),
+    ]
+    with Terminal(tmp_path, ["history", "list", "--kind", "question"]) as terminal:
+        assert terminal.wait_for_exit() == 0
+        assert [line.split()[0] for line in terminal.text.splitlines()] == ["4", "3"]
 
 
 def test_show_tells_of_the_other_branches(tanuki: Tanuki, store: HistoryStore) -> None:

@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tanuki_cli.conversation import Conversation, ConversationSettings, Generati
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.history.recovery import recover
+from tanuki_cli.history.rows import conversation_values
 from tanuki_cli.history.schema import SCHEMA_VERSION
 from tanuki_cli.sampling import SamplingOptions
 from tests.support.history_data import full_disk
@@ -89,6 +91,17 @@ FROZEN[2] = f"""
             || '円で です す。 。\U000f0080'),
         (3, '途中 中\U000f0080');
     """
+FROZEN[3] = f"""
+    {FROZEN[2]}
+    ALTER TABLE nodes ADD COLUMN token_ids TEXT;
+    """
+# How version 3 saves a conversation: a chat that was open when the file was brought up still does.
+SAVE_OF_3 = """
+    INSERT INTO conversations (id, title, system, settings, created_at, updated_at, tip)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET system = excluded.system, settings = excluded.settings,
+        updated_at = max(updated_at, excluded.updated_at), tip = excluded.tip
+"""
 
 
 def _time(text: str) -> datetime:
@@ -99,6 +112,7 @@ def expected() -> Conversation:
     conversation = Conversation(
         id="00000000000000aa",
         title="ガソリンの値段",
+        kind=None,
         settings=ConversationSettings(
             model="mame",
             sampling=SamplingOptions(temperature=0.0, max_new_tokens=64, stop=("終",)),
@@ -175,6 +189,45 @@ def test_an_earlier_file_is_brought_up(tmp_path: Path, version: int) -> None:
         store.save(expected())
     assert version_of(path) == SCHEMA_VERSION
     assert schema_of(path) == schema_of(new)
+
+
+@pytest.mark.parametrize("version", FROZEN)
+def test_an_earlier_file_is_recovered_before_and_after_it_was_brought_up(
+    tmp_path: Path, version: int
+) -> None:
+    path = tmp_path / "history.sqlite3"
+    make(path, version)
+    new = Conversation(kind="question")
+    new.append(Message("user", "新しい質問"))
+    with HistoryStore(tmp_path / "other.sqlite3") as other:
+        assert recover(other, path).recovered.messages == len(expected().nodes)
+        assert other.load("00") == expected()
+        with HistoryStore(path) as store:
+            store.save(new)
+        recover(other, path)
+        assert other.load(new.id) == new
+    with HistoryStore(tmp_path / "third.sqlite3") as third:
+        assert recover(third, path).imported.added == 2
+        assert third.load("00") == expected()
+
+
+def test_an_earlier_program_goes_on_in_a_file_that_was_brought_up_under_it(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite3"
+    make(path, 3)
+    question = Conversation(kind="question")
+    question.append(Message("user", "質問"))
+    with HistoryStore(path) as store, closing(sqlite3.connect(path, isolation_level=None)) as earlier:
+        assert earlier.execute("SELECT count(*) FROM conversations").fetchone() == (1,)
+        store.save(question)
+        new = Conversation()
+        for conversation in (expected(), question, new):
+            earlier.execute(SAVE_OF_3, conversation_values(replace(conversation, tip=None))[:-1])
+        assert {one.id: one.kind for one in store.list()} == {
+            expected().id: None,
+            question.id: "question",
+            new.id: None,
+        }
+        assert store.verify() == []
 
 
 @pytest.mark.parametrize("version", FROZEN)

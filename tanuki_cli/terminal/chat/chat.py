@@ -49,7 +49,7 @@ class Chat:
     is to take over (:mod:`~tanuki_cli.terminal.first_run.takeover`). ``configured`` are the sampling options
     without this command line's, to which ``/set KEY -`` goes back; ``form`` is asked of every answer.
     ``next_input`` is text to be edited before it is sent (when a message was too long); ``notice`` stands
-    in the status line until the next input; ``listed`` are the conversations that /resume has numbered.
+    in the status line until the next input; ``listed`` are the ids that /resume has numbered.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Chat:
         self.attachments: list[Attachment] = []
         self.show_statistics = False
         self.leaving = False
-        self.listed: list[str] = []
+        self.listed: dict[int, str] = {}
         self.download = download
         self._open_model = open_model
         self._first_model = model

@@ -16,7 +16,7 @@ from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.commands import COMMANDS, Completes, is_command
 from tanuki_cli.text.sanitize import sanitize
 
-_MOST = 50
+_MOST, _MOST_QUESTIONS = 50, 10
 
 
 class ChatCompleter(Completer):
@@ -85,6 +85,7 @@ class ChatCompleter(Completer):
     def _conversations(self) -> list[tuple[str, str]]:
         try:
             digits = self._chat.history.id_digits()
-            return [(one.id[:digits], one.title) for one in self._chat.history.list(limit=_MOST)]
+            found = self._chat.history.offered(chats=_MOST, questions=_MOST_QUESTIONS)
+            return [(one.id[:digits], one.label) for one in found]
         except HistoryError:
             return []

@@ -1,6 +1,7 @@
 """Slash commands that act on the messages: the tree, its branches, and other conversations."""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from rich.text import Text
@@ -8,7 +9,13 @@ from rich.text import Text
 from tanuki_cli.conversation import Conversation, ConversationSettings, Node
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.files import expand_home
-from tanuki_cli.history import AmbiguousIdError, SearchHit, UnknownConversationError
+from tanuki_cli.history import (
+    MAX_NUMBER,
+    AmbiguousIdError,
+    ConversationSummary,
+    SearchHit,
+    UnknownConversationError,
+)
 from tanuki_cli.history.transfer import export_text, format_of, write_export
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.chat.chat import Chat
@@ -19,8 +26,7 @@ from tanuki_cli.text.width import cell_width, truncate_cells
 
 _WHITE_SPACE: Final = re.compile(r"\s+")
 _LISTED: Final = 20
-_NUMBER_DIGITS: Final = 2
-"""An id is longer, as far as it has to be typed."""
+_LISTED_QUESTIONS: Final = 5
 _EXPORT_SUFFIXES: Final = (".md", ".json", ".jsonl")
 
 
@@ -160,30 +166,42 @@ def _excerpt(hit: SearchHit) -> Text:
 
 
 def resume(chat: Chat, argument: str) -> None:
-    """List the newest conversations, the last one at the end, or go on with one by its number or id."""
+    """List the newest conversations, the last chat at the end, or go on with one by its number or id."""
     if argument:
-        number = int(argument) if argument.isdecimal() and len(argument) <= _NUMBER_DIGITS else 0
-        listed = chat.listed or [one.id for one in chat.history.list(limit=_LISTED)]
+        number = int(argument) if argument.isdecimal() and len(argument) <= len(str(MAX_NUMBER)) else 0
         try:
-            conversation = chat.history.find(listed[number - 1] if 1 <= number <= len(listed) else argument)
+            conversation = chat.history.find(chat.listed.get(number, argument))
         except (UnknownConversationError, AmbiguousIdError) as error:
             raise HistoryError(error.message, hint="/resume") from error
         chat.start(conversation)
         chat.show_last_turn()
         return
-    found, digits = chat.history.list(limit=_LISTED + 1), chat.history.id_digits()
-    shown = found[:_LISTED]
-    chat.listed = [one.id for one in shown]
-    for number, summary in reversed(list(enumerate(shown, 1))):
+    chats = chat.history.list(limit=_LISTED + 1, kind="chat")
+    questions = chat.history.list(limit=_LISTED_QUESTIONS + 1, kind="question")
+    chat.listed = {}
+    for heading, group in (
+        (_("Questions (tanuki ask)"), questions[:_LISTED_QUESTIONS]),
+        (_("Chats (tanuki chat)"), chats[:_LISTED]),
+    ):
+        if questions and group:  # chats alone need no heading
+            show(chat, heading)
+        _show_conversations(chat, group)
+    if len(chats) > _LISTED or len(questions) > _LISTED_QUESTIONS:
+        chat.console.note(_("Only the newest; all: tanuki history list"))
+    if chat.listed:
+        chat.console.note(_("Go on with one: /resume NUMBER"))
+
+
+def _show_conversations(chat: Chat, found: Sequence[ConversationSummary]) -> None:
+    """List them with their numbers, the newest at the end."""
+    digits = chat.history.id_digits()
+    for summary in reversed(found):
+        chat.listed[summary.number] = summary.id
         # Many conversations begin with the same words; when they were is what tells them apart.
         when = summary.updated_at.astimezone().strftime("%m-%d %H:%M")
-        head = f"  {number:>2}  {summary.id[:digits]}  {when}  "
+        head = f"  {summary.number:>2}  {summary.id[:digits]}  {when}  "
         title_room = max(chat.console.err.width - len(head) - 1, 8)
         show(chat, head + truncate_cells(sanitize(summary.title), title_room))
-    if len(found) > _LISTED:
-        chat.console.note(_("Only the newest {count}; all: tanuki history list").format(count=_LISTED))
-    if shown:
-        chat.console.note(_("Go on with one: /resume NUMBER"))
 
 
 def title(chat: Chat, argument: str) -> None:

@@ -1,5 +1,6 @@
 """How full a chat is, what is left out, files that are too large, and lists that are numbered."""
 
+import json
 from pathlib import Path
 from typing import Final
 
@@ -93,6 +94,33 @@ def test_conversations_are_numbered_and_a_number_goes_on(tmp_path: Path) -> None
         assert terminal.wait_for_exit() == 0
         rows = [line.split() for line in terminal.text.splitlines()]
         assert [row[0] for row in rows] == ["3", "2", "1"]
+
+
+def test_resume_offers_chats_first_and_a_question_that_goes_on_is_a_chat(tmp_path: Path) -> None:
+    def kinds() -> list[tuple[str, str]]:
+        listed = json.loads(run(tmp_path, "history", "list", "--json").stdout)["conversations"]
+        return [(one["title"], one["kind"]) for one in listed]
+
+    script(tmp_path, "会話です")
+    for question in ("問い一", "問い二"):
+        assert run(tmp_path, "ask", *CHAT[1:], question).returncode == 0
+    assert run(tmp_path, "ask", *CHAT[1:], "-c", "さらに").returncode == 0
+    assert kinds() == [("問い二", "question"), ("問い一", "question"), ("会話です", "chat")]
+    rows = script(tmp_path, "/resume").splitlines()
+    rows = rows[rows.index("Questions (tanuki ask)") :][:5]
+    assert [(row.split()[0], row.split()[-1]) for row in rows] == [
+        ("Questions", "ask)"),
+        ("3", "問い一"),
+        ("2", "問い二"),
+        ("Chats", "chat)"),
+        ("1", "会話です"),
+    ]
+    script(tmp_path, "/resume 3")  # to look at it leaves it what it is
+    assert kinds()[1:] == [("問い一", "question"), ("会話です", "chat")]
+    script(tmp_path, "/resume\n/resume ３\nどうして?")
+    assert kinds()[:2] == [("問い一", "chat"), ("問い二", "question")]
+    assert run(tmp_path, *CHAT, "--resume", "3", stdin=b"/retry\n").returncode == 0
+    assert kinds()[0] == ("問い二", "chat")
 
 
 def test_edit_says_what_is_an_answer_and_lang_tells(tmp_path: Path) -> None:
