@@ -12,6 +12,8 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Final, Literal
 
+from tanuki_cli.text.width import graphemes
+
 _Kind = Literal["blank", "mark", "kanji", "hiragana", "katakana", "letters", "sign"]
 _WINDOW: Final = 200
 """Characters around the place that are looked at; a longer word is cut there."""
@@ -81,12 +83,14 @@ def _kind(character: str, *, before: _Kind | None) -> _Kind:
         return "blank"
     if "\u3041" <= character <= "\u3096" or character in "ゝゞゟ":
         return "hiragana"
-    if character in "ー゛゜" and before == "hiragana":
+    if character in "ー゛゜ﾞﾟ" and before == "hiragana":
         return before
+    if character in "ヵヶ" and before != "katakana":  # 一ヶ月, 霞ヶ関
+        return "kanji"
     if "\u30a1" <= character <= "\u30fa" or character in "ー゛゜ヽヾヿ" or "\uff66" <= character <= "\uff9f":
         return "katakana"
     category = unicodedata.category(character)
-    if character in "々〆〇ヶ" or (category == "Lo" and unicodedata.name(character, "").startswith("CJK ")):
+    if character in "々〆〇" or (category == "Lo" and unicodedata.name(character, "").startswith("CJK ")):
         return "kanji"
     if category[0] in "MC" and before is not None:  # goes with what it stands after
         return before
@@ -106,4 +110,9 @@ def _phrases(text: str, start: int, end: int) -> list[int]:
 def _phrase_starts(text: str) -> tuple[int, ...]:
     import budoux  # 50 ms: only who moves by words waits for it
 
-    return tuple(accumulate(map(len, budoux.load_default_japanese_parser().parse(text))))
+    # BudouX knows が as one character, not as か with a mark, and would part the two.
+    characters = list(graphemes(text))
+    composed = "".join(unicodedata.normalize("NFC", character)[0] for character in characters)
+    places = [0, *accumulate(map(len, characters))]
+    phrases = accumulate(map(len, budoux.load_default_japanese_parser().parse(composed)))
+    return tuple(places[end] for end in phrases)

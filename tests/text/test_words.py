@@ -1,9 +1,12 @@
 """Words of Japanese and other text, for moving and deleting."""
 
+from itertools import accumulate
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tanuki_cli.text.width import graphemes
 from tanuki_cli.text.words import blank_start, word_end, word_start
 
 
@@ -40,6 +43,8 @@ def forwards(text: str) -> list[str]:
         ("foo bar-baz", ["foo ", "bar-", "baz"]),
         ("ガイド", ["ガイド"]),
         ("𠮷野家", ["𠮷野家"]),
+        ("霞ヶ関で3ヶ月", ["霞ヶ関", "で", "3", "ヶ月"]),
+        ("ヶとスヶ", ["ヶ", "と", "スヶ"]),
     ],
 )
 def test_words_stop_at_scripts_and_punctuation(text: str, pieces: list[str]) -> None:
@@ -69,6 +74,29 @@ def test_forwards_leaves_out_what_stands_between() -> None:
 )
 def test_what_is_written_in_ascii_is_one_word_up_to_a_blank(text: str, start: int) -> None:
     assert blank_start(text, len(text)) == start
+
+
+_MARKED = ["か\u3099", "は\u309a", "かﾞ", "ｶﾞ", "か", "い", "が", "漢", "葛\U000e0100", "ア", "a\u0301", "7"]
+_SIGNS = [
+    "👨\u200d👩\u200d👧",
+    "🇯🇵",
+    "👍🏽",
+    "3\ufe0f\u20e3",
+    "☕\ufe0f",
+    "。",
+    " ",
+    "각",
+    "\u1100\u1161",
+    "กำ",
+]
+
+
+@given(st.lists(st.sampled_from([*_MARKED, *_SIGNS]), max_size=12))
+def test_no_word_parts_a_grapheme(parts: list[str]) -> None:
+    text = "".join(parts)
+    ends = set(accumulate(map(len, graphemes(text))))
+    for pieces in (backwards(text), forwards(text)):
+        assert set(accumulate(map(len, pieces))) <= ends, pieces
 
 
 @given(st.text(alphabet="あいうん漢字カナーab1 　。、「」👨\u200d👩\u3099\n\0\ud800"), st.integers(0, 300))
