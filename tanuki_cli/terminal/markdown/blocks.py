@@ -213,7 +213,7 @@ class BlockRenderer:
     def _begin_table(self, rest: str) -> bool:
         """Make the candidate a table's header if ``rest`` is the delimiter row for it."""
         header = self._candidate or ""
-        columns = len(split_row(header))
+        columns = len(split_row(header, columns=len(split_row(rest))))
         aligns = parse_delimiter(rest, columns=columns)
         if aligns is None or columns > _MAX_COLUMNS:
             return False

@@ -17,6 +17,8 @@ _BLOCK: Final = re.compile(r" {0,3}(?:(?P<mark>\$\$|\\\[)|\\begin\{(?P<name>[A-Z
 _CLOSED_BY: Final = {"$$": "$$", "\\[": "\\]"}
 # A dollar sign may be a price: no blank inside beside it, no digit after it.
 _DOLLARS: Final = re.compile(r"\$(?![\s$])(?:[^$\\]|\\.)*?(?<!\s)\$(?!\d)", re.DOTALL)
+INLINE: Final = re.compile(rf"\\\(.+?\\\)|{_DOLLARS.pattern}")
+"""What is mathematics in one line."""
 _KEPT: Final = frozenset("()[]{},;:")
 _LONGEST: Final = 5000
 """Characters that are looked through for the end."""
@@ -59,7 +61,10 @@ def _end(source: str, start: int, limit: int) -> int | None:
             return place + 2
     if begun[:1] == "$" and begun != "$$":
         match = _DOLLARS.match(source, start, limit)
-        return None if match is None else match.end()
+        # 100$、…、200$: prices, which are written so in Japanese too
+        if match is None or (source[:start][-1:].isdigit() and not match[0].isascii()):
+            return None
+        return match.end()
     if begun[:1] == "\\" and begun[1:] and begun[1] in _KEPT:
         return start + 2
     return None

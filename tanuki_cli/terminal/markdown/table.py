@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 from copy import copy
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from typing import Final, Literal
 
 from tanuki_cli.terminal.markdown.inline import inline_spans
+from tanuki_cli.terminal.markdown.mathematics import INLINE
 from tanuki_cli.terminal.theme import Look
 from tanuki_cli.text.japanese import BREAK, Cell, to_cells, trimmed, width_of, wrap_cells
 from tanuki_cli.text.style import PLAIN, Style
@@ -15,6 +16,7 @@ Row = list[Cell]
 Align = Literal["left", "center", "right"]
 
 _PIPE: Final = re.compile(r"(?<!\\)\|")
+_PIPE_OR_FORMULA: Final = re.compile(rf"{INLINE.pattern}|\\\|")
 _DELIMITER: Final = re.compile(r":?-+:?")
 _LINE_BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _SPACE: Final = Cell(" ", 1)
@@ -22,12 +24,22 @@ _NARROWEST: Final = 6
 """Cells below which no column is shrunk: a row is then shown as lines of ``name: value``."""
 
 
-def split_row(line: str) -> list[str]:
-    """The cells of a table row, their source."""
+def split_row(line: str, *, columns: int | None = None) -> list[str]:
+    """The cells of a table row, their source; with more than ``columns``, pipes in mathematics part none."""
     inner = line.strip().removeprefix("|")
     if inner.endswith("|") and not inner.endswith("\\|"):
         inner = inner[:-1]
-    return [cell.strip().replace("\\|", "|") for cell in _PIPE.split(inner)]
+    cells = _PIPE.split(inner)
+    if columns is not None and len(cells) > columns:
+        formulas = [match.span() for match in INLINE.finditer(inner)]
+        pipes = [pipe.start() for pipe in _PIPE.finditer(inner)]
+        parting = [pipe for pipe in pipes if not any(start < pipe < end for start, end in formulas)]
+        cells = [inner[start + 1 : end] for start, end in pairwise([-1, *parting, len(inner)])]
+    return [_PIPE_OR_FORMULA.sub(_without_escape, cell.strip()) for cell in cells]
+
+
+def _without_escape(match: re.Match[str]) -> str:
+    return "|" if match[0] == "\\|" else match[0]
 
 
 def has_pipe(line: str) -> bool:
@@ -55,7 +67,9 @@ class Table:
     def __init__(self, header: str, aligns: Sequence[Align], look: Look) -> None:
         self._look = look
         self._aligns = aligns
-        self._header = [self._cells(cell, Style(bold=True)) for cell in split_row(header)]
+        self._header = [
+            self._cells(cell, Style(bold=True)) for cell in split_row(header, columns=len(aligns))
+        ]
         self._natural = [_natural_width(cell) for cell in self._header]
         self._rows: list[list[Row]] = []
 
@@ -67,8 +81,8 @@ class Table:
 
     def append(self, line: str) -> None:
         """Add a row; cells beyond the header's go into the last one, so that none is lost."""
-        sources = split_row(line)
         count = len(self._header)
+        sources = split_row(line, columns=count)
         if len(sources) > count:
             sources[count - 1 :] = [" | ".join(sources[count - 1 :])]
         cells = [self._cells(source, PLAIN) for source in sources]

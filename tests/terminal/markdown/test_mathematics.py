@@ -72,6 +72,8 @@ def test_a_backslash_before_a_bracket_stays(written: str) -> None:
     [
         ("$5と$10", "$5と$10"),
         ("$HOME と *x*", "$HOME と x"),
+        ("定価は100$、**特価**は80$です", "定価は100$、特価は80$です"),
+        ("3$x_1*y_2*z$個", "3$x_1*y_2*z$個"),
         (r"\*a\* と \_b\_ と \\ ", r"*a* と _b_ と \ "),
         (r"`\(a\)` と `$x$`", r"\(a\) と $x$"),
         (r"\(あ*い*う", r"\(あいう"),
@@ -127,3 +129,16 @@ def test_a_fence_within_a_fence_is_shown_with_the_longer_one() -> None:
     assert show(text, 40, 24) == text.splitlines()
     tildes = "~~~\n```\n~~~\n"
     assert show(tildes, 40, 24) == tildes.splitlines()
+
+
+def test_pipes_in_mathematics_part_no_cells() -> None:
+    rows = [
+        r"| $|x|$ | 値 | \(|y|\) |",
+        "|---|---|---|",
+        r"| $\|a\|$ | 5$ | $3 |",
+        r"| a\|b | 100$ | 200$ |",
+        "| $|x|$ | $a|b$ | c | d |",
+    ]
+    shown = [[cell.strip() for cell in row.split("│")] for row in show("\n".join(rows), 80, 24)]
+    assert shown[0] == ["$|x|$", "値", r"\(|y|\)"]
+    assert shown[2:] == [[r"$\|a\|$", "5$", "$3"], ["a|b", "100$", "200$"], ["$|x|$", "$a|b$", "c | d"]]
