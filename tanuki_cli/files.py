@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import stat
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
@@ -67,6 +68,13 @@ def real_path(path: Path) -> Path:
 def expand_home(path: str | Path) -> Path:
     """``path`` with ``~`` replaced, where that home is known; ``Path.expanduser`` raises where it is not."""
     return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
+def as_typed(path: str | Path) -> Path:
+    """The file that somebody names; where none has that name, one that has it half-width."""
+    written, folded = expand_home(path), expand_home(unicodedata.normalize("NFKC", str(path)))
+    is_there = str(folded) == "-" or os.path.exists(folded)  # noqa: PTH110 - which never raises
+    return folded if is_there and not os.path.lexists(written) else written
 
 
 class TooLargeError(OSError):

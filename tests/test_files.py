@@ -10,8 +10,29 @@ from pathlib import Path
 
 import pytest
 
-from tanuki_cli.files import os_reason, replacing, write_atomically
+from tanuki_cli.files import as_typed, os_reason, replacing, write_atomically
 from tanuki_cli.i18n import activate
+
+
+def test_a_name_that_an_input_method_made_full_width_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    plain, wide = Path("memo 1.txt"), Path("ＡＢＣ　（１）.txt")
+    for path in (plain, wide):
+        path.write_text("", encoding="utf-8")
+    assert as_typed("ｍｅｍｏ　１．ｔｘｔ") == plain
+    assert as_typed("～／ｍｅｍｏ　１．ｔｘｔ") == tmp_path / plain
+    assert as_typed(wide) == wide  # it is there
+    assert as_typed("ABC (1).txt") == Path("ABC (1).txt")
+    assert as_typed("ｎｅｗ．ｔｘｔ") == Path("ｎｅｗ．ｔｘｔ")
+    assert as_typed("－") == Path("-")
+    assert as_typed("\0") == Path("\0")
+    assert as_typed("ｘ" * 5000) == Path("ｘ" * 5000)
+    Path("ＡＢＣ　（１）.txt").rename("ABC (1).txt")
+    Path(wide).symlink_to("nowhere")
+    assert as_typed(wide) == wide
 
 
 @pytest.mark.parametrize(

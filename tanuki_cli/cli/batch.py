@@ -28,6 +28,7 @@ from tanuki_cli.cli.options import takes
 from tanuki_cli.cli.shapes import read_shape, schema_words
 from tanuki_cli.engines.answers import AnswerForm
 from tanuki_cli.errors import ExitCode, InputError, InterruptedByUser
+from tanuki_cli.files import as_typed
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.prompt import guarded
@@ -63,7 +64,7 @@ def batch(
     asking = _asking(context, options)
     stdin = context.environment.streams.stdin.buffer
     with ExitStack() as stack:
-        opened, name = stack.enter_context(open_input(file, stdin, output=options.output))
+        opened, name = stack.enter_context(open_input(str(as_typed(file)), stdin, output=options.output))
         source = open_source(opened, name=name, form=options.row_form, encoding=options.text_encoding)
         check_first(source.columns(), asking, name=name)
         if not sum(1 for _row in source.rows()):  # all of them are read: what is wrong is said now

@@ -47,8 +47,7 @@ def conversation_ids(incomplete: str) -> list[str | tuple[str, str]]:
             found = store.offered(chats=_MOST_CONVERSATIONS, questions=_MOST_QUESTIONS)
     except TanukiError:
         return []
-    wanted = fold(incomplete).lower()
-    return [(one.id[:digits], one.label) for one in found if one.id.startswith(wanted)]
+    return [(one.id[:digits], one.label) for one in found if one.id.startswith(incomplete.lower())]
 
 
 def choices_of(spec: OptionSpec) -> Completion | None:

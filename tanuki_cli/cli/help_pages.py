@@ -6,7 +6,6 @@ languages, is listed and completed without further ado.
 
 import difflib
 import re
-import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -16,6 +15,7 @@ from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.options import OutputOptions, takes
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, Language, _, active_language
+from tanuki_cli.options import fold
 from tanuki_cli.terminal.document import show_document
 from tanuki_cli.text.width import cell_width, pad_cells
 
@@ -78,7 +78,7 @@ def help_command(
     if topic is None:
         _list_pages(context)
         return
-    name = unicodedata.normalize("NFKC", topic).strip().lower().removesuffix(".md")
+    name = fold(topic).lower().removesuffix(".md")
     if name in topics():
         show_document(context.console, context.settings, read_page(name, active_language()))
         return

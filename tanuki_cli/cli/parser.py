@@ -6,6 +6,7 @@ puts into an app's commands, and the scripts of :mod:`typer._completion_shared`.
 """
 
 import importlib
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 import typer.core
 import typer.main
 
+from tanuki_cli.files import as_typed
 from tanuki_cli.i18n import _
 from tanuki_cli.options import fold
 from tanuki_cli.settings.specs import SPEC_BY_KEY
@@ -22,6 +24,10 @@ from tanuki_cli.settings.specs import SPEC_BY_KEY
 _DASHES: Final = "-－−ー‐‑–—"
 """What the key of the hyphen types, with and without an input method."""
 _WIDE_SPACE: Final = "\u3000"
+_HYPHENS: Final = ("-", "－", "−")
+"""Those of them that nobody begins a sentence with."""
+_ENDS: Final = ("--", "－－", "−−")
+_LONG_NAME: Final = re.compile(r"--[A-Za-z][A-Za-z-]+")
 
 
 class Ours:
@@ -100,7 +106,8 @@ def half_width(
 
     ``－－ｓｅｅｄ`` is ``--seed``, ``ａｓｋ`` is ``ask``, and a full-width space parts a name from what
     follows it. Nothing else changes: values are read by their options, and text for the model stays as it
-    was typed, so that what only looks like an option, but is none of this command, is text.
+    was typed. A whole name with two dashes that is none of this command's goes to the parser, which refuses
+    it as it would have been refused half-width; what else only looks like an option is text.
     """
     flags = {
         name: bool(parameter.is_flag)
@@ -113,9 +120,13 @@ def half_width(
     while waiting:
         word = waiting.pop(0)
         name, mark, rest = split_name(word)
-        if word == "--":
-            return [*found, word, *waiting]
+        if word in _ENDS:
+            return [*found, "--", *waiting]
         if name not in flags:
+            if _is_for_parser(name, flags, dash=word[:1]):
+                found.append(f"{name}={rest}" if mark == "=" else name)
+                waiting[:0] = [rest] if rest and mark != "=" else []
+                continue
             if commands is None or word[:1] in _DASHES:
                 found.append(word)
                 continue
@@ -130,6 +141,14 @@ def half_width(
             found += [name, *([value] if rest else waiting[:1])]
             waiting[:] = [more, *waiting] if more else waiting[0 if rest else 1 :]
     return found
+
+
+def _is_for_parser(name: str, flags: Mapping[str, bool], *, dash: str) -> bool:
+    """Whether ``name``, which is no option here, is several short flags, or a long name to be refused."""
+    if dash not in _HYPHENS:
+        return False
+    are_flags = len(name) > 2 and all(flags.get(f"-{letter}") for letter in name[1:])
+    return are_flags or _LONG_NAME.fullmatch(name) is not None
 
 
 def split_name(word: str) -> tuple[str, str, str]:
@@ -188,8 +207,8 @@ _CONVERSIONS: Final[Mapping[Any, Callable[[str], Any]]] = {
     bool: bool,
     str: str,
     list[str]: str,
-    Path: Path,
-    list[Path]: Path,
+    Path: as_typed,
+    list[Path]: as_typed,
 }
 
 

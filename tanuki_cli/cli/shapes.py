@@ -89,7 +89,7 @@ def read_shape(options: ShapeOptions, *, stdin: TextIO) -> "Shape | None":
     if options.json_object:
         return reading.any_object()
     if options.choices is not None:
-        return reading.choices(options.choices.split(","))
+        return reading.choices(_parted(options.choices))
     if options.choices_file is not None:
         lines = read_text_file(options.choices_file).splitlines()
         return reading.choices(filter(str.strip, lines), name=str(options.choices_file))
@@ -131,6 +131,12 @@ def check_shape(shape: "Shape", turn: TurnStatistics, *, remote: bool) -> None:
         _("The answer does not have the shape that was asked for."),
         hint=_("Ask again, or ask for a simpler shape: tanuki help shapes"),
     )
+
+
+def _parted(answers: str) -> list[str]:
+    """What commas part; those of an input method where there are no others."""
+    comma = next((comma for comma in ",，、" if comma in answers), ",")
+    return answers.split(comma)
 
 
 def _given(options: ShapeOptions) -> list[str]:

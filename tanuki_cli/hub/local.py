@@ -21,7 +21,7 @@ from tanuki_cli.catalog import (
     whole_models,
 )
 from tanuki_cli.errors import ModelError
-from tanuki_cli.files import expand_home
+from tanuki_cli.files import as_typed
 from tanuki_cli.hub.code import code_files, has_all_code
 from tanuki_cli.hub.files import Cache, PinnedModel
 from tanuki_cli.hub.records import Records
@@ -216,7 +216,7 @@ def open_path(cache: Cache, reference: PathReference) -> LocalModel:
     Its tokenizer is the tokenizer.json beside it; a GGUF without one gets the reference tokenizer from
     the cache as a last resort. Raises ModelError if there is no model.
     """
-    path = expand_home(reference.path)
+    path = as_typed(reference.path)
     name = str(reference.path)
     if path.is_dir():
         models = _gguf_models(path)

@@ -22,8 +22,9 @@ import rich.theme
 
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
+from tanuki_cli.options import fold
 from tanuki_cli.terminal.measuring import measure_ambiguous_width
-from tanuki_cli.terminal.typing_ahead import take_held, usual_typing
+from tanuki_cli.terminal.typing_ahead import take_held, usual_typing, without_sequences
 from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.redaction import hide_queries, redact
 from tanuki_cli.text.sanitize import sanitize
@@ -31,6 +32,9 @@ from tanuki_cli.text.width import default_ambiguous_width
 
 _ACTING: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of the characters that a terminal may act on, or hide."""
+YES: Final = frozenset(("y", "yes", "はい", "ハイ", "いぇs"))
+NO: Final = frozenset(("n", "no", "いいえ", "イイエ", "ん", "の"))
+"""Answers to a question; the last ones are what the keys of "yes", "n" and "no" type in an input method."""
 _THEME = rich.theme.Theme(
     {
         "note": "dim",
@@ -223,18 +227,16 @@ class Console:
     def confirm(self, question: str, *, default: bool) -> bool:
         """Ask yes or no on stderr; Enter takes the default, as does a closed stdin.
 
-        Understands ``y``/``n`` and はい/いいえ. Raises InterruptedByUser at Ctrl-C. Call only if
-        :attr:`can_ask`.
+        Understands :data:`YES` and :data:`NO`, full-width too. Raises InterruptedByUser at Ctrl-C. Call only
+        if :attr:`can_ask`.
         """
         choices = "[Y/n]" if default else "[y/N]"
         while True:
-            answer = self.read_answer(f"{question} {choices} ").strip().lower()
+            answer = fold(self.read_answer(f"{question} {choices} ")).lower()
             if not answer:
                 return default
-            if answer in {"y", "yes", "はい", "ｙ"}:
-                return True
-            if answer in {"n", "no", "いいえ", "ｎ"}:
-                return False
+            if answer in YES or answer in NO:
+                return answer in YES
             self._print_err(_("Please answer y or n."), "note")
 
     def read_answer(self, question: str) -> str:
@@ -253,7 +255,7 @@ class Console:
             raise InterruptedByUser(_("Interrupted.")) from exc
         if not line:
             self.err.print()
-        return line
+        return without_sequences(line)
 
     def _typed_line(self, typed: str) -> str:
         """The next line of stdin, after what was ``typed`` before the question and not shown then.

@@ -1,6 +1,7 @@
 """What is typed while no prompt is shown: kept for the next one, and not echoed into an answer."""
 
 import os
+import re
 import select
 import signal
 import threading
@@ -32,6 +33,10 @@ _Attributes = list[Any]
 _INPUT: Final = 0
 _LOCAL: Final = 3
 _CHARACTERS: Final = 6
+_SEQUENCE: Final = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|(?:\]\d|P[\d>!$+?=]|_G)[^\x07\x1b]*(?:\x07|\x1b\\)|O.|[^\r\n])?"
+)
+"""A key that types nothing, or a reply of the terminal."""
 _NUL: Final = "\0"
 """What the terminal puts where a line was ended by Ctrl-D."""
 
@@ -62,6 +67,11 @@ def take_finished_lines(stdin: Terminal | None) -> str:
     while select.select([stdin.fileno()], [], [], 0)[0] and (piece := os.read(stdin.fileno(), 4096)):
         typed += piece
     return typed.decode("utf-8", errors="ignore").replace("\n", "\r").replace(_NUL, "")
+
+
+def without_sequences(line: str) -> str:
+    """What was typed of a line that the terminal itself has edited, which keeps arrows and replies in it."""
+    return _SEQUENCE.sub("", line)
 
 
 def take_held(stdin: Terminal | None) -> str:

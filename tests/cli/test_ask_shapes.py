@@ -39,6 +39,11 @@ def test_the_other_shapes(tmp_path: Path) -> None:
     rules = tmp_path / "rules.lark"
     rules.write_text('start: "答え: " /[0-9]/', encoding="utf-8")
     assert run(tmp_path, *ASK, "--choices", "はい, いいえ", "どう?").stdout in ("はい\n", "いいえ\n")
+    for comma in "，、":  # of an input method
+        assert run(tmp_path, *ASK, "--choices", f"はい{comma}いいえ", "どう?").stdout in (
+            "はい\n",
+            "いいえ\n",
+        )
     assert run(tmp_path, *ASK, "--choices-file", str(lines), "誰?").stdout in ("たぬき\n", "きつね\n")
     assert run(tmp_path, *ASK, "--regex", r"\d{3}", "何?").stdout.strip().isdecimal()
     assert run(tmp_path, *ASK, "--grammar", str(rules), "何?").stdout.startswith("答え: ")

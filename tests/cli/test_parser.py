@@ -41,6 +41,13 @@ def read(words: list[str]) -> tuple[list[str], dict[str, Any]]:
         (["－－これは何？"], ["－－これは何？"], {}),
         (["ー", "－"], ["ー", "－"], {}),
         (["--", "－m", "mame"], ["－m", "mame"], {}),
+        (["－－", "－m", "mame"], ["－m", "mame"], {}),
+        (
+            ["－ｑｃ", "－ｍ", "mame", "続き"],
+            ["続き"],
+            {"quiet": True, "continue_last": True, "model": "mame"},
+        ),
+        (["－ｑ番", "——and then?"], ["－ｑ番", "——and then?"], {}),
         (["猫", "--", "－－ｓｅｅｄ"], ["猫", "－－ｓｅｅｄ"], {}),
         ([""], [""], {}),
     ],
@@ -71,6 +78,14 @@ def test_command_names_may_be_typed_full_width(words: list[str], expected: list[
     assert half_width(words, [], commands=["ask", "chat"]) == expected
 
 
+@pytest.mark.parametrize("word", ["－－ｔｅｍｐ", "－－ｔｅｍｐ＝０．５", "－－ｔｅｍｐ　０．５", "−−temp"])
+def test_a_full_width_name_that_is_no_option_is_refused_and_not_sent(tmp_path: Path, word: str) -> None:
+    done = run(tmp_path, "ask", "-m", "mame", word, "猫")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "There is no option --temp." in done.stderr
+    assert "--temperature" in done.stderr
+
+
 def test_a_whole_command_line_of_an_input_method_runs(tmp_path: Path) -> None:
     words = ["ｃｏｎｆｉｇ", "ｓｅｔ", "ｔｅｍｐｅｒａｔｕｒｅ", "０．２", "－ｑ"]
     assert run(tmp_path, *words).returncode == 0
@@ -81,6 +96,21 @@ def test_a_whole_command_line_of_an_input_method_runs(tmp_path: Path) -> None:
     assert '"temperature": 0.2' in asked.stdout
     unknown = run(tmp_path, "ａｓｋ", "－－ｌａｎｇ＝ｊａ", "--modle", "x")
     assert unknown.stderr.startswith("エラー")
+
+
+def test_files_are_found_whose_names_an_input_method_made_full_width(tmp_path: Path) -> None:
+    file = tmp_path / "memo1.txt"
+    file.write_text("こんにちは\n", encoding="utf-8")
+    typed = str(tmp_path / "ｍｅｍｏ１．ｔｘｔ")
+    ask = run(tmp_path, "ask", "-m", "mame", "－ｆ", typed, "--max-new-tokens", "1", "読んで")
+    chat = run(tmp_path, "chat", "-m", "mame", stdin=f"/file {typed}\n".encode())
+    rows = run(tmp_path, "batch", typed, "-m", "mame", "--max-new-tokens", "1")
+    imported = run(tmp_path, "history", "import", typed)
+    for done in (ask, chat, rows):
+        assert done.returncode == 0, done.stderr
+    assert "memo1.txt" in chat.stderr
+    assert "cannot be imported" in imported.stderr  # read, and found to be something else
+    assert run(tmp_path, "ask", "-m", str(tmp_path / "ｎｏｎｅ．ｇｇｕｆ"), "x").returncode == 4
 
 
 def test_everything_below_an_app_is_ours() -> None:

@@ -5,8 +5,10 @@ import pty
 import select
 import threading
 
+import pytest
+
 from tanuki_cli.terminal.console import Console, Streams
-from tanuki_cli.terminal.typing_ahead import hold_typing
+from tanuki_cli.terminal.typing_ahead import hold_typing, without_sequences
 
 
 def test_lines_typed_before_a_question_answer_it() -> None:
@@ -35,3 +37,66 @@ def test_lines_typed_before_a_question_answer_it() -> None:
         os.close(ours)
     assert answers == ["4\n", "あ\n", "xy\n"]
     assert b"first? 4" in shown
+
+
+REPLIES = (
+    "\x1b[?62;4c",
+    "\x1b]11;rgb:1e1e/1e1e/1e1e\x1b\\",
+    "\x1b]11;rgb:0/0/0\x07",
+    "\x1bP1+r524742=38\x1b\\",
+    "\x1b[12;40R",
+    "\x1b[?2026;2$y",
+    "\x1b_Gi=31;OK\x1b\\",
+)
+KEYS = (
+    "\x1b[A",
+    "\x1bOP",
+    "\x1b[1;5D",
+    "\x1b[27;5;13~",
+    "\x1b[57358;65u",
+    "\x1b[200~",
+    "\x1bb",
+    "\x1b",
+    "\x1b[I",
+)
+
+
+@pytest.mark.parametrize("sequence", [*REPLIES, *KEYS])
+def test_a_line_that_the_terminal_edited_keeps_no_sequence(sequence: str) -> None:
+    assert without_sequences(f"狸{sequence}\n") == "狸\n"
+    if sequence != "\x1b":
+        assert without_sequences(f"{sequence}]狸P1{sequence}[\n") == "]狸P1[\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "yes"),
+    [
+        ("ｙ", True),
+        ("ＹＥＳ", True),
+        ("ﾊｲ", True),
+        ("　はい　", True),
+        ("いぇｓ", True),
+        ("\x1b[?62;4cy", True),
+        ("ｎ", False),
+        ("Ｎｏ", False),
+        ("ん", False),
+        ("の", False),
+        ("ｲｲｴ", False),
+        ("\x1b[B", None),
+        ("　", None),
+    ],
+)
+def test_yes_and_no_as_an_input_method_types_them(typed: str, yes: bool | None) -> None:
+    ours, theirs = pty.openpty()
+    stdin, stderr = os.fdopen(theirs, encoding="utf-8"), os.fdopen(os.dup(theirs), "w", encoding="utf-8")
+    console = Console(Streams(stdin=stdin, stdout=stderr, stderr=stderr), {})
+    try:
+        os.write(ours, f"{typed}\n".encode())
+        assert select.select([theirs], [], [], 30)[0]
+        for default in (True, False) if yes is None else (not yes,):
+            assert console.confirm("?", default=default) is (default if yes is None else yes)
+            os.write(ours, b"\n")
+    finally:
+        stdin.close()
+        stderr.close()
+        os.close(ours)

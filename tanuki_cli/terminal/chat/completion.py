@@ -1,6 +1,7 @@
 """Completion of slash commands and of what they take."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable
 
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
@@ -45,10 +46,11 @@ class ChatCompleter(Completer):
                     )
             return
         kind: Completes = next((command.completes for command in COMMANDS if command.name == word), "")
+        wanted = unicodedata.normalize("NFKC", argument).lower()  # a blank at its end counts
         for text, meta in self._values(kind):
             # Nobody knows the ids of conversations by heart: words of their titles find them, too.
-            by_title = kind == "conversation" and argument.lower() in meta.lower()
-            if by_title or text.lower().startswith(argument.lower()):
+            by_title = kind == "conversation" and wanted in unicodedata.normalize("NFKC", meta).lower()
+            if by_title or text.lower().startswith(wanted):
                 yield Completion(text, start_position=-len(argument), display_meta=self._draw(sanitize(meta)))
         if kind in {"path", "attachment"}:
             yield from self._paths.get_completions(Document(argument), complete_event)

@@ -8,7 +8,9 @@ from tanuki_cli.interrupts import interruptible
 from tanuki_cli.options import fold
 from tanuki_cli.terminal.console import Console
 
-_WORDS: Final = frozenset(("exit", "quit", "bye", "logout", ":q", ":q!", ":wq", "終了"))
+_WORDS: Final = frozenset(
+    ("exit", "quit", "bye", "logout", ":q", ":q!", ":wq", ":x", ":qa", "exit()", "quit()", "終了")
+)
 
 
 class Farewell:

@@ -7,7 +7,7 @@ from typing import Final
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import interruptible, is_terminated
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.typing_ahead import take_finished_lines, usual_typing
+from tanuki_cli.terminal.typing_ahead import take_finished_lines, usual_typing, without_sequences
 
 _TWICE_WITHIN_S: Final = 2.0
 
@@ -42,7 +42,7 @@ class PlainPrompt:
             *lines, self._begun = typed_ahead.split("\r")
             self._typed.extend(lines)
             if self._typed:
-                line = self._typed.popleft()
+                line = without_sequences(self._typed.popleft())
                 self._console.write(f"> {line}\n")
                 return line
             self._console.write(f"> {self._begun}")
@@ -50,4 +50,4 @@ class PlainPrompt:
         if not typed:
             raise EOFError
         begun, self._begun = self._begun, ""
-        return begun + typed.decode("utf-8", errors="replace").rstrip("\r\n")
+        return without_sequences(begun + typed.decode("utf-8", errors="replace").rstrip("\r\n"))

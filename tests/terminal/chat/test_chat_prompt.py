@@ -139,6 +139,8 @@ def test_full_width_commands_are_completed(tmp_path: Path) -> None:
         terminal.wait_for(" en\n")
         terminal.type("\t")
         terminal.wait_for("／ｌａｎｇ　en")
+        terminal.type(CTRL_U + "/set　ｔｅｍｐ")
+        terminal.wait_for(" temperature ")
 
 
 def test_a_conversation_is_completed_by_its_title(tmp_path: Path) -> None:
