@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from tanuki_cli.conversation import Message
 from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.i18n import _
+from tanuki_cli.text.counts import about
 
 SYSTEM_TEXT: Final = "以下は、タスクを説明する指示です。要求を適切に満たす応答を書きなさい。"
 INSTRUCTION_HEADING: Final = "\n\n### 指示:\n"
@@ -189,7 +190,7 @@ def prompt_too_long(
         _(
             "The message is too long by about {characters} characters: the prompt has {prompt_tokens} "
             "tokens, the limit is {limit}."
-        ).format(prompt_tokens=prompt_tokens, limit=limit, characters=characters),
+        ).format(prompt_tokens=prompt_tokens, limit=limit, characters=about(characters, rounded="up")),
         hint=_(
             "Shorten it, use --truncate or --chunked, lower --max-new-tokens, or raise --context-length "
             "where the model allows it."

@@ -13,6 +13,7 @@ from tanuki_cli.i18n import _
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.terminal.batch_progress import BatchProgress
 from tanuki_cli.terminal.download import format_time
+from tanuki_cli.text.counts import about
 
 _TRIED: Final = 3
 
@@ -53,7 +54,7 @@ def dry_run(
         return
     console.write(
         _("Answer tokens, from {tried} rows that were tried: about {tokens}").format(
-            tried=tried, tokens=f"{run.state.tokens * usable // tried:,}"
+            tried=tried, tokens=about(run.state.tokens * usable / tried)
         )
         + "\n"
     )

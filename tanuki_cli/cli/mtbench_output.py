@@ -14,6 +14,7 @@ from tanuki_cli.evaluation.provenance import Provenance
 from tanuki_cli.i18n import _
 from tanuki_cli.jsonl import JsonObject
 from tanuki_cli.terminal.console import Console
+from tanuki_cli.text.counts import about
 from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.sanitize import sanitize_line
 from tanuki_cli.text.width import cell_width, pad_cells, truncate_cells
@@ -75,8 +76,8 @@ def note_cost(console: Console, matches: Sequence[Match], *, already: int) -> No
             "(a rule of thumb)."
         ).format(
             count=len(matches),
-            read=_rounded(sum(match.estimated_tokens for match in matches)),
-            written=_rounded(_OUTPUT_TOKENS * len(matches)),
+            read=about(sum(match.estimated_tokens for match in matches)),
+            written=about(_OUTPUT_TOKENS * len(matches)),
         )
     )
 
@@ -91,12 +92,6 @@ def note_taken(console: Console, taken: JudgeProgress, path: Path) -> None:
     if taken.unreadable:
         console.warn(_("No score could be read in {count} of them.").format(count=taken.unreadable))
     console.note(_("They are in {path}. The result: tanuki mtbench show").format(path=path))
-
-
-def _rounded(count: int) -> str:
-    """Two digits are enough for an estimate."""
-    step = 10 ** max(0, len(str(count)) - 2)
-    return f"{round(count / step) * step:,}"
 
 
 def print_reports(console: Console, results: Results) -> None:

@@ -11,6 +11,7 @@ from typing import Final, TextIO
 from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import guard_markers, guarded
+from tanuki_cli.text.counts import about
 from tanuki_cli.text.decoding import decode_text, fenced, read_prompt, read_text_file
 from tanuki_cli.text.shortening import SHORTEST, without_middle
 
@@ -119,7 +120,7 @@ def truncate_question(
         if cut_total:
             note(
                 _("The text was too long: about {count} characters in its middle were left out.").format(
-                    count=cut_total
+                    count=about(cut_total)
                 )
             )
         return question

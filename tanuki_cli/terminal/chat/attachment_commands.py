@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Final
 
 from tanuki_cli.errors import InputError, PromptTooLongError
-from tanuki_cli.files import expand_home
+from tanuki_cli.files import as_typed
 from tanuki_cli.i18n import _
 from tanuki_cli.options import fold, is_dash
 from tanuki_cli.prompt import guarded
 from tanuki_cli.terminal.chat.chat import Attachment, Chat
 from tanuki_cli.terminal.chat.clipboard import read_clipboard
 from tanuki_cli.terminal.chat.program_commands import show, split_word
+from tanuki_cli.text.counts import about
 from tanuki_cli.text.decoding import fenced, read_text_file
 from tanuki_cli.text.shortening import SHORTEST, without_middle
 
@@ -64,8 +65,8 @@ def _fitting(chat: Chat, path: Path, *, truncates: bool) -> str:
                 raise InputError(
                     _("{name} is too long: of its {count} characters about {fitting} fit.").format(
                         name=path.name,
-                        count=len(text),
-                        fitting=max(len(text) - error.excess_characters, 0) // 10 * 10,
+                        count=about(len(text)),
+                        fitting=about(max(len(text) - error.excess_characters, 0), rounded="down"),
                     ),
                     hint=_("Without its middle: {command}; in parts: {chunked}").format(
                         command=f"/file {_TRUNCATE} {path}", chunked=f"/file {_CHUNKED} {path}"
@@ -78,7 +79,7 @@ def _fitting(chat: Chat, path: Path, *, truncates: bool) -> str:
         if text != whole:
             chat.console.note(
                 _("The text was too long: about {count} characters in its middle were left out.").format(
-                    count=len(whole) - len(text)
+                    count=about(len(whole) - len(text))
                 )
             )
         return text
@@ -86,10 +87,10 @@ def _fitting(chat: Chat, path: Path, *, truncates: bool) -> str:
 
 def _path(argument: str) -> Path:
     """The file that is meant; one dropped onto the terminal comes quoted as for a shell."""
-    path = expand_home(argument)
+    path = as_typed(argument)
     try:
         words = [] if path.exists() else shlex.split(argument)
-        unquoted = expand_home(words[0]) if len(words) == 1 else path
+        unquoted = as_typed(words[0]) if len(words) == 1 else path
         return unquoted if unquoted.exists() else path
     except (OSError, ValueError):  # a name too long, a quote without its partner
         return path

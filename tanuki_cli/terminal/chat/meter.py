@@ -39,7 +39,7 @@ class ContextMeter:
         used, characters = self._count()
         if not used or used < self.limit * _SHORT_OF_SPACE:
             return None
-        return max(self.limit - used, 0) * characters // used // 10 * 10
+        return max(self.limit - used, 0) * characters // used
 
     def check(self, texts: Sequence[str]) -> None:
         """Raise PromptTooLongError if ``texts`` cannot go along with the next message, short as it may be."""

@@ -10,6 +10,7 @@ from typing import Final
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.first_run.background_pull import describe_pull
+from tanuki_cli.text.counts import about
 from tanuki_cli.text.sanitize import sanitize
 from tanuki_cli.text.width import cell_width, truncate_cells
 
@@ -89,7 +90,9 @@ def _context(chat: Chat) -> _Part:
     left = chat.meter.characters_left
     if left is None:
         return _Part(text=tokens)
-    text = _("{tokens} (about {count} characters left)").format(tokens=tokens, count=left)
+    text = _("{tokens} (about {count} characters left)").format(
+        tokens=tokens, count=about(left, rounded="down")
+    )
     return _Part(text=text, short=tokens)
 
 

@@ -1,13 +1,14 @@
 """What to do about a model that is not here yet: one screen, one key."""
 
 import math
-import unicodedata
 from typing import Final, Literal
 
 from tanuki_cli.i18n import N_, _, active_language
 from tanuki_cli.loading import Offer
 from tanuki_cli.machine.hardware import Machine, format_bytes
-from tanuki_cli.terminal.console import Console
+from tanuki_cli.options import fold
+from tanuki_cli.terminal.console import NO, YES, Console
+from tanuki_cli.text.counts import about
 
 Choice = Literal["meanwhile", "first", "practice", "none", "language"]
 
@@ -22,8 +23,8 @@ _CHOICES: Final[tuple[tuple[Choice, str], ...]] = (
 )
 _WORDS: Final[dict[str, Choice]] = {
     **{str(number): choice for number, (choice, _label) in enumerate(_CHOICES, 1)},
-    **dict.fromkeys(("", "y", "yes", "はい"), "meanwhile"),
-    **dict.fromkeys(("n", "no", "いいえ", "q"), "none"),
+    **dict.fromkeys(("", *YES), "meanwhile"),
+    **dict.fromkeys((*NO, "q"), "none"),
     **dict.fromkeys(("l", "en", "ja", "english", "日本語"), "language"),
 }
 
@@ -39,8 +40,7 @@ def choose(console: Console, offer: Offer) -> Choice:
     console.show(" l  English" if active_language() == "ja" else " l  日本語")
     while True:
         answer = console.read_answer(_("Which? [1] "))
-        word = unicodedata.normalize("NFKC", answer).strip().lower()
-        if word in _WORDS:
+        if (word := fold(answer).lower()) in _WORDS:
             return _WORDS[word]
         console.show(_("Please answer 1, 2, 3, 4 or l."))
 
@@ -60,16 +60,10 @@ def describe_offer(offer: Offer) -> list[str]:
     if offer.expected_tokens_per_s is not None:
         lines.append(
             _("Speed here, by its memory: about {count} characters a minute").format(
-                count=_two_digits(offer.expected_tokens_per_s * _CHARACTERS_PER_TOKEN * 60)
+                count=about(max(offer.expected_tokens_per_s * _CHARACTERS_PER_TOKEN * 60, 1))
             )
         )
     return [*lines, offer.reason] if offer.reason else lines
-
-
-def _two_digits(number: float) -> int:
-    """``number`` without a precision that nobody measured."""
-    step = int("1".ljust(max(len(str(int(number))) - 1, 1), "0"))
-    return max(round(number / step) * step, 1)
 
 
 def describe_machine(machine: Machine) -> str:
