@@ -132,7 +132,7 @@ def test_on_a_terminal_chats_are_the_last_and_have_the_first_numbers(
     ]
     with Terminal(tmp_path, ["history", "list", "--kind", "question"]) as terminal:
         assert terminal.wait_for_exit() == 0
-        assert [line.split()[0] for line in terminal.text.splitlines()] == ["4", "3"]
+        assert [line.split()[0] for line in terminal.text.splitlines()] == ["Questions", "4", "3"]
 
 
 def test_show_tells_of_the_other_branches(tanuki: Tanuki, store: HistoryStore) -> None:
