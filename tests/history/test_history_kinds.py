@@ -27,7 +27,7 @@ def talk(store: HistoryStore, text: str, kind: ConversationKind | None) -> Conve
 
 
 def test_each_kind_is_listed_and_numbered_by_itself(store: HistoryStore) -> None:
-    made = [talk(store, f"{kind} {n}", kind) for n in range(2) for kind in ("chat", "question", None)]  # type: ignore[arg-type]
+    made = [talk(store, f"{kind} {n}", kind) for n in range(2) for kind in ("chat", "question", None)]
     chat, question, unknown, chat_2, question_2, unknown_2 = (one.id for one in made)
     assert [one.id for one in store.list(kind="chat")] == [unknown_2, chat_2, unknown, chat]
     assert [one.id for one in store.list(kind="question", limit=1)] == [question_2]
@@ -55,7 +55,7 @@ def test_a_chat_stays_one_for_the_process_that_asked(store: HistoryStore) -> Non
 
 
 def test_an_export_keeps_the_kind_and_an_import_makes_a_chat_of_a_question(store: HistoryStore) -> None:
-    made = [talk(store, f"{kind}", kind) for kind in ("chat", "question", None)]  # type: ignore[arg-type]
+    made = [talk(store, f"{kind}", kind) for kind in ("chat", "question", None)]
     text = export_text(made, format="json")
     assert from_json(text, name="f") == made
     document = json.loads(text)
