@@ -10,7 +10,7 @@ from tanuki_cli.cli import history_output as output
 from tanuki_cli.cli.completing import choices_of, conversation_ids
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history
-from tanuki_cli.cli.forgetting import forget_traces
+from tanuki_cli.cli.forgetting import remove_conversations, remove_everything
 from tanuki_cli.cli.options import OutputOptions, describe_group, read_count, read_option, takes
 from tanuki_cli.conversation import Conversation, ConversationKind
 from tanuki_cli.errors import HistoryError, InputError, brief
@@ -62,6 +62,13 @@ Id = Annotated[
         metavar="ID", help=N_("The first digits of a conversation's id."), autocompletion=conversation_ids
     ),
 ]
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[ID]...", help=N_("The first digits of their ids."), autocompletion=conversation_ids
+    ),
+]
+Everything = Annotated[bool, typer.Option("--all", help=N_("All conversations."))]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help=N_("Do not ask."))]
 
 
@@ -153,13 +160,8 @@ def search_command(
 def export_command(
     ctx: typer.Context,
     options: OutputOptions,
-    ids: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="ID", help=N_("The first digits of their ids."), autocompletion=conversation_ids
-        ),
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help=N_("All conversations."))] = False,
+    ids: Ids = None,
+    everything: Everything = False,
     kind: Kind = None,
     format: Annotated[
         str | None,
@@ -228,28 +230,24 @@ def title_command(
 def rm_command(
     ctx: typer.Context,
     options: OutputOptions,
-    ids: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="ID", help=N_("The first digits of their ids."), autocompletion=conversation_ids
-        ),
-    ],
+    ids: Ids = None,
+    everything: Everything = False,
     yes: Yes = False,
 ) -> None:
     """Remove conversations with all their messages."""
     context = prepare(ctx, options)
+    if ids and everything:
+        raise InputError(
+            _("{first} and {second} cannot be used together.").format(first="ID", second="--all"),
+            hint="tanuki history list",
+        )
+    if not ids and not everything:
+        raise InputError(_("{name} is missing.").format(name="ID"), hint="tanuki history list")
     with open_history(context) as store:
-        conversations = {one.id: one for one in _chosen(store, ids)}
-        chosen = [one for one in conversations.values() if yes or _confirmed(context, one)]
-        if not chosen:
-            context.console.note(_("Nothing was removed."))
-            return
-        try:
-            store.delete(*(conversation.id for conversation in chosen))
-        finally:
-            forget_traces(context, chosen)
-    for conversation in chosen:
-        context.console.note(_("Removed: {title}").format(title=_name(conversation)))
+        if everything:
+            remove_everything(context, store, yes=yes)
+        else:
+            remove_conversations(context, store, ids or [], yes=yes)
 
 
 @history_app.command("verify", help=N_("Check the history, and name what cannot be read."))
@@ -314,22 +312,6 @@ def _chosen(store: HistoryStore, ids: list[str]) -> list[Conversation]:
     if latest is None:
         raise HistoryError(_("There are no conversations yet."), hint="tanuki chat")
     return [latest]
-
-
-def _confirmed(context: CommandContext, conversation: Conversation) -> bool:
-    if not context.console.can_ask:
-        raise InputError(
-            _("Removing needs --yes where nobody can be asked."),
-            hint=f"tanuki history rm --yes {conversation.id}",
-        )
-    question = _("Remove “{title}” with its {count} messages?").format(
-        title=_name(conversation), count=len(conversation.nodes)
-    )
-    return context.console.confirm(question, default=False)
-
-
-def _name(conversation: Conversation) -> str:
-    return conversation.title or conversation.id
 
 
 def _format(name: str) -> ExportFormat:

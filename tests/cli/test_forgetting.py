@@ -111,3 +111,28 @@ def test_a_damaged_history_that_was_set_aside_is_named(home: Path) -> None:
     assert done.returncode == 0
     assert aside.name in done.stderr
     assert aside.exists()
+
+
+def test_all_conversations_and_all_past_input_go_at_once(tmp_path: Path) -> None:
+    chat(tmp_path, lines=("こんにちは", *LINES, f"/search {QUESTION}"))
+    assert run(tmp_path, "ask", "-m", "mame", PERSONA).returncode == 0
+    assert traces(tmp_path, *SECRETS)
+    refused = run(tmp_path, "history", "rm", "--all")
+    assert refused.returncode == 2
+    assert "tanuki history rm --all --yes" in refused.stderr
+    with Terminal(tmp_path, ["history", "rm", "--all"], env={"TANUKI_LANG": "en"}) as terminal:
+        terminal.wait_for("(2)")
+        terminal.type("y\r")
+        assert terminal.wait_for_exit() == 0
+    assert traces(tmp_path, *SECRETS) == {}
+    assert not (tmp_path / "state" / "input_history").exists()
+    assert run(tmp_path, "history", "list").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"), [((), "ID is missing."), (("--all", "3fa85f"), "cannot be used together.")]
+)
+def test_what_is_to_be_removed_has_to_be_said(tmp_path: Path, words: tuple[str, ...], sentence: str) -> None:
+    done = run(tmp_path, "history", "rm", "--yes", *words)
+    assert done.returncode == 2
+    assert sentence in done.stderr

@@ -40,12 +40,15 @@ def open_input_history(path: Path, *, keeps: Callable[[], bool]) -> History:
     return _InputHistory(path, keeps=keeps)
 
 
-def forget_input(path: Path, texts: Iterable[str]) -> None:
-    """Remove every input that is a part of one of ``texts``, or holds one, from the file.
+def forget_input(path: Path, texts: Iterable[str] | None) -> None:
+    """Remove every input that is a part of one of ``texts``, or holds one, from the file; all if None.
 
     Rather too much than too little: a message may be what was typed with a file after it, and a command
     (``/system …``) holds what it set. Raises OSError.
     """
+    if texts is None:
+        path.unlink(missing_ok=True)
+        return
     if not path.exists():
         return
     forgotten = [plain for plain in map(_plain, texts) if plain]
