@@ -90,7 +90,7 @@ def utc_now() -> datetime:
 class Conversation:
     """The tree, its tip, and what was set for it.
 
-    ``system`` None means the model's own system text. ``tip`` None is before the first message.
+    ``system`` None means the model's own system prompt. ``tip`` None is before the first message.
     ``kind`` None is one from before kinds were kept: it may be either.
     Invariant: every ``parent_id`` and the tip are ids in ``nodes``; parents come before children.
     """

@@ -57,14 +57,14 @@ class ExitCode(IntEnum):
 
 EXIT_MEANINGS: Final = {
     ExitCode.SUCCESS: N_("success"),
-    ExitCode.UNEXPECTED: N_("something unexpected"),
+    ExitCode.UNEXPECTED: N_("an unexpected error"),
     ExitCode.USAGE: N_("wrong usage, or input that cannot be used"),
-    ExitCode.SETTINGS: N_("the settings"),
+    ExitCode.SETTINGS: N_("wrong settings"),
     ExitCode.MODEL: N_("the model is unknown or not installed"),
-    ExitCode.DOWNLOAD: N_("the download"),
-    ExitCode.ENGINE: N_("the engine: loading, memory, generation"),
-    ExitCode.REMOTE: N_("the server"),
-    ExitCode.HISTORY: N_("the history"),
+    ExitCode.DOWNLOAD: N_("the download failed"),
+    ExitCode.ENGINE: N_("the engine failed: loading, memory, generation"),
+    ExitCode.REMOTE: N_("the server failed"),
+    ExitCode.HISTORY: N_("the history failed"),
     ExitCode.INTERRUPTED: N_("interrupted by Ctrl-C"),
     ExitCode.CLOSED_PIPE: N_("the reader of the output went away"),
 }

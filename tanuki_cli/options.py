@@ -32,8 +32,8 @@ Scope = Literal[
     "file",
 ]
 """Which commands take an option: all; those that may download; that reckon with a model's memory; that take
-one model; that load it; that have a system text; a persona; that work in a conversation; that generate; that
-print an answer; that have a prompt. ``file`` stands for none: the option is for config.toml."""
+one model; that load it; that have a system prompt; a persona; that work in a conversation; that generate;
+that print an answer; that have a prompt. ``file`` stands for none: the option is for config.toml."""
 
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 """Tanuki's prompt format, and fitting a conversation into the context.
 
-The format is the one of the model's training configuration and card: the system text, then for
+The format is the one of the model's training configuration and card: the system prompt, then for
 every turn a blank line, ``### 指示:``, the user's text, a blank line, ``### 応答:`` and the answer.
 """
 
@@ -34,7 +34,7 @@ _INVISIBLE: Final = re.compile(
 def segments(messages: Sequence[Message]) -> list[str]:
     """The prompt's text, split where a control id stands.
 
-    ``<s>`` comes before the first segment and ``</s>`` between two: the first holds the system text
+    ``<s>`` comes before the first segment and ``</s>`` between two: the first holds the system prompt
     and the first question, each later one starts with the next question. An answer ends the segment
     of its question. The last one ends with the generation prompt if the last message is the user's.
 

@@ -189,7 +189,7 @@ class ChatSession:
         self.unanswered = self.last_turn = self.last_plan = None
 
     def save_conversation(self) -> None:
-        """Keep a changed title, system text or persona."""
+        """Keep a changed title, system prompt or persona."""
         self._save(lambda store: store.save(self.conversation))
 
     def set_title(self, title: str) -> None:

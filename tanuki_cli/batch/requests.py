@@ -25,7 +25,7 @@ _OPTIONS: Final = "options"
 class Asking:
     """How every row is asked, unless it says otherwise itself.
 
-    ``system`` None is the model's own system text. ``persona`` comes before every question, ``explanation``
+    ``system`` None is the model's own system prompt. ``persona`` comes before every question, ``explanation``
     follows each.
     """
 

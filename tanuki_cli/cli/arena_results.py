@@ -193,7 +193,7 @@ def _again(path: Path) -> _Request:
         ) from exc
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise InputError(
-            _("{path} is no result of tanuki arena results --json.").format(path=path),
+            _("{path} is not a result of tanuki arena results --json.").format(path=path),
             hint="tanuki arena results --json > ratings.json",
         ) from exc
 

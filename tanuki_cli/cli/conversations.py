@@ -47,7 +47,7 @@ def starting_conversation(context: CommandContext, options: ChatOptions, store: 
     if conversation.system is not None:
         context.console.note(
             _(
-                "Tanuki was trained with its own system text only; "
+                "Tanuki was trained with its own system prompt only; "
                 "personas and details work better inside the question."
             )
         )

@@ -53,7 +53,7 @@ def note_judge(console: Console, run: JudgeRun, bench: Bench, *, local: bool) ->
         )
     if local:
         console.warn(
-            _("{judge} judges as a local model: that is no measure to hold against the card.").format(
+            _("{judge} judges as a local model: its scores cannot be compared with the card's.").format(
                 judge=run.judge
             )
         )

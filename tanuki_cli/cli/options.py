@@ -111,7 +111,7 @@ class ModelOptions(LoadingOptions, ModelChoice):
 
 @dataclass(frozen=True, kw_only=True)
 class SystemOption(OutputOptions):
-    """The system text."""
+    """The system prompt."""
 
     scopes: ClassVar[Scopes] = ("system",)
 

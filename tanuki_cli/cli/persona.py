@@ -28,7 +28,7 @@ Examples:
   tanuki ask --persona 先生 雷はなぜ光るのですか
   tanuki ask --persona 要約 -f 議事録.txt
 
-Tanuki was trained with its own system text only: a role works better inside the question, where a persona
+Tanuki was trained with its own system prompt only: a role works better inside the question, where a persona
 puts it. In a chat: /persona NAME. The three that come with tanuki were tried with the practice model only."""
     ),
 )

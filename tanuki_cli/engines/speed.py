@@ -30,7 +30,7 @@ class Speed:
     """What was measured, medians of several runs: seconds, tokens per second, bytes.
 
     ``first_token_s`` is the time to the first token of a question of ``question_tokens`` (a short one
-    with the system text), ``next_turn_s`` that of a second turn after ``prompt_tokens`` and an answer,
+    with the system prompt), ``next_turn_s`` that of a second turn after ``prompt_tokens`` and an answer,
     ``resume_s`` that of going on with it from the KV cache on disk (None for an engine without one).
     ``repeat_tokens_per_s`` is the speed of an answer to a text that repeats itself.
     """

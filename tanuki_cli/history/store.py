@@ -78,7 +78,7 @@ class HistoryStore:
     # --- saving -----------------------------------------------------------------------------------
 
     def save(self, conversation: Conversation) -> None:
-        """Save what is new in ``conversation``: its nodes, finished answers, tip, system text, settings.
+        """Save what is new in ``conversation``: its nodes, finished answers, tip, system prompt, settings.
 
         One transaction. A conversation without a message is not worth saving yet. An empty title is
         filled from the first question; a saved title is left to :meth:`set_title`. Whatever an earlier

@@ -1,7 +1,7 @@
 """The messages of a request as Tanuki knows conversations. Nothing is dropped: it is mapped, or refused.
 
 - ``developer`` is ``system``. System messages before the first turn are joined by a blank line, later ones
-  are refused: Tanuki has one system text, at its beginning.
+  are refused: Tanuki has one system prompt, at its beginning.
 - Messages of one role in a row are joined by a blank line.
 - ``tool``, ``function`` and calls of tools are refused, as is a content that is no text.
 - The user begins. A last message of the assistant's is one that goes on, with ``continue_final_message``.

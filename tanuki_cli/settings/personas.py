@@ -1,6 +1,6 @@
 """Personas: texts by name that go before every question. A file each, so that any editor can change them.
 
-Tanuki was trained with its own system text only, so what it is asked to be stands in the question.
+Tanuki was trained with its own system prompt only, so what it is asked to be stands in the question.
 """
 
 import difflib

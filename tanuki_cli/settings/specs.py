@@ -34,7 +34,7 @@ class Settings:
     )
     system: str | None = option(
         None,
-        OptionSpec(help=N_("System text instead of the model's own."), scope="system", short="-s"),
+        OptionSpec(help=N_("System prompt instead of the model's own."), scope="system", short="-s"),
     )
     persona: str | None = option(
         None,

@@ -159,7 +159,7 @@ def test_a_line_that_is_no_vote_ends_a_script_and_keeps_the_votes(tmp_path: Path
             stdin=b"1\n9\n1\n",
         )
     assert done.returncode == 2
-    assert "Line 2 is no vote: '9'" in done.stderr
+    assert "Line 2 is not a vote: '9'" in done.stderr
     assert "1 first · 2 second · 3 both good" in done.stderr
     assert len(kept(tmp_path)) == 1
 

@@ -91,7 +91,7 @@ def _refuse_foreign(gguf: GgufFile) -> None:
         raise EngineError(
             _(
                 "{path} is a mixture-of-experts model such as Tanuki-8x8B: llama.cpp does not know its "
-                "router and would answer wrongly without a word."
+                "router and would silently give wrong answers."
             ).format(path=path),
             hint=_(
                 "Use a server built from the vLLM fork (-m http://host:8000/v1), or the original weights: "

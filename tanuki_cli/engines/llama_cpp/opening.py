@@ -84,7 +84,7 @@ def _tuner(options: OpenOptions) -> Tuner | None:
 
 
 def _head_ids(tokenizer: ChatTokenizer) -> list[int]:
-    """What the prompts of all conversations without a system text of their own begin with."""
+    """What the prompts of all conversations without a system prompt of their own begin with."""
     first, second = (tokenizer.encode_chat([Message("user", text)]) for text in ("あ", "A"))
     return first[: shared_prefix(first, second)]
 

@@ -1,6 +1,6 @@
 """Answers made before anybody votes, so that no voter waits; kept on disk as soon as each is whole.
 
-An answer belongs to one model (its digest), one question, one system text and the sampling options. Its
+An answer belongs to one model (its digest), one question, one system prompt and the sampling options. Its
 seed comes from the question, the same for all models, so that an answer can be made again.
 """
 

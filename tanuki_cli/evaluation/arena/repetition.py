@@ -26,7 +26,7 @@ class Repetition:
 
 
 def repetition_of(path: Path) -> Repetition:
-    """What the votes that were cast into ``path`` were cast on, with the system text and options of the last.
+    """What the votes that were cast into ``path`` were cast on, with system prompt and options of the last.
 
     Raises InputError if there are none, or their options cannot be used.
     """

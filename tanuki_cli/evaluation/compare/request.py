@@ -79,7 +79,7 @@ def read_record(path: Path) -> Record:
         )
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise InputError(
-            _("{path} is no result of tanuki compare: {reason}").format(path=path, reason=exc),
+            _("{path} is not a result of tanuki compare: {reason}").format(path=path, reason=exc),
             hint="tanuki compare A B --json > result.json",
         ) from exc
 

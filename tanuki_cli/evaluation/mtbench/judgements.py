@@ -62,7 +62,7 @@ class Judgement:
 def digest_of_prompt(user_prompt: str, prompt_digest: object) -> str:
     """Tells whether two judgements are of the same text by the same prompt.
 
-    ``prompt_digest`` is that of the :class:`JudgePrompt`, whose system text is not part of
+    ``prompt_digest`` is that of the :class:`JudgePrompt`, whose system prompt is not part of
     ``user_prompt``; None for records that do not tell it.
     """
     text = f"{prompt_digest if isinstance(prompt_digest, str) else ''}\n{user_prompt}"

@@ -38,7 +38,7 @@ class JudgePrompt:
 
     @property
     def digest(self) -> str:
-        """The first 16 hex digits of the SHA-256 of name, system text and template."""
+        """The first 16 hex digits of the SHA-256 of name, system prompt and template."""
         text = repr((self.name, self.system, self.parts))
         return hashlib.sha256(text.encode("utf-8", errors="replace")).hexdigest()[:16]
 

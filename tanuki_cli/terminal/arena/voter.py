@@ -113,7 +113,7 @@ class ScriptVoter:
         choice = read_choice(line)
         if choice is None:
             raise InputError(
-                _("Line {line} is no vote: {text!r}").format(line=self._line, text=line[:40]), hint=menu()
+                _("Line {line} is not a vote: {text!r}").format(line=self._line, text=line[:40]), hint=menu()
             )
         return choice
 

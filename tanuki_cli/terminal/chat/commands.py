@@ -83,7 +83,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
         name="system",
         run=program_commands.system,
         argument=N_("[TEXT|-]"),
-        summary=N_("show or set the system text; - restores it"),
+        summary=N_("show or set the system prompt; - restores it"),
     ),
     Command(
         name="persona",

@@ -50,18 +50,18 @@ def leave(chat: Chat, _argument: str) -> None:
 
 
 def system(chat: Chat, argument: str) -> None:
-    """Show or set the system text of this conversation."""
+    """Show or set the system prompt of this conversation."""
     if not argument:
         show(chat, chat.conversation.system or SYSTEM_TEXT)
         return
     chat.conversation.system = None if is_dash(argument) else argument
     chat.session.save_conversation()
     if is_dash(argument):
-        chat.console.note(_("The model's own system text is used again."))
+        chat.console.note(_("The model's own system prompt is used again."))
     else:
         chat.console.note(
             _(
-                "Tanuki was trained with its own system text only; "
+                "Tanuki was trained with its own system prompt only; "
                 "personas and details work better inside the question."
             )
         )

@@ -96,7 +96,7 @@ def test_a_skipped_question_does_not_come_again_and_moves_no_rating() -> None:
 
 
 def test_other_answers_are_other_comparisons() -> None:
-    """A changed file, system text or option makes new answers, and those were not voted on."""
+    """A changed file, system prompt or option makes new answers, and those were not voted on."""
     votes = [vote for _matchup, vote in play(schedule(contestants(2), []))]
     assert schedule(contestants(2), votes, system="短く答えて").remaining == 4
     changed = [contestants(2)[0], replace(contestants(2)[1], identity="another file")]

@@ -231,7 +231,7 @@ def test_new_begins_another_conversation(tmp_path: Path) -> None:
 def test_system_text_is_noted_and_kept(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         ask(terminal, "/system あなたは海賊です。")
-        assert "own system text" in terminal.text
+        assert "own system prompt" in terminal.text
         ask(terminal, "こんにちは")
         terminal.type(CTRL_D)
         terminal.wait_for_exit()
