@@ -2,7 +2,8 @@
 
 CommonMark lets ``**`` close beside punctuation only before a space, so ``**「重要」**です`` stays
 literal there. Here Japanese letters and punctuation never keep a delimiter from opening or
-closing. One more deviation: ``*`` between ASCII letters or digits (``2*3*4``, ``x**2``) is itself.
+closing. Three more deviations: ``*`` between ASCII letters or digits (``2*3*4``, ``x**2``) is itself, so is a
+longer run than markup has (``090-****-****``, ``______``), and so are the names of Python (``__init__``).
 """
 
 import re
@@ -36,6 +37,9 @@ _WITHOUT_LINKS: Final = (
 _WITHOUT_LINKS.inline.ruler.before("escape", "mathematics", mathematics)
 _MAX_OPEN_BRACKETS: Final = 16
 """Brackets within brackets above which none is a link: for each one the parser reads on, many times over."""
+_LONGEST_RUN: Final = {"*": 3, "_": 2, "~": 2}
+"""Of the characters that markup is made of; more of them are a blank to fill in, a mask, or a long sound."""
+_PYTHON_NAME: Final = re.compile(r"__[a-z][a-z0-9]*(?:_[a-z0-9]+)*__(?!\w)")
 _ASCII_WORD: Final = re.compile(r"[0-9A-Za-z]")
 _PUNCTUATION: Final = re.compile(r"[^\w\s]|_")
 # Letters that begin a grapheme and end one: a paragraph may be cut between two of them.
@@ -74,7 +78,11 @@ class _State(StateInline):
             end += 1
         before = self.src[start - 1] if start else " "
         after = self.src[end] if end < self.posMax else " "
-        if marker == "*" and _is_operator(before, after, end - start):
+        if (
+            end - start > _LONGEST_RUN[marker]
+            or (marker == "*" and _is_operator(before, after, end - start))
+            or _PYTHON_NAME.match(self.src, start)
+        ):
             return Scanned(False, False, end - start)
         left = not after.isspace() and (not _blocks(after) or _frees(before))
         right = not before.isspace() and (not _blocks(before) or _frees(after))

@@ -158,6 +158,16 @@ def marked(source: str, theme: Theme = THEME) -> str:
         ("**unclosed", "**unclosed"),
         (r"\*literal\*", "*literal*"),
         ("`**code**`", "<code>**code**</code>"),
+        # masks, blanks to fill in, long sounds and the names of Python are text
+        ("電話は 090-****-**** です", "電話は 090-****-**** です"),
+        ("すごい~~~~ ほんと~~~~", "すごい~~~~ ほんと~~~~"),
+        ("**______が長で、______、______。**", "<b>______が長で、______、______。</b>"),
+        ("名前: ___ と ___ です", "名前: ___ と ___ です"),
+        ("**A****B**", "<b>A****B</b>"),
+        (
+            "`__init__` は __init__ と __main__.py、__太字__ は __x",
+            "<code>__init__</code> は __init__ と __main__.py、<b>太字</b> は __x",
+        ),
         # links show where they go; HTML and rich markup are text
         ("[狸](https://a.jp/%E7%8B%B8%20a%FF)", "<u>狸</u> (https://a.jp/狸%20a%FF)"),
         ("[狸](https://a.jp/x)", "<u>狸</u> (https://a.jp/x)"),
