@@ -264,7 +264,7 @@ def check_terminal(console: Console, environ: Mapping[str, str]) -> Check:
     encoding = (console.streams.stdout.encoding or "ascii").lower()
     parts = [environ.get("TERM", "?"), encoding]
     if console.out_is_terminal:
-        console.measure_ambiguous_width()
+        console.measure_terminal()
         parts += [
             _("{columns} columns").format(columns=shutil.get_terminal_size().columns),
             _("characters of ambiguous width take {cells}").format(cells=console.ambiguous_width),

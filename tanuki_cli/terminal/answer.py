@@ -101,7 +101,7 @@ def choose_look(console: Console, settings: Settings) -> "Look":
     """What Markdown is drawn with on stdout."""
     from tanuki_cli.terminal.theme import THEMES, Look, detect_theme
 
-    theme = THEMES[detect_theme(settings.theme, console.environ)]
+    theme = THEMES[detect_theme(settings.theme, console.environ, measured=console.background)]
     return Look(
         theme=theme if console.out_has_color else theme.without_color(), ambiguous=console.ambiguous_width
     )

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, Literal, TextIO
 
 import rich.console
 import rich.theme
@@ -23,7 +23,7 @@ import rich.theme
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.options import fold
-from tanuki_cli.terminal.measuring import measure_ambiguous_width
+from tanuki_cli.terminal.measuring import measure_terminal
 from tanuki_cli.terminal.typing_ahead import take_held, usual_typing, without_sequences
 from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.redaction import hide_queries, redact
@@ -114,6 +114,7 @@ class Console:
         self.quiet = quiet
         self.environ = environ
         self.ambiguous_width = default_ambiguous_width(environ)
+        self.background: Literal["dark", "light"] | None = None
         self._typed = self._typed_ahead = ""
         dumb = environ.get("TERM") == "dumb"
         self.in_is_terminal = streams.stdin.isatty()
@@ -124,15 +125,18 @@ class Console:
         self.out_has_color = wants_color(streams.stdout, environ, no_color=no_color)
         self.err_has_color = wants_color(streams.stderr, environ, no_color=no_color)
 
-    def measure_ambiguous_width(self, *, keep_typing: bool = False) -> None:
-        """Ask the terminal how wide it draws ※ and its like; the guess by locale stays if it is silent.
+    def measure_terminal(self, *, keep_typing: bool = False) -> None:
+        """Ask the terminal how wide it draws ※ and its like, and for its background.
+
+        The guesses by locale and environment stay if it is silent.
 
         ``keep_typing`` asks also while keys are being typed, which :meth:`take_typed` gives back.
         """
         if self.in_is_terminal and self.out_can_move_cursor:
-            measured = measure_ambiguous_width(
-                self.streams.stdin, self.streams.stdout, among_keys=keep_typing
+            measured = measure_terminal(
+                self.streams.stdin, self.streams.stdout, self.environ, among_keys=keep_typing
             )
+            self.background = measured.background or self.background
             self.ambiguous_width = measured.ambiguous_width or self.ambiguous_width
             self._typed += measured.typed
 

@@ -21,7 +21,7 @@ def show_document(console: Console, settings: Settings, text: str) -> None:
     from tanuki_cli.terminal.markdown.blocks import BlockRenderer
     from tanuki_cli.terminal.markdown.stream import to_ansi
 
-    console.measure_ambiguous_width()
+    console.measure_terminal()
     width = min(shutil.get_terminal_size().columns, _WIDEST)
     blocks = BlockRenderer(choose_look(console, settings), width=width)
     for line in text.splitlines():

@@ -94,10 +94,15 @@ class Look:
         return ("─", "│", "┼") if self.ambiguous == 1 else ("-", "|", "+")
 
 
-def detect_theme(setting: str, environ: Mapping[str, str]) -> ThemeName:
-    """The theme for the setting ``auto``, ``dark`` or ``light``; auto reads ``COLORFGBG``, else dark."""
+def detect_theme(setting: str, environ: Mapping[str, str], *, measured: ThemeName | None = None) -> ThemeName:
+    """The theme for the setting ``auto``, ``dark`` or ``light``.
+
+    auto is what the terminal told when it was asked, else what ``COLORFGBG`` says, else dark.
+    """
     if setting in ("dark", "light"):
         return "light" if setting == "light" else "dark"
+    if measured is not None:
+        return measured
     background = environ.get("COLORFGBG", "").rpartition(";")[2]
     return "light" if background in {"7", "15"} else "dark"
 

@@ -20,7 +20,7 @@ def greet(chat: FirstChat, *, first_time: bool) -> None:
 
     ``first_time`` adds a tour of a few lines, which nobody needs twice.
     """
-    chat.console.measure_ambiguous_width(keep_typing=True)
+    chat.console.measure_terminal(keep_typing=True)
     info = chat.model.engine.info
     note = chat.console.note
     note(

@@ -290,7 +290,10 @@ def test_themes_use_the_palette_of_the_terminal() -> None:
     [("auto", "", "dark"), ("auto", "0;15", "light"), ("auto", "15;0", "dark"), ("light", "15;0", "light")],
 )
 def test_the_theme_follows_the_setting_then_the_terminal(setting: str, colorfgbg: str, theme: str) -> None:
-    assert detect_theme(setting, {"COLORFGBG": colorfgbg} if colorfgbg else {}) == theme
+    environ = {"COLORFGBG": colorfgbg} if colorfgbg else {}
+    assert detect_theme(setting, environ) == theme
+    assert detect_theme(setting, environ, measured="light") == "light"
+    assert detect_theme("dark", environ, measured="light") == "dark"
 
 
 def test_ambiguous_characters_two_cells_wide() -> None:
