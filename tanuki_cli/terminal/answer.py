@@ -115,11 +115,12 @@ def describe_turn(turn: TurnStatistics, *, load_s: float | None = None) -> str:
     if turn.ttft_s is not None:
         parts.append(_("first text {seconds:.2f} s").format(seconds=turn.ttft_s))
     usage = turn.usage
-    parts.append(
-        _("prompt {prompt} tokens ({cached} reused)").format(
-            prompt=usage.prompt_tokens, cached=usage.cached_tokens
+    if usage.prompt_tokens:  # no prompt is empty: 0 is a server that does not tell
+        parts.append(
+            _("prompt {prompt} tokens ({cached} reused)").format(
+                prompt=usage.prompt_tokens, cached=usage.cached_tokens
+            )
         )
-    )
     parts.append(_("answer {count} tokens").format(count=usage.completion_tokens))
     if turn.tokens_per_s is not None:
         parts.append(_("{speed:.1f} tokens/s").format(speed=turn.tokens_per_s))

@@ -41,7 +41,9 @@ def attach_file(chat: Chat, argument: str) -> None:
         for attachment in chat.attachments:
             show(chat, f"  {_described(attachment)}")
     else:
-        raise InputError(_("/file needs a file name."), hint="/file README.md")
+        chat.console.note(
+            _("Nothing is attached. To add a file: {command}").format(command="/file README.md")
+        )
 
 
 def paste(chat: Chat, _argument: str) -> None:

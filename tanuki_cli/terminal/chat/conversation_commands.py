@@ -19,7 +19,7 @@ from tanuki_cli.history import (
 from tanuki_cli.history.transfer import export_text, format_of, write_export
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.chat.chat import Chat
-from tanuki_cli.terminal.chat.program_commands import show
+from tanuki_cli.terminal.chat.program_commands import show, speaker
 from tanuki_cli.terminal.editor import edit_text
 from tanuki_cli.text.sanitize import sanitize
 from tanuki_cli.text.width import cell_width, truncate_cells
@@ -121,9 +121,7 @@ def _show_nodes(chat: Chat, nodes: list[Node]) -> None:
     depths = _fork_depths(chat.conversation)
     for node in nodes:
         mark = "*" if node.id in path else " "
-        made = node.generation
-        speaker = _("you") if node.message.role == "user" else sanitize(made.model) if made else _("model")
-        label = f"{mark} {numbers[node.id]:>3} {'  ' * depths[node.id]}{speaker}: "
+        label = f"{mark} {numbers[node.id]:>3} {'  ' * depths[node.id]}{speaker(node)}: "
         room = max(chat.console.err.width - cell_width(label) - 1, 8)
         show(chat, label + truncate_cells(sanitize(" ".join(node.message.content.split())), room))
 

@@ -8,6 +8,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
+from tanuki_cli.conversation import Node
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import LANGUAGES, _, activate, active_language
 from tanuki_cli.options import OptionSpec, fold, format_value, is_dash, parse_value
@@ -30,6 +31,13 @@ _CODE_BLOCK: Final = re.compile(r"^(`{3,}|~{3,})[^\n]*\n(.*?)^\1\s*$", re.MULTIL
 def show(chat: Chat, text: str) -> None:
     """Print what a command was asked for, on stderr, also with --quiet."""
     chat.console.err.print(sanitize(text), soft_wrap=True)
+
+
+def speaker(node: Node) -> str:
+    """Who said it: the user, or the model by its name."""
+    if node.message.role == "user":
+        return _("you")
+    return sanitize(node.generation.model) if node.generation else _("model")
 
 
 def split_word(argument: str) -> tuple[str, str]:
@@ -169,8 +177,11 @@ def context(chat: Chat, _argument: str) -> None:
         chat.console.note(_("This conversation is still empty."))
         return
     plan = chat.model.engine.plan(chat.session.prompt_messages(), chat.session.options)
+    # Those that stayed are the last of the path; a system prompt is no node.
+    spoken = len([message for message in plan.messages if message.role != "system"])
+    speakers = [speaker(node) for node in chat.conversation.path_nodes()[-spoken:]]
     for message in plan.messages:
-        label = {"user": _("you"), "assistant": _("model"), "system": _("system")}[message.role]
+        label = _("system") if message.role == "system" else speakers.pop(0)
         room = max(chat.console.err.width - cell_width(label) - 5, 8)
         show(chat, f"  {label}: {truncate_cells(sanitize(' '.join(message.content.split())), room)}")
     used = "?" if plan.prompt_tokens is None else str(plan.prompt_tokens)

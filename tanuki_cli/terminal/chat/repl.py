@@ -72,6 +72,7 @@ class Repl:
     def __init__(self, chat: Chat, *, history_file: Path) -> None:
         self._chat = chat
         self._leaves_until = 0.0
+        self._clearing = False
         self._farewell = Farewell(chat.console)
         self._plain = PlainPrompt(chat.console) if _is_dumb(chat.console) else None
         self._stand_ins = StandIns(ambiguous=chat.console.ambiguous_width)
@@ -85,7 +86,9 @@ class Repl:
             completer=ChatCompleter(chat, draw=self._stand_ins.replace),
             complete_while_typing=Condition(self._is_typing_command),
             auto_suggest=AutoSuggestFromHistory(),
-            history=open_input_history(history_file, keeps=lambda: chat.session.saving),
+            history=open_input_history(
+                history_file, keeps=lambda: chat.session.saving and not self._clearing
+            ),
             bottom_toolbar=self._toolbar,
             editing_mode=EditingMode.VI if vi else EditingMode.EMACS,
             cursor=ModalCursorShapeConfig() if vi else None,
@@ -185,7 +188,10 @@ class Repl:
 
     def _clear_or_leave(self, event: KeyPressEvent) -> None:
         if event.current_buffer.text:
-            event.current_buffer.reset()
+            # The arrow key brings it back; it was not sent, so no file keeps it.
+            self._clearing = True
+            event.current_buffer.reset(append_to_history=True)
+            self._clearing = False
         elif time.monotonic() < self._leaves_until:
             event.app.exit(exception=EOFError)
         else:

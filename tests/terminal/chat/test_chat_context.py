@@ -34,6 +34,7 @@ def test_the_status_line_and_context_count_to_the_same_limit(tmp_path: Path) -> 
         assert "characters left" not in terminal.text
         terminal.send("/context")
         assert "/448 tokens (the other 64 are for the answer)." in terminal.text
+        assert "\n  you: こんにちは\n  mame: " in terminal.text
 
 
 def test_the_room_is_told_in_characters_when_it_gets_short(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from tests.support.chat_server import ChatServer, Hang, chat
 from tests.support.program import COMMAND, Terminal
 
 CHAT: Final = ("chat", "-m", "mame", "--temperature", "0")
-ENTER, CTRL_R, CTRL_S, CTRL_U, CTRL_Z = "\r", "\x12", "\x13", "\x15", "\x1a"
+ENTER, CTRL_C, CTRL_R, CTRL_S, CTRL_U, CTRL_Z = "\r", "\x03", "\x12", "\x13", "\x15", "\x1a"
+UP = "\x1b[A"
 
 
 def open_chat(
@@ -167,12 +168,28 @@ def test_ctrl_c_at_a_question_is_no_error(tmp_path: Path) -> None:
         assert "Error" not in terminal.text
 
 
+def test_a_line_that_was_cleared_comes_back_and_is_in_no_file(tmp_path: Path) -> None:
+    draft = "長い下書きの一行目"
+    with open_chat(tmp_path) as terminal:
+        terminal.type(draft)
+        terminal.wait_for(f"> {draft}")
+        terminal.type(CTRL_C)
+        until(lambda: (terminal.pump(0.1), draft not in terminal.text)[1])
+        terminal.type(UP)
+        terminal.wait_for(f"> {draft}")
+        terminal.type(CTRL_C + "/exit" + ENTER)
+        assert terminal.wait_for_exit() == 0
+    assert draft not in (tmp_path / "state" / "input_history").read_text(encoding="utf-8")
+
+
 def test_attachments_are_listed_and_dropped(tmp_path: Path) -> None:
     for name in ("いち.txt", "に two.txt", "さん.txt"):
         (tmp_path / name).write_text(f"中身は{name}", encoding="utf-8")
     with open_chat(tmp_path, columns=100) as terminal:
+        terminal.send("/file")
+        assert "Nothing is attached. To add a file: /file README.md" in terminal.text
         terminal.send("/file -")
-        assert "Nothing is attached." in terminal.text
+        assert "Nothing is attached.\n" in terminal.text
         terminal.send(f"/file {tmp_path}/いち.txt")
         assert "\nいち.txt (25 characters) goes with the next message; /file - drops it." in terminal.text
         terminal.send(f"／file　'{tmp_path}/に two.txt'")  # quoted, as when it is dropped onto the terminal
