@@ -102,7 +102,7 @@ def _show_version(value: bool) -> None:
 app = typer.Typer(
     cls=CommandGroup,
     help=N_("Talk to the Japanese language model Tanuki in a terminal."),
-    epilog="tanuki chat -m mame · tanuki ask -m mame 'あなたは誰?'",
+    epilog=N_("Examples:\n  tanuki chat -m mame\n  tanuki ask -m mame 'あなたは誰?'"),
     context_settings={"help_option_names": ["--help", "-h"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,

@@ -51,7 +51,7 @@ def help_page(command: Any, ctx: Any, *, columns: int) -> str:
         of_commands = title not in titles
         lines += ["", f"{_(title)}:", *_table(sections[title], width, names=names if of_commands else ())]
     if command.epilog:
-        lines += ["", *_wrap(_(command.epilog), width)]
+        lines += ["", *_paragraphs(_(command.epilog), width)]
     if row := COMMAND_BY_NAME.get("".join(ctx.command_path.split()[1:2])):
         lines += ["", _("More: {command}").format(command=f"tanuki help {row.page}")]
     return "\n".join(lines) + "\n"

@@ -6,6 +6,7 @@ languages, is listed and completed without further ado.
 
 import difflib
 import re
+import shutil
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,6 +18,7 @@ from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, Language, _, active_language
 from tanuki_cli.options import fold
 from tanuki_cli.terminal.document import show_document
+from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.width import cell_width, pad_cells
 
 help_app = typer.Typer(add_completion=False)
@@ -92,8 +94,14 @@ def help_command(
 def _list_pages(context: CommandContext) -> None:
     language, names = active_language(), topics()
     widest = max(map(cell_width, names))
-    rows = [f"  {pad_cells(name, widest)}  {page_title(name, language)}" for name in names]
-    lines = [_("Pages, each shown by tanuki help TOPIC:"), "", *rows, "", _("Commands: tanuki --help")]
+    lines = [_("Pages, each shown by tanuki help TOPIC:"), ""]
+    for name in names:
+        head, columns = f"  {pad_cells(name, widest)}  ", shutil.get_terminal_size().columns
+        title = page_title(name, language)
+        for row in wrap_text(title, columns - widest - 4) if context.console.out_is_terminal else [title]:
+            lines.append(head + row)
+            head = " " * (widest + 4)
+    lines += ["", _("Commands: tanuki --help")]
     context.console.write("".join(f"{line}\n" for line in lines))
 
 

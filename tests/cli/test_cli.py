@@ -42,8 +42,9 @@ def test_help_groups_the_commands(tmp_path: Path) -> None:
     }
     page = run(tmp_path, "--help", "--lang", "ja").stdout
     starts = [page.index(f"\n{heading}:\n") for heading in headings.values()]
-    assert starts == sorted(starts)
-    for (group, start), end in zip(zip(headings, starts, strict=True), [*starts[1:], None], strict=True):
+    ends = [*starts[1:], page.index("\n例:\n")]
+    assert [*starts, ends[-1]] == sorted([*starts, ends[-1]])
+    for group, start, end in zip(headings, starts, ends, strict=True):
         section = page[start:end]
         listed = re.findall(r"^  (\w+) ", section, re.MULTILINE)
         assert listed == [row.name for row in commands.COMMANDS if row.group == group]

@@ -17,7 +17,7 @@ KEYS: Final[tuple[tuple[str, str], ...]] = (
     ("Alt-Enter", N_("break the line")),
     ("Ctrl-J", N_("break the line")),
     ("↑ ↓ Ctrl-R", N_("past input, and search in it")),
-    ("Ctrl-C", N_("stop the answer; at the prompt, clear the line (↑ brings it back), twice leaves")),
+    ("Ctrl-C", N_("stop the answer; at the prompt, clear the line, twice leaves")),
     ("Ctrl-D", N_("leave")),
     ("Ctrl-X Ctrl-E", N_("edit the message in $EDITOR")),
     ("Tab", N_("complete")),

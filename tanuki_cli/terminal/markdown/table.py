@@ -22,6 +22,8 @@ _LINE_BREAK: Final = re.compile(r"<br\s*/?>", re.IGNORECASE)
 _SPACE: Final = Cell(" ", 1)
 _NARROWEST: Final = 6
 """Cells below which no column is shrunk: a row is then shown as lines of ``name: value``."""
+_LONGEST_WORD: Final = 20
+"""Cells up to which a word is not cut, either; a longer one (an address) is."""
 
 
 def split_row(line: str, *, columns: int | None = None) -> list[str]:
@@ -71,12 +73,13 @@ class Table:
             self._cells(cell, Style(bold=True)) for cell in split_row(header, columns=len(aligns))
         ]
         self._natural = [_natural_width(cell) for cell in self._header]
+        self._words = [_longest_word(cell) for cell in self._header]
         self._rows: list[list[Row]] = []
 
     def fork(self) -> "Table":
         """A copy that can grow without touching this one."""
         other = copy(self)
-        other._rows, other._natural = list(self._rows), list(self._natural)
+        other._rows, other._natural, other._words = list(self._rows), list(self._natural), list(self._words)
         return other
 
     def append(self, line: str) -> None:
@@ -90,6 +93,7 @@ class Table:
         self._natural = [
             max(width, _natural_width(cell)) for width, cell in zip(self._natural, cells, strict=True)
         ]
+        self._words = [max(word, _longest_word(cell)) for word, cell in zip(self._words, cells, strict=True)]
         self._rows.append(cells)
 
     def finish(self, width: int, *, tail: int | None = None) -> list[Row]:
@@ -121,16 +125,19 @@ class Table:
     def _column_widths(self, width: int) -> list[int] | None:
         """Widths that fit ``width``: the widest columns give way first; None when too narrow."""
         room = width - 3 * (len(self._natural) - 1)
-        if sum(min(natural, _NARROWEST) for natural in self._natural) > room:
+        least = [
+            min(natural, max(_NARROWEST, min(word, _LONGEST_WORD)))
+            for natural, word in zip(self._natural, self._words, strict=True)
+        ]
+        if sum(least) > room:
             return None
-        widths = list(self._natural)
-        while (excess := sum(widths) - room) > 0:
-            widest = max(widths)
-            second = max((each for each in widths if each < widest), default=_NARROWEST)
-            columns = [index for index, each in enumerate(widths) if each == widest]
-            cut = min(widest - max(second, _NARROWEST), -(-excess // len(columns))) or 1
-            for index in columns[:excess]:
-                widths[index] -= cut
+        widths = [min(natural, room) for natural in self._natural]
+        while sum(widths) > room:
+            widest = max(
+                (index for index in range(len(widths)) if widths[index] > least[index]),
+                key=widths.__getitem__,
+            )
+            widths[widest] -= 1
         return widths
 
     def _lines(self, cells: Sequence[Row], widths: Sequence[int]) -> Iterator[Row]:
@@ -165,6 +172,15 @@ class Table:
 
 def _natural_width(cells: Row) -> int:
     return max((width_of(line) for line in wrap_cells(cells, 1 << 30)), default=0)
+
+
+def _longest_word(cells: Row) -> int:
+    """Cells of the longest part of a line that is nothing but narrow characters."""
+    longest = word = 0
+    for cell in cells:
+        word = word + 1 if cell.width == 1 and not cell.text.isspace() else 0
+        longest = max(longest, word)
+    return longest
 
 
 def _aligned(cells: Row, width: int, align: Align) -> Row:

@@ -238,6 +238,17 @@ def test_blocks(source: str, rows: list[str]) -> None:
     assert show(source, cut=lambda _: 1).display == rows
 
 
+def test_a_column_is_not_narrower_than_its_words() -> None:
+    source = (
+        "| 設定 | 既定値 | 内容 |\n|---|---|---|\n| max_new_tokens | 1024 | 答えの最大トークン数です。 |\n"
+    )
+    for width in range(12, 60):
+        shown = "\n".join(show(source, width).display)
+        assert ("max_new_tokens" in shown) == (width >= 14), shown
+    address = source.replace("1024", "https://example.com/" + "a" * 60)
+    assert "│" in "".join(show(address, 60).display), "an address does not undo the table"
+
+
 def test_a_table_shrinks_and_then_becomes_rows() -> None:
     table = "| 名前 | 説明 |\n|---|---|\n| 徳利 | 人徳を表し、飲食に困らない |\n| 笠 | 災難を避ける |\n"
     assert show(table, 24).display == [
