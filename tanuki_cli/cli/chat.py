@@ -57,7 +57,7 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
         return open_model(context, options, reference=reference)
 
     # From here on what is typed waits for the prompt instead of being echoed between the first lines.
-    with hold_typing(stdin := context.environment.streams.stdin):
+    with hold_typing(stdin := context.environment.streams.stdin), context.console.mark_pastes():
         context.console.keep_typed(take_finished_lines(stdin))
         model, download = open_first_model(context, options)
         chat = Chat(

@@ -10,8 +10,8 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,13 @@ from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.options import fold
 from tanuki_cli.terminal.measuring import measure_terminal
-from tanuki_cli.terminal.typing_ahead import take_held, usual_typing, without_sequences
+from tanuki_cli.terminal.typing_ahead import (
+    MARK_NO_PASTES,
+    MARK_PASTES,
+    take_held,
+    usual_typing,
+    without_sequences,
+)
 from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.redaction import hide_queries, redact
 from tanuki_cli.text.sanitize import sanitize
@@ -88,6 +94,12 @@ def wants_color(stream: TextIO, environ: Mapping[str, str], *, no_color: bool) -
     return stream.isatty() and environ.get("TERM") != "dumb" and environ.get("CLICOLOR") != "0"
 
 
+def _tell_terminal(stream: TextIO, sequence: str) -> None:
+    with suppress(OSError):  # it has gone, and the next that is printed tells
+        stream.write(sequence)
+        stream.flush()
+
+
 def _json_escape(char: str) -> str:
     units = char.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
@@ -116,6 +128,7 @@ class Console:
         self.ambiguous_width = default_ambiguous_width(environ)
         self.background: Literal["dark", "light"] | None = None
         self._typed = self._typed_ahead = ""
+        self._marking = 0
         dumb = environ.get("TERM") == "dumb"
         self.in_is_terminal = streams.stdin.isatty()
         self.out_is_terminal = streams.stdout.isatty()
@@ -139,6 +152,25 @@ class Console:
             self.background = measured.background or self.background
             self.ambiguous_width = measured.ambiguous_width or self.ambiguous_width
             self._typed += measured.typed
+
+    @contextmanager
+    def mark_pastes(self) -> Iterator[None]:
+        """Let the terminal mark what is pasted while no prompt is shown, too, until the block ends.
+
+        A block within another one says it again: a prompt that was shown meanwhile has ended it.
+        """
+        shown_on = self.streams.stderr if self.err_can_move_cursor else self.streams.stdout
+        if not (self.in_is_terminal and (self.err_can_move_cursor or self.out_can_move_cursor)):
+            yield
+            return
+        _tell_terminal(shown_on, MARK_PASTES)
+        self._marking += 1
+        try:
+            yield
+        finally:
+            self._marking -= 1
+            if not self._marking:
+                _tell_terminal(shown_on, MARK_NO_PASTES)
 
     def keep_typed(self, typed: str) -> None:
         """Give ``typed`` to the next :meth:`take_typed`, after what is kept already."""

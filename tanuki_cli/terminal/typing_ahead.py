@@ -15,6 +15,11 @@ except ImportError:  # a platform without POSIX terminals: typing is left as it 
     termios = None  # type: ignore[assignment]
 
 
+MARK_PASTES: Final = "\x1b[?2004h"
+"""Asks the terminal to mark what is pasted, so that a line break in it is not taken for Enter."""
+MARK_NO_PASTES: Final = "\x1b[?2004l"
+
+
 class Terminal(Protocol):
     """A stream that may be on a terminal: what ``sys.stdin`` and ``sys.stdout`` are."""
 

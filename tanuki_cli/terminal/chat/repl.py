@@ -126,7 +126,7 @@ class Repl:
             self._chat.notice = ""
             if text.strip():
                 # Held again: a shell that had the terminal meanwhile (Ctrl-Z) leaves it as it likes it.
-                with hold_typing(self._chat.console.streams.stdin):
+                with hold_typing(self._chat.console.streams.stdin), self._chat.console.mark_pastes():
                     decision = self._farewell.decide(text)
                     self._chat.leaving |= decision == "leave"
                     if decision != "send":

@@ -21,6 +21,8 @@ from tests.support.program import Terminal
 GOLDEN: Final = Path(__file__).parent / "golden"
 UPDATE: Final = os.environ.get("TANUKI_UPDATE_GOLDEN") == "1"
 SIZES: Final = ((80, 24), (40, 15), (20, 10))
+BRACKETED_PASTE: Final = 2004 << 5
+"""How pyte keeps a private mode."""
 WINDOW: Final = "----- window -----"
 ANSWER: Final = (
     "# たぬき\n\n**「ぽんぽこ」**と鳴くとされる動物です（実際には鳴きません）。\n\n",
@@ -135,6 +137,26 @@ def test_resize_in_mid_answer_loses_and_repeats_nothing(tmp_path: Path, reflow: 
     assert re.findall(r"第(\d{3})項", text) == [f"{number:03}" for number in range(80)]
     if reflow:  # a terminal that cuts rows cuts the 80 columns of the paragraph, too
         assert re.findall(r"語(\d{3})、", text) == [f"{number:03}" for number in range(90)]
+
+
+def test_a_paste_into_an_answer_waits_as_one_message(tmp_path: Path) -> None:
+    """The terminal marks it only if it was asked to; else every line of it would be sent."""
+    script = Held([chat("一つ目")], [chat("の答え"), chat(finish="stop"), DONE])
+    with ChatServer(script, chat_answer("二つ目の答え")) as server, open_chat(tmp_path, server) as terminal:
+        before = terminal.prompts
+        terminal.type("質問\r")
+        script.release(0)
+        terminal.wait_for("一つ目")
+        assert BRACKETED_PASTE in terminal.screen.raw.mode
+        terminal.paste("一行目\r二行目\r")
+        script.release(1)
+        terminal.wait_for_prompt(before)
+        terminal.wait_for("二行目")
+        terminal.send("")
+        terminal.type("/exit\r")
+        assert terminal.wait_for_exit() == 0
+        assert BRACKETED_PASTE not in terminal.screen.raw.mode
+    assert only_conversation(tmp_path)[2] == "一行目\n二行目\n"
 
 
 @pytest.mark.parametrize("kind", ["list", "code", "plain"])
