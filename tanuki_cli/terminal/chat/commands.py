@@ -62,7 +62,7 @@ COMMANDS: Final[tuple[Command, ...]] = (
     Command(name="new", run=conversation_commands.new, summary=N_("begin a new conversation")),
     Command(name="retry", run=conversation_commands.retry, summary=N_("answer the last question again")),
     Command(
-        name="continue", run=conversation_commands.continue_, summary=N_("let an answer that was cut go on")
+        name="continue", run=conversation_commands.continue_, summary=N_("continue an answer that was cut")
     ),
     Command(name="undo", run=conversation_commands.undo, summary=N_("take the last turn back")),
     Command(
