@@ -15,6 +15,8 @@ LANGUAGES: Final = ("ja", "en")
 _LONGER: Final = {"フォルダ": "ー", "サーバ": "ー", "ユーザ": "ー", "トークナイザ": "ー"}
 # Names of others, and what is typed.
 _CODE: Final = re.compile(r"^```.*?^```|`[^`\n]*`|^  .*$|\]\([^)]*\)|https?://\S+", re.MULTILINE | re.DOTALL)
+# A number that is about right (text/counts.py) brings its blank along, or ends in 万 and needs none.
+_COUNTED: Final = re.compile(r"\}(?=文字|トークン)")
 _SPACED: Final = re.compile(r"[ぁ-んァ-ヶー一-龥々][A-Za-z0-9{]|[A-Za-z0-9}][ぁ-んァ-ヶー一-龥々]")
 
 
@@ -64,7 +66,8 @@ def test_japanese_and_latin_letters_stand_apart_in_messages() -> None:
     found = [
         f"{place}: {match[0]!r} in {text!r}"
         for place, text in messages("ja")
-        if (match := _SPACED.search(_CODE.sub("", text))) and not text.startswith("{attachment}")
+        if (match := _SPACED.search(_COUNTED.sub("} ", _CODE.sub("", text))))
+        and not text.startswith("{attachment}")
     ]
     assert not found, "\n".join(found)
 
