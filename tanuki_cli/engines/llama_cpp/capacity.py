@@ -22,7 +22,7 @@ _MANY: Final = 16
 _MANY_ARE_CHEAP: Final = 4.0
 """Single steps that a batch of sixteen may cost where sixteen places pay those who read along, too. On two
 cores it costs 7.8: four at once are 1.4 times as fast as one, and more of them wait for each other."""
-_MANY_PAY: Final = 10.0
+_MANY_PAY: Final = 11.0
 """The same where nobody reads along: with 7.8, sixteen at once are 1.4 times as fast as four. Eight are
 slower than four."""
 _CHUNK: Final = 16
