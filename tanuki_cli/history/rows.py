@@ -42,7 +42,7 @@ INSERT_OR_UPDATE_CONVERSATION: Final = f"""
     INSERT INTO conversations ({CONVERSATION_COLUMNS}) VALUES ({", ".join("?" * 8)})
     ON CONFLICT (id) DO UPDATE SET system = excluded.system, settings = excluded.settings,
         updated_at = max(updated_at, excluded.updated_at), tip = excluded.tip,
-        kind = iif(kind = 'chat', kind, coalesce(excluded.kind, kind))
+        kind = CASE kind WHEN 'chat' THEN kind ELSE coalesce(excluded.kind, kind) END
 """
 IS_QUESTION: Final = "(conversations.kind IS 'question')"
 
