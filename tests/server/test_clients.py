@@ -13,11 +13,23 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.support.program import run
+from tests.conftest import until
+from tests.support.program import Terminal, run
 from tests.support.serving import QUESTION, Serving, serving
 
 NODE_MODULES = os.environ.get("TANUKI_TEST_NODE_MODULES", "")
 """A folder in which `npm install openai` was run."""
+OTERM = os.environ.get("TANUKI_TEST_OTERM", "")
+"""A Python in whose environment oterm is installed: it holds its libraries at versions of its own."""
+OTERM_CHAT = """
+import asyncio
+from oterm.store.store import Store
+from oterm.types import ChatModel
+chat = ChatModel(name="x", model="mame", provider="openai-compat/tanuki", parameters={"temperature": 0.0})
+async def main():
+    await (await Store.get_store()).save_chat(chat)
+asyncio.run(main())
+"""
 NAMED = json.dumps(
     {
         "type": "object",
@@ -173,7 +185,9 @@ def test_litellm(server: Serving, expected: str, tmp_path: Path) -> None:
 
 def test_openai_of_node(server: Serving, expected: str, tmp_path: Path) -> None:
     node = shutil.which("node")
-    if node is None or not NODE_MODULES:
+    if node is None:
+        pytest.skip("node is not installed")
+    if not NODE_MODULES:
         pytest.skip("TANUKI_TEST_NODE_MODULES does not name a folder with the package openai")
     program = tmp_path / "ask.js"
     program.write_text(NODE, encoding="utf-8")
@@ -182,6 +196,26 @@ def test_openai_of_node(server: Serving, expected: str, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, env=env, check=False, timeout=120)
     lines = done.stdout.decode().splitlines()
     assert lines == [expected, expected, "BadRequestError 400 max_tokens"], done.stderr.decode()
+
+
+@pytest.mark.timeout(900)
+def test_oterm(server: Serving, expected: str, tmp_path: Path) -> None:
+    """The program itself at a terminal, with the settings of the help page."""
+    if not OTERM:
+        pytest.skip("TANUKI_TEST_OTERM does not name a Python with oterm")
+    connection = {"tanuki": {"base_url": f"{server.address}/v1", "api_key": "tanuki"}}
+    config = {"splash-screen": False, "openaiCompatible": connection}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    env = {"OTERM_DATA_DIR": str(tmp_path), "PYTHONUTF8": "1", "TERM": "xterm-256color"}
+    subprocess.run([OTERM, "-c", OTERM_CHAT], env={**os.environ, **env}, check=True, timeout=400)
+    command = (OTERM, "-m", "oterm.cli.oterm")
+    with Terminal(tmp_path, [], command=command, columns=120, lines=40, env=env) as terminal:
+        terminal.wait_for("submit", timeout_s=400)  # it imports much
+        terminal.wait_for("❯")
+        terminal.type(f"{QUESTION}\r")
+        answer = "".join(expected.split())
+        until(lambda: terminal.pump(0.1) or answer in "".join(terminal.text.split()), timeout_s=200)
+        terminal.wait_for("/ 4.1k")  # of what /v1/models says of the context
 
 
 def test_our_own_engine_sends_exact_ids(server: Serving, expected: str, tmp_path: Path) -> None:
