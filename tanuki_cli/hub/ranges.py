@@ -10,6 +10,7 @@ The threads of this module touch sockets and queues, nothing else.
 import heapq
 import math
 import threading
+import time
 from collections.abc import Iterator
 from queue import SimpleQueue
 from typing import Final
@@ -22,12 +23,41 @@ from tanuki_cli.hub.files import HubFile
 CONNECTIONS: Final = 8
 """At most: content stores do not like more."""
 PROBE: Final = 4 << 20
-"""Bytes that come over one connection first, to see how fast it is."""
+"""Bytes that come over one connection first."""
+_TELLING_S: Final = 0.2
 _FAST: Final = 100_000_000
 """Bytes per second that no more connections are wanted for: Python takes in little more."""
 PIECE: Final = 16 << 20
-"""Bytes asked for at a time; so much for each connection may wait in memory."""
+"""Bytes asked for at a time: smaller ones would meet the hub's limit of requests sooner."""
 _SMALLEST_PIECE: Final = 1 << 20
+
+
+class Speed:
+    """That of one connection, without the time until its first bytes came."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+        self._seconds = 0.0
+        self._bytes = 0
+
+    def count(self, size: int) -> None:
+        """``size`` bytes have come."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+        else:
+            self._bytes += size
+        self._seconds = now - self._began
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was watched for long enough to rely on it."""
+        return self._seconds >= _TELLING_S
+
+    @property
+    def bytes_per_s(self) -> float:
+        """So far; without end if everything came at once."""
+        return self._bytes / self._seconds if self._seconds else math.inf
 
 
 class Piece:
@@ -58,22 +88,30 @@ def _pieces(start: int, end: int, connections: int) -> Iterator[Piece]:
 
 
 class Ahead:
-    """Fetches the pieces of ``file`` from ``start`` on, over ``connections``, until :meth:`close`.
+    """Fetches the pieces of ``file`` from ``start`` on, over at most ``connections``, until :meth:`close`.
 
     A connection that is refused, or breaks before anything came, is given up, and its piece is left to
     another one; the fault of the last one is raised by :meth:`blocks`.
     """
 
     def __init__(self, client: HubClient, file: HubFile, start: int, *, connections: int) -> None:
+        self.connections = connections
         self._client = client
         self._file = file
         self._pieces = list(_pieces(start, file.size, connections))
         self._waiting = list(self._pieces)  # sorted, which is a heap
-        self._window = threading.Semaphore(connections)
+        # Half as many more as are on their way may wait for their turn: one slow connection does not stop
+        # all others at once.
+        self._window = threading.Semaphore(connections + connections // 2)
         self._lock = threading.Lock()
         self._closed = False
-        self._alive = connections
-        for _number in range(connections):
+        self._alive = 0
+
+    def connect(self, count: int) -> None:
+        """Use ``count`` connections more; at first there is none."""
+        with self._lock:
+            self._alive += count
+        for _number in range(count):
             # The end of the program waits for none of these: a read may take long.
             threading.Thread(target=self._fetch_pieces, daemon=True).start()
 

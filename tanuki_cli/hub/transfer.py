@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -14,7 +14,7 @@ from tanuki_cli.hub.client import ByteStream, HubClient
 from tanuki_cli.hub.faults import TransientFault, UnreachableFault, cut_off
 from tanuki_cli.hub.files import HubFile, disk_fault
 from tanuki_cli.hub.progress import Meter
-from tanuki_cli.hub.ranges import PROBE, Ahead, worthwhile_connections
+from tanuki_cli.hub.ranges import PROBE, Ahead, Speed, worthwhile_connections
 from tanuki_cli.i18n import _
 
 _BLOCK: Final = 1 << 20
@@ -173,34 +173,52 @@ def _receive(client: HubClient, file: HubFile, path: Path, patience: Patience, m
 
 
 def _append(client: HubClient, file: HubFile, partial: Partial) -> None:
-    connections = 1
-    if file.size - partial.size > 4 * PROBE:
-        connections = _probe(client, file, partial)
-    if connections > 1:
-        with closing(Ahead(client, file, partial.size, connections=connections)) as ahead:
+    with ExitStack() as stack:
+        ahead = None
+        if file.size - partial.size > 4 * PROBE:
+            ahead = _begin(client, file, partial, stack)
+        if ahead is not None:
             for block in ahead.blocks():
                 partial.write(block)
-    elif partial.size < file.size:
-        with client.open(file, offset=partial.size) as answer:
-            _take(answer, file, partial)
+        elif partial.size < file.size:
+            with client.open(file, offset=partial.size) as answer:
+                _take(answer, file, partial)
     if partial.size < file.size:
         raise cut_off(partial.size, file.size)
 
 
-def _probe(client: HubClient, file: HubFile, partial: Partial) -> int:
-    """Append a small range; how many connections are worth having for the rest.
+def _begin(client: HubClient, file: HubFile, partial: Partial, stack: ExitStack) -> Ahead | None:
+    """Append a small range; what fetches the rest, if one connection is too slow for that.
 
-    Where the hub gives no ranges everything is appended.
+    The others begin as soon as that is known. Where the hub gives no ranges everything is appended.
     """
-    started = time.monotonic()
     end = partial.size + PROBE
+    speed = Speed()
+    ahead = None
     with client.open(file, offset=partial.size, end=end) as answer:
-        _take(answer, file, partial)
-    if not answer.is_range:
-        return 1
+        if not answer.is_range:
+            _take(answer, file, partial)
+            return None
+        for block in answer.chunks:
+            partial.write(block[: end - partial.size])
+            speed.count(len(block))
+            if ahead is None and speed.is_known and (ahead := _others(client, file, end, speed, stack)):
+                ahead.connect(ahead.connections - 1)
     if partial.size < end:
         raise cut_off(partial.size, file.size)
-    return worthwhile_connections(PROBE / (time.monotonic() - started))
+    if ahead is not None:
+        ahead.connect(1)  # instead of this one
+    elif ahead := _others(client, file, end, speed, stack):
+        ahead.connect(ahead.connections)
+    return ahead
+
+
+def _others(client: HubClient, file: HubFile, start: int, speed: Speed, stack: ExitStack) -> Ahead | None:
+    """For the bytes from ``start`` on, where more connections than one of ``speed`` pay."""
+    connections = worthwhile_connections(speed.bytes_per_s)
+    if connections == 1:
+        return None
+    return stack.enter_context(closing(Ahead(client, file, start, connections=connections)))
 
 
 def _take(answer: ByteStream, file: HubFile, partial: Partial) -> None:

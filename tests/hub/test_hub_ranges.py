@@ -3,6 +3,7 @@
 import random
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -107,6 +108,26 @@ def test_a_pull_that_ends_in_the_middle_leaves_the_beginning_of_the_file(
     result = user.pull(NAME)
     assert is_right(result)
     assert result.received == len(LARGE) - len(received)
+
+
+def test_kills_at_any_moment_leave_the_file_right(hub: Hub, user: Puller) -> None:
+    partial = user.cache.repository("someone/large") / "blobs" / f"{DIGEST}.incomplete"
+
+    def received() -> int:
+        return partial.stat().st_size if partial.exists() else 0
+
+    chance = random.Random(2)
+    for _kill in range(5):
+        enough = received() + chance.randrange(len(LARGE) // 8)
+        process = user.start(NAME)
+        while received() < enough and process.poll() is None:
+            time.sleep(0.001)
+        process.kill()
+        process.communicate(timeout=60)
+    before = received()
+    result = user.pull(NAME)
+    assert is_right(result)
+    assert result.received <= len(LARGE) - before + len(b"{}")
 
 
 def test_no_more_connections_than_are_meant(hub: Hub, user: Puller) -> None:
