@@ -4,10 +4,7 @@
 
 # use_environment KIND DIRECTORY: makes sure that DIRECTORY holds a complete environment.
 use_environment() {
-  case $2 in
-    /*) venv=$2 ;;
-    *) venv=$PWD/$2 ;;
-  esac
+  locate_environment "$2"
   if environment_is_current; then
     return
   fi
@@ -15,6 +12,27 @@ use_environment() {
   # In the checkout, so that nothing in the user's directory can shadow a module. The log and the
   # progress are for people: standard input and output belong to the command that follows.
   (cd -- "$root" && exec "$python" -m scripts.bootstrap "$1" "$venv") </dev/null >&2
+}
+
+# start_in_environment DIRECTORY ARGUMENT...: becomes tanuki in the complete environment in DIRECTORY.
+start_in_environment() {
+  locate_environment "$1"
+  shift
+  if environment_is_current; then
+    exec "$venv/bin/tanuki" "$@"
+  fi
+  find_python
+  here=$PWD
+  cd -- "$root"
+  exec "$python" -m scripts.bootstrap run "$venv" "$here" "$@"
+}
+
+# locate_environment DIRECTORY: sets $venv to its absolute path.
+locate_environment() {
+  case $1 in
+    /*) venv=$1 ;;
+    *) venv=$PWD/$1 ;;
+  esac
 }
 
 # The stamp is written last, names the checkout, and is newer than what the environment is made from.

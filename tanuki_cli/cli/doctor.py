@@ -5,14 +5,18 @@ from dataclasses import asdict, dataclass
 from typing import Annotated, ClassVar, Final
 
 import typer
+from filelock import FileLock
 
 from tanuki_cli import __version__
 from tanuki_cli.cli.checks import can_encode, examine
 from tanuki_cli.cli.context import CommandContext, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, Scopes, takes
 from tanuki_cli.engines.checking import Check, Status
+from tanuki_cli.engines.llama_cpp.building import compiling
+from tanuki_cli.engines.llama_cpp.building.renewal import renew
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.step_screen import StepScreen
 from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.sanitize import sanitize
 
@@ -49,6 +53,7 @@ class DoctorOptions(OutputOptions):
 Examples:
   tanuki doctor
   tanuki doctor --offline
+  tanuki doctor --build
   tanuki doctor --json | jq '.checks[] | select(.status != "ok")'"""
     )
 )
@@ -57,9 +62,14 @@ def doctor(
     ctx: typer.Context,
     options: DoctorOptions,
     as_json: Annotated[bool, typer.Option("--json", help=N_("Print one JSON object."))] = False,
+    build: Annotated[
+        bool, typer.Option("--build", help=N_("Before that, build llama.cpp for this very machine."))
+    ] = False,
 ) -> None:
     """Check everything, and print each finding as soon as it is known."""
     context = prepare_repair(ctx, options)
+    if build:
+        _build(context)
     checks = []
     for check in examine(context):
         checks.append(check)
@@ -69,6 +79,19 @@ def doctor(
         context.console.write_json(_as_json(checks), indent=2)
     else:
         _conclude(context, checks)
+
+
+def _build(context: CommandContext) -> None:
+    """Build llama.cpp and use it from now on. Raises SetupError; the old one stays then."""
+    folder = context.directories.cache
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "llama.cpp.lock"):
+        try:
+            renew(StepScreen(context.console), folder / compiling.LOG_NAME, context.environ)
+        except KeyboardInterrupt:
+            context.console.note(_("Interrupted; the llama.cpp from before stays."))
+            raise
+    context.console.note(_("llama.cpp is built for this machine, and is used from now on."), style="success")
 
 
 def _print(console: Console, check: Check) -> None:

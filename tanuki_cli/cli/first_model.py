@@ -1,6 +1,9 @@
 """The model that a chat begins with; on the very first run, the way to one."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
+from typing import Final
 
 import typer
 
@@ -14,7 +17,13 @@ from tanuki_cli.errors import ModelError
 from tanuki_cli.i18n import _, activate, active_language
 from tanuki_cli.loading import Finder, LoadedModel, NotInstalled
 from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
-from tanuki_cli.terminal.first_run.offer import choose
+from tanuki_cli.terminal.first_run.offer import Choice, choose
+
+# scripts/tanuki has the question asked while llama.cpp is compiled: the first variable says where the
+# choice is to be left, and that nothing else is to be done; the second brings it back.
+_CHOICE_FILE: Final = "TANUKI_FIRST_CHOICE_FILE"
+_CHOICE: Final = "TANUKI_FIRST_CHOICE"
+_CHOICES: Final[dict[str, Choice]] = {"meanwhile": "meanwhile", "first": "first", "practice": "practice"}
 
 
 def open_first_model(
@@ -26,6 +35,9 @@ def open_first_model(
     :func:`~tanuki_cli.cli.model.open_model`, and typer's Exit for who wants neither.
     """
     settings, console = context.settings, context.console
+    if file := context.environ.get(_CHOICE_FILE):
+        _choose_for_later(context, options, Path(file))
+        raise typer.Exit
     if options.yes or settings.offline or not console.can_ask:
         return open_model(context, options), None
     finder = open_finder(context, options)
@@ -41,17 +53,38 @@ def open_first_model(
     return _ask(context, options, finder, found)
 
 
+def _choose_for_later(context: CommandContext, options: ModelOptions, file: Path) -> None:
+    """Ask, and write to ``file`` what is to be done, for a start that has no engine yet.
+
+    Nothing is written where there is nothing to ask, or nothing to be had.
+    """
+    if context.settings.offline or not context.console.can_ask:
+        return
+    finder = open_finder(context, options)
+    try:
+        missing = finder.look_up(context.settings.model)
+    except ModelError:
+        return
+    if not isinstance(missing, NotInstalled):
+        return
+    choice: Choice = "first"
+    if not options.yes:
+        choice, found = _choice(context, finder, missing)
+        missing = found or missing
+    note = {"choice": choice, "model": missing.reference.name, "language": active_language()}
+    file.write_text(json.dumps(note), encoding="utf-8")
+
+
 def _ask(
     context: CommandContext, options: ModelOptions, finder: Finder, missing: NotInstalled
 ) -> tuple[LoadedModel, BackgroundPull | None]:
-    while (choice := choose(context.console, finder.offer(missing))) == "language":
-        activate("en" if active_language() == "ja" else "ja")
-        found = finder.look_up(context.settings.model)  # for its reason in the other language
-        if not isinstance(found, NotInstalled):  # another process has brought it meanwhile
+    choice = _CHOICES.get(context.environ.get(_CHOICE, ""))
+    if choice is None:
+        choice, still_missing = _choice(context, finder, missing)
+        if still_missing is None:  # another process has brought it meanwhile
             return open_model(context, options), None
-        missing = found
+        missing = still_missing
     if choice == "none":
-        context.console.note(_("Nothing was downloaded. Later: {command}").format(command=context.command))
         raise typer.Exit
     if choice == "first":
         return open_model(context, replace(options, yes=True)), None
@@ -63,6 +96,21 @@ def _ask(
     except BaseException:
         download.stop()
         raise
+
+
+def _choice(
+    context: CommandContext, finder: Finder, missing: NotInstalled
+) -> tuple[Choice, NotInstalled | None]:
+    """What the user wants, and what is missing in the language that was chosen; None if nothing is now."""
+    while (choice := choose(context.console, finder.offer(missing))) == "language":
+        activate("en" if active_language() == "ja" else "ja")
+        found = finder.look_up(context.settings.model)  # for its reason in the other language
+        if not isinstance(found, NotInstalled):
+            return "first", None
+        missing = found
+    if choice == "none":
+        context.console.note(_("Nothing was downloaded. Later: {command}").format(command=context.command))
+    return choice, missing
 
 
 def _open_practice(context: CommandContext, options: ModelOptions) -> LoadedModel:

@@ -1,6 +1,5 @@
 """The two start scripts, with the real pip and a small project that needs no network."""
 
-import io
 import json
 import os
 import pty
@@ -8,207 +7,24 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from scripts import bootstrap, compile_messages
-from scripts.setup import llama_wheel, running
+from scripts import bootstrap
+from scripts.setup.filling import LOCK_NAME
+from tanuki_cli.engines.llama_cpp.building import compiling, kept, running, ways
 from tests.conftest import until
-
-ROOT = Path(__file__).parent.parent.parent
-
-# A build backend inside the project: `pip install --editable .` then runs without a download. It counts
-# its runs, waits while the file "hold" exists, and fails with the text of the file "fail".
-BACKEND = """
-import pathlib, sys, time, zipfile
-
-def get_requires_for_build_editable(config_settings=None):
-    return []
-
-def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
-    here = pathlib.Path.cwd()
-    with (here / "builds").open("a") as builds:
-        builds.write("x")
-    while (here / "hold").exists():
-        time.sleep(0.01)
-    if (here / "fail").exists():
-        sys.exit((here / "fail").read_text())
-    name = "tanuki_cli-0.1.0-py3-none-any.whl"
-    info = "tanuki_cli-0.1.0.dist-info/"
-    head = "Metadata-Version: 2.1\\nName: tanuki-cli\\nVersion: 0.1.0\\n"
-    extras = "Provides-Extra: dev\\nProvides-Extra: quantized\\n"
-    needs = "Requires-Dist: torch>=2; extra == 'quantized'\\nRequires-Dist: llama-cpp-python>=0.3.36\\n"
-    with zipfile.ZipFile(pathlib.Path(wheel_directory) / name, "w") as wheel:
-        wheel.writestr("demo.pth", str(here))
-        wheel.writestr(info + "METADATA", head + extras + needs)
-        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr(info + "entry_points.txt", "[console_scripts]\\ntanuki = demo:main\\n")
-        wheel.writestr(info + "RECORD", "")
-    return name
-"""
-DEMO = """
-import json, sys
-
-def main():
-    print(json.dumps({"arguments": sys.argv[1:], "input": sys.stdin.read(), "python": sys.executable}))
-    return 5 if "five" in sys.argv else 0
-"""
-PYPROJECT = """
-[build-system]
-requires = []
-build-backend = "backend"
-backend-path = ["."]
-
-[project]
-dependencies = ["llama-cpp-python>=0.3.36,<0.3.37"]
-"""
-# llama-cpp-python, as far as its build is watched: it writes down how it was built and prints what ninja
-# prints. The file "wait" in its folder holds it, "broken" makes it fail where its text stands in CMAKE_ARGS.
-LLAMA_BACKEND = """
-import os, pathlib, sys, time, zipfile
-
-FOLDER = pathlib.Path(%r)
-LIBRARIES = pathlib.Path(%r)
-
-def get_requires_for_build_wheel(config_settings=None):
-    return []
-
-def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    arguments = os.environ["CMAKE_ARGS"]
-    with (FOLDER / "built").open("a") as built:
-        built.write(arguments + "\\n")
-    print("[1/4] Building C object ggml.c.o", flush=True)
-    while (FOLDER / "wait").exists():
-        time.sleep(0.01)
-    broken = FOLDER / "broken"
-    if broken.exists() and broken.read_text() in arguments:
-        sys.exit("CMake Error: no such variable")
-    name = "llama_cpp_python-0.3.36-py3-none-any.whl"
-    info = "llama_cpp_python-0.3.36.dist-info/"
-    with zipfile.ZipFile(pathlib.Path(wheel_directory) / name, "w") as wheel:
-        for library in LIBRARIES.glob("lib*"):
-            wheel.write(library, "llama_cpp/lib/" + library.name)
-        wheel.writestr("llama_cpp/__init__.py", "")
-        head = "Metadata-Version: 2.1\\nName: llama-cpp-python\\nVersion: 0.3.36\\n"
-        wheel.writestr(info + "METADATA", head)
-        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr(info + "RECORD", "")
-    return name
-"""
-
-
-def write_llama_cpp(directory: Path) -> None:
-    """The sources of llama-cpp-python, for pip to find in ``directory``."""
-    stem = "llama_cpp_python-0.3.36"
-    [libraries] = (Path(path) / "lib" for path in find_spec("llama_cpp").submodule_search_locations or ())  # type: ignore[union-attr]
-    files = {
-        "pyproject.toml": PYPROJECT.partition("[project]")[0],
-        "backend.py": LLAMA_BACKEND % (str(directory), str(libraries)),
-        "PKG-INFO": "Metadata-Version: 2.1\nName: llama-cpp-python\nVersion: 0.3.36\n",
-    }
-    with tarfile.open(directory / f"{stem}.tar.gz", "w:gz") as archive:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(f"{stem}/{name}")
-            entry.size = len(text.encode())
-            archive.addfile(entry, io.BytesIO(text.encode()))
-
-
-def write_wheel(directory: Path, name: str, version: str, source: str) -> None:
-    info = f"{name}-{version}.dist-info/"
-    with zipfile.ZipFile(directory / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
-        wheel.writestr(f"{name}.py", source)
-        wheel.writestr(info + "METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        wheel.writestr(info + "WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        wheel.writestr(info + "RECORD", "")
-
-
-@dataclass(frozen=True)
-class Checkout:
-    """A copy of the scripts around the small project."""
-
-    root: Path
-    wheels: Path
-
-    @property
-    def builds(self) -> int:
-        path = self.root / "builds"
-        return len(path.read_text()) if path.exists() else 0
-
-    @property
-    def llama_builds(self) -> list[str]:
-        """CMake's arguments of each build of llama.cpp that was begun."""
-        path = self.wheels / "built"
-        return path.read_text().splitlines() if path.exists() else []
-
-    def environ(self, changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-        base = {
-            **kept,
-            "PIP_NO_INDEX": "1",
-            "PIP_FIND_LINKS": str(self.wheels),
-            "PIP_CONFIG_FILE": os.devnull,
-            "XDG_CACHE_HOME": str(self.wheels / "cache"),
-        }
-        changed = {**base, "TANUKI_PYTHON": sys.executable, "TERM": "dumb", **(changes or {})}
-        return {name: value for name, value in changed.items() if value is not None}
-
-    def start(
-        self,
-        *arguments: str,
-        script: Path = Path("scripts/tanuki"),
-        changes: Mapping[str, str | None] | None = None,
-        stdin: str = "",
-        cwd: Path | None = None,
-    ) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [str(self.root / script), *arguments],
-            input=stdin,
-            capture_output=True,
-            encoding="utf-8",
-            env=self.environ(changes),
-            cwd=cwd or self.root,
-            timeout=240,
-        )
-
-    def popen(self) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [str(self.root / "scripts" / "tanuki")],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            env=self.environ(),
-            start_new_session=True,
-        )
+from tests.support.checkout import BUILDING, Checkout, links_to, write_wheel
+from tests.support.checkout import make_checkout as new_checkout
 
 
 @pytest.fixture(scope="module")
 def make_checkout(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Checkout]:
-    def make() -> Checkout:
-        root = tmp_path_factory.mktemp("a checkout")  # with a space
-        shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
-        package = root / "tanuki_cli"
-        package.mkdir()
-        for name in ("__init__.py", "i18n.py"):
-            shutil.copy(ROOT / "tanuki_cli" / name, package / name)
-        messages = compile_messages.merge((ROOT / "tanuki_cli" / "locale" / "ja").glob("*.po"))
-        catalogue = package / "locale" / "ja" / "LC_MESSAGES" / "tanuki.mo"
-        catalogue.parent.mkdir(parents=True)
-        catalogue.write_bytes(compile_messages.compile_catalogue(messages))
-        for name, text in (("backend.py", BACKEND), ("demo.py", DEMO), ("pyproject.toml", PYPROJECT)):
-            (root / name).write_text(text)
-        wheels = tmp_path_factory.mktemp("wheels")
-        write_llama_cpp(wheels)
-        return Checkout(root, wheels)
-
-    return make
+    return lambda: new_checkout(tmp_path_factory.mktemp("made"))
 
 
 @pytest.fixture(scope="module")
@@ -278,7 +94,7 @@ def test_an_environment_of_another_checkout_is_not_used(installed: Checkout, tmp
     old, new = installed.root / ".venv", moved.root / ".venv"
     (new / "bin").mkdir(parents=True)
     (new / "bin" / "python").symlink_to(sys.executable)
-    for name in (bootstrap.LOCK_NAME, bootstrap.STAMP_NAME):
+    for name in (LOCK_NAME, bootstrap.STAMP_NAME):
         shutil.copy2(old / name, new / name)
     result = moved.start(changes={"TANUKI_PYTHON": "/nonexistent"})
     assert (result.returncode, result.stdout) == (1, "")
@@ -321,15 +137,14 @@ def test_an_interrupted_start_and_a_killed_one_leave_nothing_that_a_later_one_tr
     until(lambda: checkout.builds == 1, timeout_s=200)
     os.killpg(first.pid, signal.SIGINT)
     _output, errors = first.communicate(timeout=30)
-    assert first.returncode in (130, -signal.SIGINT)
+    assert first.returncode == 130
     assert errors.endswith("Stopped. The next start begins again, with what is built already.\n")
     assert running_under(checkout.root) == []
 
     # A kill of the script alone: pip lives on, and the next start waits for its end.
     second = checkout.popen()
     until(lambda: checkout.builds == 2, timeout_s=200)
-    for child in psutil.Process(second.pid).children():
-        child.kill()
+    second.kill()
     second.communicate(timeout=30)
     assert running_under(checkout.root)
     third = checkout.popen()
@@ -383,7 +198,7 @@ def test_llama_cpp_is_built_once_for_every_checkout_and_python(
     assert "most of it is building llama.cpp" in first.start().stderr
     [arguments] = first.llama_builds
     assert "-DLLAVA_BUILD=OFF" in arguments
-    assert str(first.root / "scripts" / "setup" / "llama_cpp.cmake") in arguments  # whose path has a space
+    assert str(first.root / BUILDING / "llama_cpp.cmake") in arguments  # whose path has a space
 
     # Without a compiler: none is needed.
     (second.wheels / "bin").mkdir()
@@ -394,8 +209,8 @@ def test_llama_cpp_is_built_once_for_every_checkout_and_python(
 
     # Other flags or another processor are another wheel.
     keys = {
-        llama_wheel.key("0.3.36", build, environ)
-        for build in llama_wheel.builds({}, None)
+        kept.key("0.3.36", build, environ)
+        for build in ways.builds({}, None)
         for environ in ({}, {"CFLAGS": "-O2"}, {"CC": "clang"}, {"HOME": "/x", "CCACHE_DIR": "/y"})
     }
     assert len(keys) == 6
@@ -404,13 +219,13 @@ def test_llama_cpp_is_built_once_for_every_checkout_and_python(
 def test_a_kept_wheel_that_does_not_run_is_built_again(make_checkout: Callable[[], Checkout]) -> None:
     checkout = make_checkout()
     checkout.start()
-    [kept] = (checkout.wheels / "cache").rglob("*.whl")
-    with zipfile.ZipFile(kept, "w") as archive:
+    [wheel] = (checkout.wheels / "cache").rglob("*.whl")
+    with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("llama_cpp/lib/libllama.so", "for another machine")
     shutil.rmtree(checkout.root / ".venv")
     result = checkout.start()
     assert (result.returncode, len(checkout.llama_builds)) == (0, 2), result.stderr
-    assert llama_wheel.runs(kept)
+    assert kept.runs(wheel)
 
 
 def test_where_the_trimmed_build_fails_all_is_built(make_checkout: Callable[[], Checkout]) -> None:
@@ -427,7 +242,7 @@ def test_where_the_trimmed_build_fails_all_is_built(make_checkout: Callable[[], 
     shutil.rmtree(checkout.root / ".venv")
     shutil.rmtree(checkout.wheels / "cache")
     result = checkout.start()
-    log = checkout.root / ".venv" / llama_wheel.LOG_NAME
+    log = checkout.root / ".venv" / compiling.LOG_NAME
     assert (result.returncode, result.stderr.splitlines()[-2:]) == (
         1,
         ["error: llama.cpp could not be built.", f"The whole output is in {log}"],
@@ -462,7 +277,7 @@ def test_a_terminal_shows_how_far_the_compiler_is_while_packages_are_installed(
 
 
 def test_the_time_left_is_no_more_exact_than_it_is_known() -> None:
-    assert list(map(llama_wheel.rough, (3, 44, 59, 61, 100, 400))) == [
+    assert list(map(compiling.rough, (3, 44, 59, 61, 100, 400))) == [
         "10 s", "40 s", "60 s", "1 min", "2 min", "7 min",
     ]  # fmt: skip
 
@@ -493,15 +308,6 @@ def test_the_time_left_is_no_more_exact_than_it_is_known() -> None:
 )
 def test_the_reason_of_a_failure_is_named(output: str, sentence: str) -> None:
     assert running.likely_reason(output) == sentence
-
-
-def links_to(directory: Path, *names: str) -> str:
-    """A PATH with nothing but the named programs."""
-    for name in names:
-        program = shutil.which(name)
-        assert program, name
-        (directory / name).symlink_to(program)
-    return str(directory)
 
 
 @pytest.mark.parametrize(
@@ -553,17 +359,17 @@ def test_cuda_only_with_a_working_gpu_and_nvcc(
     for name, body in (("nvidia-smi", nvidia_smi), ("nvcc", nvcc)):
         if body is not None:
             program(tmp_path, name, body)
-    nvcc_found = llama_wheel.find_nvcc(
+    nvcc_found = ways.find_nvcc(
         {}, which=lambda name: None if "/" in name else shutil.which(name, path=str(tmp_path))
     )
     assert nvcc_found == (str(tmp_path / "nvcc") if gpu else None)
-    ways = llama_wheel.builds({}, nvcc_found)
-    assert ["-DGGML_CUDA=on" in way.arguments for way in ways] == [True, False, False][0 if gpu else 1 :]
-    assert not gpu or ways[0].variables == {"CUDACXX": str(tmp_path / "nvcc")}
+    found = ways.builds({}, nvcc_found)
+    assert ["-DGGML_CUDA=on" in way.arguments for way in found] == [True, False, False][0 if gpu else 1 :]
+    assert not gpu or found[0].variables == {"CUDACXX": str(tmp_path / "nvcc")}
 
 
 def test_cmake_args_of_the_user_win() -> None:
-    trimmed, plain = llama_wheel.builds({"CMAKE_ARGS": "-DGGML_VULKAN=on"}, "/usr/bin/nvcc")
+    trimmed, plain = ways.builds({"CMAKE_ARGS": "-DGGML_VULKAN=on"}, "/usr/bin/nvcc")
     assert trimmed.arguments.endswith(" -DGGML_VULKAN=on")
     assert plain.arguments == "-DGGML_VULKAN=on"
     assert (trimmed.variables, plain.variables) == ({}, {})

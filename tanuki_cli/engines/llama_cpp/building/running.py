@@ -5,13 +5,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
+from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 
 # Settings of the user's pip that would install somewhere else than into the environment.
@@ -19,22 +19,34 @@ ELSEWHERE: Final = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONH
 _TICK_S: Final = 1.0
 
 
-class BootstrapError(Exception):
-    """One sentence for the user, and what to do next."""
-
-    def __init__(self, message: str, *, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
+class SetupError(EngineError):
+    """What tanuki runs on could not be made or built."""
 
 
-def tell(line: str) -> None:
-    """One line for the user."""
-    print(line, file=sys.stderr, flush=True)
+class Screen(Protocol):
+    """Where the user sees what goes on."""
+
+    def tell(self, line: str) -> None:
+        """One line that stays."""
+
+    def begin(self, title: str) -> None:
+        """Something that takes a while has begun."""
+
+    def go_on(self, line: str) -> None:
+        """How far it is: in place of the last such line, where that can be."""
+
+    def end(self) -> None:
+        """It has ended."""
 
 
 def clock(seconds: float) -> str:
     """Minutes and seconds, e.g. ``4:05``."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def joined(*parts: str) -> str:
+    """Those of ``parts`` that say something, on one line."""
+    return "  ".join(filter(None, parts))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,19 +66,23 @@ class Command:
             return log.read().decode("utf-8", "replace")
 
     def check(self) -> None:
-        """Raise BootstrapError with the likely reason if it has failed."""
+        """Raise SetupError with the likely reason if it has failed."""
         if self.process.returncode != 0:
-            raise BootstrapError(
+            raise SetupError(
                 likely_reason(self.output), hint=_("The whole output is in {log}").format(log=self.log)
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
-    """Runs commands in ``directory``, which hold the file descriptor ``lock`` while they run."""
+    """Runs commands in ``directory``, which hold the file descriptor ``lock`` while they run.
+
+    ``screen`` shows for how long.
+    """
 
     directory: Path
-    lock: int
+    screen: Screen
+    lock: int | None = None
 
     @contextlib.contextmanager
     def started(
@@ -85,7 +101,7 @@ class Runner:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                pass_fds=(self.lock,),
+                pass_fds=() if self.lock is None else (self.lock,),
             )
         try:
             yield Command(process=process, log=log, begin=begin)
@@ -96,30 +112,32 @@ class Runner:
     def run(
         self, title: str, command: Sequence[str], *, log: Path, beside: Callable[[], str] = lambda: ""
     ) -> None:
-        """Run ``command``; ``beside`` says how something else is going meanwhile. Raises BootstrapError."""
+        """Run ``command``; ``beside`` says how something else is going meanwhile. Raises SetupError."""
         with self.started(command, log=log) as running:
-            watch(title, running, beside)
+            self.watch(title, running, beside)
             running.check()
 
+    def watch(self, title: str, running: Command, beside: Callable[[], str] = lambda: "") -> None:
+        """Wait for the end of ``running``, with a line that says for how long, and ``beside``."""
+        self.screen.begin(title)
+        started = time.monotonic()
+        try:
+            while True:
+                self.screen.go_on(joined(f"{title}… {clock(time.monotonic() - started)}", beside()))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running.process.wait(timeout=_TICK_S)
+                    return
+        finally:
+            self.screen.end()
 
-def watch(title: str, running: Command, beside: Callable[[], str] = lambda: "") -> None:
-    """Wait for the end of ``running``, with a line on a terminal that says for how long and ``beside``."""
-    animated = sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    if not animated:
-        tell(f"{title}…")
-        running.process.wait()
-        return
-    started = time.monotonic()
-    try:
-        while True:
-            line = f"{title}… {clock(time.monotonic() - started)}"
-            sys.stderr.write(f"\r{'  '.join(filter(None, (line, beside())))}\x1b[K")
-            sys.stderr.flush()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                running.process.wait(timeout=_TICK_S)
-                return
-    finally:
-        sys.stderr.write("\n")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Whose pip builds, the folder that the wheel goes ``into``, and where its output is kept."""
+
+    python: Path
+    into: Path
+    log: Path
 
 
 def end_group(process: "subprocess.Popen[bytes]") -> None:
