@@ -50,6 +50,11 @@ def _(message: str) -> str:
     return _active.gettext(message) if message else ""  # gettext("") is the catalogue's header
 
 
+def plural(count: int, one: str, many: str) -> str:
+    """``many``, which is translated; in English ``one`` for a single thing. Japanese has one form."""
+    return one if count == 1 and _language == "en" else many
+
+
 def N_(message: str) -> str:
     """Mark ``message`` for translation later, where a table is made before a language is known."""
     return message

@@ -181,3 +181,13 @@ def test_activating_changes_the_language_of_later_messages() -> None:
         assert i18n._("Did you mean {key}?") != "Did you mean {key}?"
     finally:
         i18n.activate(before)
+
+
+def test_one_thing_is_one_in_english() -> None:
+    before = i18n.active_language()
+    try:
+        for language, one in (("en", "one"), ("ja", "many")):
+            i18n.activate(language)  # type: ignore[arg-type]
+            assert [i18n.plural(count, "one", "many") for count in (0, 1, 2)] == ["many", one, "many"]
+    finally:
+        i18n.activate(before)

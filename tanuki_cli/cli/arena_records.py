@@ -13,7 +13,7 @@ from tanuki_cli.evaluation.arena.exchange import export_line, not_yet_there, rea
 from tanuki_cli.evaluation.arena.labels import read_labels
 from tanuki_cli.evaluation.arena.votes import LONGEST_NAME, OWN, Ballots, Vote, VoteFile
 from tanuki_cli.history.transfer import write_export
-from tanuki_cli.i18n import N_, _
+from tanuki_cli.i18n import N_, _, plural
 
 _TOLD_LINES: Final = 3
 
@@ -57,7 +57,11 @@ def tell_left_out(context: CommandContext, ballots: Ballots) -> None:
         )
     if ballots.repeated:
         context.console.warn(
-            _("{count} votes stand there twice and count once.").format(count=ballots.repeated)
+            plural(
+                ballots.repeated,
+                "{count} vote stands there twice and counts once.",
+                _("{count} votes stand there twice and count once."),
+            ).format(count=ballots.repeated)
         )
 
 
@@ -84,7 +88,11 @@ def export(
         context.console.write(text)
         return
     write_export(output, text)
-    context.console.note(_("Written: {path} ({count} votes)").format(path=output, count=len(chosen)))
+    context.console.note(
+        plural(len(chosen), "Written: {path} ({count} vote)", _("Written: {path} ({count} votes)")).format(
+            path=output, count=len(chosen)
+        )
+    )
 
 
 @takes(OutputOptions)

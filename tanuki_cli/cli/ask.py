@@ -24,7 +24,7 @@ from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answers import MAX_ALTERNATIVES, AnswerForm, Chunk
 from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, TanukiError
-from tanuki_cli.i18n import N_, _
+from tanuki_cli.i18n import N_, _, plural
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.options import fold
 from tanuki_cli.prompt import with_persona
@@ -329,7 +329,11 @@ def _announce(context: CommandContext, session: ChatSession) -> None:
     plan, turn = session.last_plan, session.last_turn
     if plan is not None and plan.dropped:
         context.console.note(
-            _("No more fits: the oldest {count} messages are left out.").format(count=plan.dropped)
+            plural(
+                plan.dropped,
+                "No more fits: the oldest message is left out.",
+                _("No more fits: the oldest {count} messages are left out."),
+            ).format(count=plan.dropped)
         )
     if turn is not None and turn.finish_reason == "length" and session.form.shape is None:
         context.console.note(

@@ -29,7 +29,7 @@ from tanuki_cli.files import os_reason
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.hub import Hub, InstalledModel
 from tanuki_cli.hub.code import code_files, missing_packages
-from tanuki_cli.i18n import _
+from tanuki_cli.i18n import _, plural
 from tanuki_cli.loading.offers import memory_plan
 from tanuki_cli.machine.hardware import Machine, format_bytes, free_disk_bytes, inspect_machine
 from tanuki_cli.machine.packages import LLAMA_CPP, pip_install
@@ -255,7 +255,9 @@ def check_history(context: CommandContext) -> Check:
             path=path, reason=_("it can be read, but not written")
         )
         return Check(name="history", status="warn", detail=detail, fix=f"ls -ld {nearest}")
-    detail = _("{count} conversations in {path}").format(count=count, path=path)
+    detail = plural(count, "{count} conversation in {path}", _("{count} conversations in {path}")).format(
+        count=count, path=path
+    )
     return Check(name="history", status="ok", detail=detail)
 
 

@@ -9,7 +9,7 @@ from tanuki_cli.engines.opening import forget_prompts
 from tanuki_cli.errors import InputError
 from tanuki_cli.files import os_reason
 from tanuki_cli.history import HistoryStore, set_aside_files
-from tanuki_cli.i18n import _
+from tanuki_cli.i18n import _, plural
 
 
 def remove_conversations(
@@ -23,7 +23,11 @@ def remove_conversations(
         if yes
         or _confirmed(
             context,
-            _("Remove “{title}” with its {count} messages?").format(title=_name(one), count=len(one.nodes)),
+            plural(
+                len(one.nodes),
+                "Remove “{title}” with its {count} message?",
+                _("Remove “{title}” with its {count} messages?"),
+            ).format(title=_name(one), count=len(one.nodes)),
             command=f"tanuki history rm --yes {one.id}",
         )
     ]

@@ -18,7 +18,7 @@ from tanuki_cli.files import os_reason, read_stream
 from tanuki_cli.history import HistoryStore
 from tanuki_cli.history.recovery import recover as recover_history
 from tanuki_cli.history.transfer import ExportFormat, export_text, format_of, from_json, write_export
-from tanuki_cli.i18n import N_, _
+from tanuki_cli.i18n import N_, _, plural
 from tanuki_cli.options import OptionSpec, fold
 from tanuki_cli.text.sanitize import sanitize, sanitize_line
 
@@ -188,7 +188,11 @@ def export_command(
     elif file is not None:
         write_export(file, text)
         context.console.note(
-            _("Written: {path} ({count} conversations)").format(path=file, count=len(conversations))
+            plural(
+                len(conversations),
+                "Written: {path} ({count} conversation)",
+                _("Written: {path} ({count} conversations)"),
+            ).format(path=file, count=len(conversations))
         )
 
 
@@ -262,11 +266,20 @@ def verify_command(ctx: typer.Context, options: OutputOptions) -> None:
         _write(context, sanitize_line(problem) + "\n")
     if problems:
         raise HistoryError(
-            _("The history is damaged in {count} places.").format(count=len(problems)),
+            plural(
+                len(problems),
+                "The history is damaged in {count} place.",
+                _("The history is damaged in {count} places."),
+            ).format(count=len(problems)),
             hint=f"tanuki history recover {shlex.quote(str(store.path))}",
         )
     context.console.note(
-        _("The history is in order: {count} conversations.").format(count=count), style="success"
+        plural(
+            count,
+            "The history is in order: {count} conversation.",
+            _("The history is in order: {count} conversations."),
+        ).format(count=count),
+        style="success",
     )
 
 
@@ -286,15 +299,15 @@ def recover_command(
         report = recover_history(store, file)
     found = report.recovered
     context.console.note(
-        _("Read from {path}: {conversations} conversations, {messages} messages.").format(
+        _("Read from {path}. Conversations: {conversations}; messages: {messages}.").format(
             path=found.path, conversations=len(found.conversations), messages=found.messages
         )
     )
     if found.unreadable or found.detached:
         context.console.warn(
-            _("{unreadable} rows could not be read; {detached} messages lost the one before them.").format(
-                unreadable=found.unreadable, detached=found.detached
-            )
+            _(
+                "Rows that cannot be read: {unreadable}; messages that lost the one before: {detached}."
+            ).format(unreadable=found.unreadable, detached=found.detached)
         )
     context.console.note(output.import_sentence(report.imported))
 

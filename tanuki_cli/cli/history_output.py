@@ -11,7 +11,7 @@ from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.history import MAX_NUMBER, ConversationSummary, SearchHit, excerpt
 from tanuki_cli.history.merging import ImportReport
 from tanuki_cli.history.transfer import conversation_to_json
-from tanuki_cli.i18n import _
+from tanuki_cli.i18n import _, plural
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.text.sanitize import sanitize, sanitize_line
 from tanuki_cli.text.width import cell_width, truncate_cells
@@ -56,7 +56,9 @@ def print_list(console: Console, summaries: Sequence[ConversationSummary], *, di
 
 
 def _facts(one: ConversationSummary, widest: int) -> str:
-    count = _("{count} messages").format(count=str(one.messages).rjust(widest))
+    count = plural(one.messages, "{count} message ", _("{count} messages")).format(
+        count=str(one.messages).rjust(widest)
+    )
     return f"  {local_time(one.updated_at)}  {count}"
 
 
@@ -96,7 +98,7 @@ def print_hits(console: Console, hits: Iterable[SearchHit], *, digits: int) -> N
 def import_sentence(report: ImportReport) -> str:
     """What an import did."""
     text = _(
-        "Added: {added} conversations; continued: {extended}; already there: {unchanged}; "
+        "Conversations added: {added}; continued: {extended}; already there: {unchanged}; "
         "copied under a new id: {copied}; messages written: {messages}."
     )
     return text.format(

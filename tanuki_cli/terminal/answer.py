@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from tanuki_cli.i18n import _
+from tanuki_cli.i18n import _, plural
 from tanuki_cli.session import TurnStatistics
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.terminal.console import Console
@@ -121,7 +121,11 @@ def describe_turn(turn: TurnStatistics, *, load_s: float | None = None) -> str:
                 prompt=usage.prompt_tokens, cached=usage.cached_tokens
             )
         )
-    parts.append(_("answer {count} tokens").format(count=usage.completion_tokens))
+    parts.append(
+        plural(usage.completion_tokens, "answer {count} token", _("answer {count} tokens")).format(
+            count=usage.completion_tokens
+        )
+    )
     if turn.tokens_per_s is not None:
         parts.append(_("{speed:.1f} tokens/s").format(speed=turn.tokens_per_s))
     if turn.seed is not None:

@@ -178,7 +178,7 @@ def test_export_and_import(tanuki: Tanuki, store: HistoryStore, tmp_path: Path) 
     assert tanuki("rm", "--yes", first.id, second.id)[0] == 0
     assert tanuki("list")[1] == ""
     code, out, err = tanuki("import", str(file))
-    assert (code, "Added: 2" in err) == (0, True)
+    assert (code, "Conversations added: 2;" in err) == (0, True)
     assert store.load(first.id) == first
     assert store.load(second.id) == second
     assert tanuki("import", str(tmp_path / "none.json"))[0] == 2
@@ -250,7 +250,7 @@ def test_a_damaged_history_is_set_aside_and_recovered(
     assert "tanuki history recover" in err
     code, out, err = tanuki("recover")
     assert (code, out) == (0, "")
-    assert "1 conversations, 2 messages" in err
+    assert "Conversations: 1; messages: 2." in err
     assert store.load(conversation.id) == conversation
     assert len(list((tmp_path / "data").glob("*.corrupt-*"))) == 1
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.files import as_typed
-from tanuki_cli.i18n import _
+from tanuki_cli.i18n import _, plural
 from tanuki_cli.options import fold, is_dash
 from tanuki_cli.prompt import guarded
 from tanuki_cli.terminal.chat.chat import Attachment, Chat
@@ -126,4 +126,6 @@ def _drop(chat: Chat, name: str) -> None:
 
 
 def _described(attachment: Attachment) -> str:
-    return _("{name} ({count} characters)").format(name=attachment.name, count=len(attachment.text))
+    return plural(
+        len(attachment.text), "{name} ({count} character)", _("{name} ({count} characters)")
+    ).format(name=attachment.name, count=len(attachment.text))

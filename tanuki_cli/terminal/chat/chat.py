@@ -17,7 +17,7 @@ from tanuki_cli.errors import (
     TanukiError,
 )
 from tanuki_cli.history import HistoryStore
-from tanuki_cli.i18n import _
+from tanuki_cli.i18n import _, plural
 from tanuki_cli.loading import LoadedModel
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.session import ChatSession
@@ -189,9 +189,11 @@ class Chat:
     def _announce(self, plan: PromptPlan) -> None:
         if plan.dropped > self._announced_dropped:
             self.console.note(
-                _("No more fits: the oldest {count} messages are left out. /context shows the rest.").format(
-                    count=plan.dropped
-                )
+                plural(
+                    plan.dropped,
+                    "No more fits: the oldest message is left out. /context shows the rest.",
+                    _("No more fits: the oldest {count} messages are left out. /context shows the rest."),
+                ).format(count=plan.dropped)
             )
         self._announced_dropped = plan.dropped
 
@@ -262,9 +264,11 @@ class Chat:
         """Print where a conversation stands that is gone on with: its last question and answer."""
         question, answer = self.conversation.last("user"), self.conversation.last("assistant")
         self.console.note(
-            _("Going on with “{title}”, {count} messages.").format(
-                title=self.conversation.title, count=len(self.conversation.path_nodes())
-            )
+            plural(
+                len(self.conversation.path_nodes()),
+                "Going on with “{title}”, {count} message.",
+                _("Going on with “{title}”, {count} messages."),
+            ).format(title=self.conversation.title, count=len(self.conversation.path_nodes()))
         )
         if question is not None and answer is not None:
             self.console.note(f"> {question.message.content}")

@@ -10,7 +10,7 @@ from typing import Final
 
 from tanuki_cli.conversation import Node
 from tanuki_cli.errors import InputError
-from tanuki_cli.i18n import LANGUAGES, _, activate, active_language
+from tanuki_cli.i18n import LANGUAGES, _, activate, active_language, plural
 from tanuki_cli.options import OptionSpec, fold, format_value, is_dash, parse_value
 from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers, guarded
 from tanuki_cli.sampling import SAMPLING_SPECS
@@ -168,7 +168,11 @@ def copy(chat: Chat, argument: str) -> None:
             raise InputError(_("The last answer has no code block."), hint="/copy")
         text = blocks[-1]
     copy_text(text, chat.console)
-    chat.console.note(_("Copied {count} characters.").format(count=len(text)))
+    chat.console.note(
+        plural(len(text), "Copied {count} character.", _("Copied {count} characters.")).format(
+            count=len(text)
+        )
+    )
 
 
 def context(chat: Chat, _argument: str) -> None:
@@ -193,7 +197,12 @@ def context(chat: Chat, _argument: str) -> None:
     )
     if plan.dropped:
         show(
-            chat, _("The oldest {count} messages no longer fit, and are left out.").format(count=plan.dropped)
+            chat,
+            plural(
+                plan.dropped,
+                "The oldest message no longer fits, and is left out.",
+                _("The oldest {count} messages no longer fit, and are left out."),
+            ).format(count=plan.dropped),
         )
 
 

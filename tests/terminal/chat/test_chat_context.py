@@ -64,7 +64,7 @@ def test_a_file_that_is_too_large_is_told_at_once_and_can_lose_its_middle(tmp_pa
     big.write_text("たぬきの話。" * 500 + "\n", encoding="utf-8")
     refused = run(tmp_path, *CHAT, stdin=f"/file {big}\n".encode())
     assert refused.returncode == 2
-    assert "is too long: of its 3001 characters about " in refused.stderr
+    assert "is too long: of its 3,000 characters about " in refused.stderr
     assert f"/file --truncate {big}" in refused.stderr
     said = script(tmp_path, f"/file --truncate {big}", "要約して")
     assert "characters in its middle were left out" in said
