@@ -260,15 +260,19 @@ class Console:
     def _print_err(self, text: str, style: str) -> None:
         self.err.print(sanitize(_hidden(text)), style=style, soft_wrap=True)
 
-    def confirm(self, question: str, *, default: bool) -> bool:
-        """Ask yes or no on stderr; Enter takes the default, as does a closed stdin.
+    def confirm(self, question: str, *, default: bool, at_end: bool = False) -> bool:
+        """Ask yes or no on stderr; Enter takes the default. Ctrl-D, or a terminal that went away, agrees to
+        nothing: it is ``at_end``, no matter the default.
 
         Understands :data:`YES` and :data:`NO`, full-width too. Raises InterruptedByUser at Ctrl-C. Call only
         if :attr:`can_ask`.
         """
         choices = "[Y/n]" if default else "[y/N]"
         while True:
-            answer = fold(self.read_answer(f"{question} {choices} ")).lower()
+            line = self.read_answer(f"{question} {choices} ")
+            if not line:
+                return at_end
+            answer = fold(line).lower()
             if not answer:
                 return default
             if answer in YES or answer in NO:
@@ -276,7 +280,7 @@ class Console:
             self._print_err(_("Please answer y or n."), "note")
 
     def read_answer(self, question: str) -> str:
-        """Ask on stderr and return the line that was typed; empty if stdin is closed.
+        """Ask on stderr and return the line that was typed, with its end; empty at Ctrl-D.
 
         Raises InterruptedByUser at Ctrl-C. Call only if :attr:`can_ask`.
         """

@@ -132,6 +132,7 @@ def test_what_was_meant(tmp_path: Path, arguments: str, hint: str) -> None:
         ("/load x", "Did you mean /resume?"),
         ("/temp 0.3", "Did you mean /set?"),
         ("/conti", "Did you mean /continue?"),
+        ("/serve", "Did you mean tanuki serve?"),
         ("/xyzzy", "/help (a message that begins with / is sent with //)"),
     ],
 )

@@ -100,3 +100,20 @@ def test_yes_and_no_as_an_input_method_types_them(typed: str, yes: bool | None) 
         stdin.close()
         stderr.close()
         os.close(ours)
+
+
+@pytest.mark.parametrize("default", [True, False])
+def test_the_end_of_the_input_agrees_to_nothing(default: bool) -> None:
+    ours, theirs = pty.openpty()
+    stdin, stderr = os.fdopen(theirs, encoding="utf-8"), os.fdopen(os.dup(theirs), "w", encoding="utf-8")
+    console = Console(Streams(stdin=stdin, stdout=stderr, stderr=stderr), {})
+    try:
+        for at_end in (True, False):
+            os.write(ours, b"\x04")
+            assert console.confirm("?", default=default, at_end=at_end) is at_end
+        os.write(ours, b"\x04")
+        assert not console.confirm("?", default=default)
+    finally:
+        stdin.close()
+        stderr.close()
+        os.close(ours)

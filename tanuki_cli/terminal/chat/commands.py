@@ -194,7 +194,7 @@ HABITS: Final = {
     "back": "undo",
     "rename": "title",
     "cls": "clear",
-    "pull": "tanuki pull",
+    **{name: f"tanuki {name}" for name in ("pull", "serve", "batch", "bench", "doctor", "ps", "arena")},
 }
 """What other chats offer by another name; said as a suggestion."""
 

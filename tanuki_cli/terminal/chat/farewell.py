@@ -27,7 +27,8 @@ class Farewell:
         self._asked = True
         try:
             with interruptible():
-                leaves = self._console.confirm(_("Leave the chat? “No” sends this word."), default=True)
+                question = _("Leave the chat? “No” sends this word.")
+                leaves = self._console.confirm(question, default=True, at_end=True)
         except (InterruptedByUser, KeyboardInterrupt):
             return "stay"
         return "leave" if leaves else "send"

@@ -40,6 +40,8 @@ def choose(console: Console, offer: Offer) -> Choice:
     console.show(" l  English" if active_language() == "ja" else " l  日本語")
     while True:
         answer = console.read_answer(_("Which? [1] "))
+        if not answer:  # Ctrl-D
+            return "none"
         if (word := fold(answer).lower()) in _WORDS:
             return _WORDS[word]
         console.show(_("Please answer 1, 2, 3, 4 or l."))

@@ -110,6 +110,7 @@ def _wants_to_stop(chat: FirstChat, pull: BackgroundPull) -> bool:
                     name=pull.name, percent=pull.state.percent
                 ),
                 default=True,
+                at_end=True,
             )
     except (InterruptedByUser, KeyboardInterrupt):
         return True
