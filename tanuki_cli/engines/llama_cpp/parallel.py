@@ -32,7 +32,8 @@ from tanuki_cli.engines.faults import no_numbers
 from tanuki_cli.engines.llama_cpp.choosing import Chooser
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.native import Context, Model
-from tanuki_cli.engines.llama_cpp.places import MANY, Answering, Places, chunk_size
+from tanuki_cli.engines.llama_cpp.parts import Answering, Parts
+from tanuki_cli.engines.llama_cpp.places import Places
 from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
 from tanuki_cli.errors import EngineError
 
@@ -69,6 +70,7 @@ class LlamaCppParallel:
         self._closed = False
         self._sequences = Sequences(context, self.places, should_stop=lambda: self._cancelled)
         self._places = Places(self._sequences, n_batch=context.n_batch)
+        self._parts = Parts(self._sequences, context_length=context_length)
         self._known: dict[Request, Answering] = {}
         self._outcomes: list[Outcome] = []  # what a step brought before it was stopped
         self._turn = 0
@@ -97,16 +99,16 @@ class LlamaCppParallel:
         answers: list[tuple[Answering, Part]] = []
         others: list[Answering] = []
         for answering in self._places.running:
-            if self._missing(answering) != 1:
+            if self._parts.missing(answering) != 1:
                 others.append(answering)
             elif answering.awaited:
-                answers.append((answering, self._part(answering, 1)))
+                answers.append((answering, self._parts.next_of(answering, 1)))
             else:  # the most common by far
                 answers.append((answering, Part(answering.sequence, answering.text[-1:], 1)))
         try:
             prompts = self._read_forced(others)
             if prompts and self._chunk is None:
-                self._compute(self._equal_parts(prompts))
+                self._compute(self._parts.equal(prompts))
             else:
                 if answers:
                     self._compute(answers)
@@ -186,20 +188,15 @@ class LlamaCppParallel:
         self.drop(answering.request)
         self._outcomes = [*kept, Outcome(answering.request, error=error)]
 
-    def _missing(self, answering: Answering) -> int:
-        """How many of its ids are still to be computed; the very last one of a full context never is."""
-        length = min(len(answering.text), self.context_length - 1)
-        return length - self._sequences.length(answering.sequence)
-
     def _read_forced(self, others: Sequence[Answering]) -> list[Answering]:
         """Of ``others``, who have more to compute than their newest id, let those go on after which a mask
         forced ids; the rest, who have a prompt to read."""
         prompts = []
         for answering in others:
-            if answering.chooser.answer and self._missing(answering) <= (
+            if answering.chooser.answer and self._parts.missing(answering) <= (
                 self._chunk or self._context.n_batch
             ):
-                self._compute([(answering, self._part(answering))])
+                self._compute([(answering, self._parts.next_of(answering))])
             else:
                 prompts.append(answering)
         return prompts
@@ -207,38 +204,8 @@ class LlamaCppParallel:
     def _read_one(self, prompts: Sequence[Answering], most: int | None) -> None:
         """Go on with the oldest of ``prompts``, or by turns with the shortest."""
         self._turn += 1
-        answering = prompts[0] if self._turn % 2 else min(prompts, key=self._missing)
-        self._compute([(answering, self._part(answering, most))])
-
-    def _equal_parts(self, prompts: Sequence[Answering]) -> list[tuple[Answering, Part]]:
-        """The same number of ids of as many of ``prompts`` as a computation takes: llama.cpp computes
-        sequences together as far as they have equally many. Fewer than MANY only by themselves: others
-        would change their numbers."""
-        parts = [(answering, self._part(answering)) for answering in prompts]
-        parts.sort(key=lambda part: len(part[1].ids))
-        equal, outputs = parts[:1], parts[0][1].outputs
-        size = len(parts[0][1].ids)
-        for answering, _whole in parts[1 : self._context.n_batch // size] if size >= MANY else ():
-            part = self._part(answering, size)
-            outputs += part.outputs
-            if outputs > self._context.max_outputs:
-                break
-            if len(part.ids) == size:
-                equal.append((answering, part))
-        return equal
-
-    def _part(self, answering: Answering, most: int | None = None) -> Part:
-        """The ids that are missing, about ``most`` of them, and those of one computation at most."""
-        most = self._context.n_batch if most is None else most
-        text, done = answering.text, self._sequences.length(answering.sequence)
-        total = min(len(text), self.context_length - 1)
-        size = chunk_size(done, total, n_batch=self._context.n_batch, most=most)
-        # The output of an id is for the one after it.
-        wanted = len(text) - 1 - answering.awaited
-        outputs = max(0, done + size - wanted)
-        excess = max(0, outputs - self._context.max_outputs)
-        outputs, size = outputs - excess, size - excess
-        return Part(answering.sequence, text[done : done + size], min(outputs, size))
+        answering = prompts[0] if self._turn % 2 else min(prompts, key=self._parts.missing)
+        self._compute([(answering, self._parts.next_of(answering, most))])
 
     def _compute(self, parts: Sequence[tuple[Answering, Part]]) -> None:
         """Compute ``parts``, and note what comes of them."""

@@ -1,43 +1,16 @@
-"""Who has which sequence, what of it is there already, and how a prompt is cut into computations.
-
-llama.cpp rounds by how many ids are computed together: kernels for one id differ from those for a few, and
-those from the ones for many. So that a prompt gives the same numbers in any company, and whatever of it is
-there already, it is cut as a model for one cuts it, at whole batches, and what is smaller is never small.
-"""
+"""Who has which sequence, and what of it is there already."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from tanuki_cli.engines.base import Request
-from tanuki_cli.engines.llama_cpp.choosing import Chooser
+from tanuki_cli.engines.llama_cpp.parts import Answering, reusable
 from tanuki_cli.engines.llama_cpp.sequences import Sequences
 
-MANY: Final = 8
-"""From so many ids on, computed together, they give the same numbers (AVX2; with Q8_0 from 2 on)."""
 _WORTH_COPYING: Final = 8
 """So many ids must be shared before they are copied."""
 _WORTH_WAITING: Final = 16
 """So many ids more must become shared before a prompt waits for another one to compute them."""
-
-
-class Answering:
-    """One request on its way: ``text`` is its prompt and answer so far.
-
-    The last ``awaited`` ids of it were forced by a mask and not given away yet. ``sequence`` is -1 while it
-    waits. ``doubted``: its logits were no numbers, which may come from what was in its sequence before.
-    """
-
-    __slots__ = ("awaited", "cached_tokens", "chooser", "doubted", "request", "sequence", "text")
-
-    def __init__(self, request: Request, chooser: Chooser, prompt_ids: list[int]) -> None:
-        self.request = request
-        self.chooser = chooser
-        self.text = prompt_ids
-        self.awaited = 0
-        self.sequence = -1
-        self.cached_tokens = 0
-        self.doubted = False
 
 
 class Places:
@@ -128,20 +101,3 @@ def shared_length(first: list[int], second: list[int]) -> int:
         else:
             high = middle
     return low
-
-
-def reusable(length: int, total: int, *, n_batch: int) -> int:
-    """How many of ``length`` ids that are there to keep, of a text of ``total``: the last is always
-    computed, since its logits are not there, and never with too few before it."""
-    length = min(length, total - 1)
-    start = length // n_batch * n_batch
-    end = min(total, start + n_batch)
-    return length if length == start else max(start, min(length, end - MANY))
-
-
-def chunk_size(done: int, total: int, *, n_batch: int, most: int) -> int:
-    """How many ids of a text of ``total`` to compute after the first ``done``; about ``most`` of them."""
-    left = min(total, (done // n_batch + 1) * n_batch) - done
-    if left <= most:
-        return left
-    return most if left - most >= MANY else left - MANY

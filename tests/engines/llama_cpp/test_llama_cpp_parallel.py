@@ -17,7 +17,8 @@ from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, GPU_COSTS
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.memory import forecast
 from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
-from tanuki_cli.engines.llama_cpp.places import chunk_size, reusable, shared_length
+from tanuki_cli.engines.llama_cpp.parts import chunk_size, reusable
+from tanuki_cli.engines.llama_cpp.places import shared_length
 from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
 from tanuki_cli.errors import DamagedModelError, EngineError
 from tanuki_cli.machine.hardware import Machine
