@@ -36,7 +36,7 @@ def run(app: typer.Typer, arguments: Sequence[str]) -> int:
             return ExitCode.CLOSED_PIPE
         raise
     except Exception as exc:  # noqa: BLE001  # the last border: whatever is left becomes a sentence
-        if was_interrupted():  # libraries turn Ctrl-C into errors of their own
+        if was_interrupted() and not isinstance(exc, InterruptedByUser):  # libraries make their own of Ctrl-C
             return ExitCode.INTERRUPTED
         if "--debug" in arguments and not isinstance(exc, BrokenPipeError):
             _console(environment, arguments).debug(traceback.format_exc())
@@ -83,7 +83,11 @@ def _foreign(exc: Exception, arguments: Sequence[str]) -> TanukiError:
 
 
 def _report(error: TanukiError, environment: Environment, arguments: Sequence[str]) -> int:
-    if not isinstance(error, (ClosedPipeError, InterruptedByUser)):
+    if isinstance(error, InterruptedByUser):
+        # Who stopped it knows; what is left of it, and how to go on, may be news.
+        if error.hint and not {"-q", "--quiet"} & set(arguments):
+            _console(environment, arguments).note_with_hint(error)
+    elif not isinstance(error, ClosedPipeError):
         _console(environment, arguments).error(error)
     return error.exit_code
 

@@ -254,6 +254,14 @@ class Console:
         """One sentence, and one line that says what to do next."""
         # Not wrapped here: a command or a path must copy as one line.
         self._print_err(_("Error: {message}").format(message=error.message), "error")
+        self._print_hint(error)
+
+    def note_with_hint(self, error: TanukiError) -> None:
+        """The same for what is no error, such as an end that the user asked for."""
+        self._print_err(error.message, "note")
+        self._print_hint(error)
+
+    def _print_hint(self, error: TanukiError) -> None:
         if error.hint:
             self._print_err(_("  Hint: {hint}").format(hint=error.hint), "hint")
 

@@ -6,6 +6,7 @@ from types import TracebackType
 
 import rich.progress
 import rich.progress_bar
+import rich.table
 import rich.text
 from rich.console import RenderableType
 
@@ -29,7 +30,7 @@ class DownloadProgress:
         self._detail = ""
         self._told_tenths = 0
         self._live = rich.progress.Progress(
-            _Column(self._draw_text),
+            _Column(self._draw_text, no_wrap=True),
             _Column(self._draw_bar),
             console=console.err,
             expand=True,
@@ -83,7 +84,7 @@ class DownloadProgress:
         return rich.progress_bar.ProgressBar(total=max(total, 1), completed=done)
 
     def _describe(self, progress: Progress) -> str:
-        """E.g. ``2/5 · 1.2 GB/4.5 GB · 35.0 MB/s · 1:35``: files, bytes, speed, time left."""
+        """E.g. ``2/5 · 1.2 GB/4.5 GB · 35.0 MB/s · 1:35 left``: files, bytes, speed, time left."""
         self._speedometer.add(
             progress.bytes_received if progress.phase == "downloading" else progress.bytes_done
         )
@@ -94,15 +95,16 @@ class DownloadProgress:
         speed = self._speedometer.speed
         if speed is not None:
             parts.append(f"{format_bytes(speed)}/s")
-            parts.append(format_time((progress.bytes_total - progress.bytes_done) / speed))
+            left = format_time((progress.bytes_total - progress.bytes_done) / speed)
+            parts.append(_("{time} left").format(time=left))
         return " · ".join(parts)
 
 
 class _Column(rich.progress.ProgressColumn):
     """A column that asks for its content when it is drawn."""
 
-    def __init__(self, draw: Callable[[], RenderableType]) -> None:
-        super().__init__()
+    def __init__(self, draw: Callable[[], RenderableType], *, no_wrap: bool = False) -> None:
+        super().__init__(table_column=rich.table.Column(no_wrap=no_wrap))  # the bar gives way first
         self._draw = draw
 
     def render(self, task: rich.progress.Task) -> RenderableType:

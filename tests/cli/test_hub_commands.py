@@ -158,6 +158,15 @@ def test_progress_on_a_terminal(hub: Hub, tmp_path: Path) -> None:
         assert "━" not in terminal.text
 
 
+def test_a_pull_that_is_interrupted_says_what_is_left_of_it(hub: Hub, tmp_path: Path) -> None:
+    hub.faults.append(Fault(pattern="content", bytes_per_s=len(WEIGHTS) // 100))
+    with Terminal(tmp_path, ["pull", MODEL], env={"HF_ENDPOINT": hub.url}) as terminal:
+        terminal.wait_for(" left ")
+        terminal.interrupt()
+        assert terminal.wait_for_exit() == 130
+    assert f"Interrupted; what was received is kept.\n  Hint: tanuki pull {MODEL}" in terminal.text
+
+
 def test_a_download_that_nothing_here_could_run_is_said_before_it(hub: Hub, tmp_path: Path) -> None:
     """Told, not forbidden: the files may be for another machine."""
     hub.add(
