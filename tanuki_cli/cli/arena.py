@@ -1,6 +1,7 @@
 """``tanuki arena``: vote on the answers of models without knowing which is which."""
 
 import random
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -106,9 +107,18 @@ def vote(
             voter=_voter(context),
             compare=partial(_comparison, context, options, roster),
             answers=answers,
-            options=PlayOptions(blind_to_the_end=options.blind_to_the_end, typed=not plan.questions),
+            options=PlayOptions(
+                blind_to_the_end=options.blind_to_the_end,
+                typed=not plan.questions,
+                standings=_standings_command(context, plan.file),
+            ),
         )
         _run(context, play)
+
+
+def _standings_command(context: CommandContext, file: VoteFile) -> str:
+    named = file.path != vote_file(context, None).path
+    return f"tanuki arena results --file {shlex.quote(str(file.path))}" if named else "tanuki arena results"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,7 @@ def summary(state: BatchState) -> str:
     parts = [
         _("Answered: {answered}").format(answered=f"{state.answered:,}"),
         _("failed: {count}").format(count=f"{state.failed:,}"),
-        format_time(state.seconds),
+        _("time {time}").format(time=format_time(state.seconds)),
     ]
     if state.seconds > 0 and state.tokens:
         parts.insert(2, _("{speed:.1f} tokens/s").format(speed=state.tokens / state.seconds))

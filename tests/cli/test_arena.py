@@ -118,6 +118,7 @@ def test_a_file_of_votes_is_asked_once_more(tmp_path: Path) -> None:
         before = asked(one)
         again = run(tmp_path, "arena", "--again", str(path), stdin=b"2\n2\n")
         assert again.returncode == 0, again.stderr
+        assert f"tanuki arena results --file {tmp_path / 'votes.again.jsonl'}" in again.stderr
         assert asked(one) == sorted(2 * before)
         rest = run(tmp_path, "arena", "--again", str(path), stdin=b"4\n")
         assert "All questions have been voted on." in rest.stderr

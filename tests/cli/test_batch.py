@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
@@ -47,7 +48,7 @@ def test_a_row_has_the_answer_that_ask_gives(tmp_path: Path) -> None:
     options = ("-m", "mame", "--temperature", "0", "--seed", "7")
     done = run(tmp_path, "batch", f"{tmp_path}/q.txt", "-o", f"{tmp_path}/a.jsonl", *options)
     assert (done.returncode, done.stdout) == (0, "")
-    assert "Answered: 2 · failed: 0" in done.stderr
+    assert re.search(r"Answered: 2 · failed: 0 · .*time \d+:\d\d\n", done.stderr)
     found = records(tmp_path / "a.jsonl")
     for text in texts:
         asked = json.loads(run(tmp_path, "ask", "--json", "--no-save", *options, text).stdout)

@@ -85,10 +85,12 @@ class Screen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayOptions:
-    """``blind_to_the_end`` tells no name before the end; ``typed`` asks for questions."""
+    """``blind_to_the_end`` tells no name before the end; ``typed`` asks for questions; ``standings`` is the
+    command that rates the votes."""
 
     blind_to_the_end: bool = False
     typed: bool = True
+    standings: str = "tanuki arena results"
 
 
 class Play:
@@ -215,7 +217,9 @@ class Play:
                 self._console.note(f"{number}  {reveal(vote)}", style="success")
         if self.votes:
             self._console.note(
-                _("Votes kept: {count}. The standings: tanuki arena results").format(count=len(self.votes))
+                _("Votes kept: {count}. The standings: {command}").format(
+                    count=len(self.votes), command=self._options.standings
+                )
             )
 
 
