@@ -23,6 +23,7 @@ from tanuki_cli.cli.remote_checks import check_remotes
 from tanuki_cli.engines.checking import Check
 from tanuki_cli.engines.consent import install_code_packages
 from tanuki_cli.engines.installed import installed_engines, practice_command
+from tanuki_cli.engines.llama_cpp.ik_package import check_ik
 from tanuki_cli.engines.opening import read_tokenizer
 from tanuki_cli.errors import SettingsError, TanukiError
 from tanuki_cli.files import os_reason
@@ -67,6 +68,7 @@ def examine(context: CommandContext) -> Iterator[Check]:
     yield check_gpu(machine)
     for engine in engines:
         yield engine.check(machine)
+    yield from check_ik(chosen=context.settings.engine == "ik")
     yield check_hub(context, findings)
     yield from check_models(findings)
     yield from check_remotes(context, findings.hub.reference_tokenizer(TANUKI_8B))

@@ -9,13 +9,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
 
-Extra = Literal["transformers", "quantized"]
+Extra = Literal["transformers", "quantized", "ik"]
 
 TRANSFORMERS: Final = ("torch", "transformers", "safetensors", "accelerate")
 """What models in safetensors need."""
 QUANTIZED: Final = {"awq": ("gptqmodel",), "gptq": ("gptqmodel", "optimum")}
 """What quantised ones need as well, by their method."""
 LLAMA_CPP: Final = "llama-cpp-python"
+IK: Final = "ik-llama-cpp-python==0.1.5"
+"""Of the one version whose structures are known."""
 
 _ROOT: Final = Path(__file__).resolve().parent.parent.parent
 _NAME: Final = "tanuki-cli"
@@ -24,6 +26,22 @@ _NAME: Final = "tanuki-cli"
 def missing(modules: Iterable[str]) -> list[str]:
     """Those of ``modules`` that are not installed; none is imported."""
     return [name for name in modules if find_spec(name) is None]
+
+
+def installed_version(package: str, distribution: str) -> str:
+    """The version of ``distribution``, which brings ``package``, by the name of its folder.
+
+    importlib.metadata takes longer to import than all else here, so it is asked only where there is not
+    exactly one. Raises ImportError where there is none.
+    """
+    spec = find_spec(package)
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    found = [name for place in places for name in Path(place).parent.glob(f"{distribution}-*.dist-info")]
+    if len(found) == 1:
+        return found[0].name.removeprefix(f"{distribution}-").removesuffix(".dist-info")
+    from importlib.metadata import version
+
+    return version(distribution)
 
 
 def pip_install(*packages: str) -> str:
@@ -55,6 +73,8 @@ def _requirements(extra: Extra) -> list[str]:
 
 
 def _modules(extra: Extra) -> list[str]:
+    if extra == "ik":
+        return [IK]
     return sorted({*TRANSFORMERS, *(QUANTIZED["gptq"] if extra == "quantized" else ())})
 
 

@@ -66,6 +66,14 @@ class Settings:
             scope="memory",
         ),
     )
+    engine: str = option(
+        "llama.cpp",
+        OptionSpec(
+            help=N_("What computes GGUF models; ik is a fork of llama.cpp with kernels of its own for CPUs."),
+            choices=("llama.cpp", "ik"),
+            scope="loading",
+        ),
+    )
     threads: int | None = option(
         None,
         OptionSpec(help=N_("CPU threads; the physical cores by default."), minimum=1, maximum=1024, usual=4),

@@ -19,6 +19,7 @@ import gguf
 
 from scripts.make_synthetic_gguf import CONTROLS, make_vocabulary
 from tests.fuzz.harness import flip_bits, main, numbers, spoil_bytes
+from tests.support.llama_models import ENGINE
 
 if TYPE_CHECKING:
     from tanuki_cli.catalog import LocalModel
@@ -407,7 +408,7 @@ def attempt(path: Path) -> str:
         header = read_gguf(path)
         facts = model_facts(header)
         tokenizer_from_metadata(header.metadata)
-        settings = Settings(context_length=min(64, facts.n_ctx_train), threads=1)
+        settings = Settings(context_length=min(64, facts.n_ctx_train), threads=1, engine=ENGINE)
         start(debug=False)
         if path.stat().st_size % 3 == 0:  # as it is loaded where repacked weights run faster
             Model(path, gpu_layers=0, repack=True, metadata=without_vocabulary(facts)).close()
@@ -434,7 +435,7 @@ def _through_the_door(target: "LocalModel") -> str:
     from tanuki_cli.sampling import SamplingOptions
     from tanuki_cli.settings.values import Settings
 
-    engine = open_engine(target, Settings(threads=1))
+    engine = open_engine(target, Settings(threads=1, engine=ENGINE))
     try:
         options = SamplingOptions(temperature=0.5, max_new_tokens=3, seed=1)
         for _chunk in engine.stream([Message("user", "たぬき")], options):

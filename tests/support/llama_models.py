@@ -1,6 +1,8 @@
 """Tiny random GGUF models for the tests of the llama.cpp engine, and how they are loaded."""
 
+import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -24,9 +26,16 @@ def write_tiny(path: Path, *, seed: int = 1) -> Path:
     return path
 
 
+ENGINE = os.environ.get("TANUKI_TEST_ENGINE", "llama.cpp")
+"""What computes in the tests that load a model with :func:`load`: see test_ik.py."""
+
+
 def load(path: Path, settings: Settings | None = None) -> LlamaCppModel:
     model = LocalModel(name="tiny", format="gguf", path=path)
-    return load_llama_cpp(model, settings or Settings(context_length=512, threads=1), debug=False)
+    settings = settings or Settings(context_length=512, threads=1)
+    if ENGINE != "llama.cpp":
+        settings = replace(settings, engine=ENGINE)
+    return load_llama_cpp(model, settings, debug=False)
 
 
 def rewrite(source: Path, target: Path, changes: Mapping[str, Callable[[gguf.GGUFWriter], None]]) -> Path:

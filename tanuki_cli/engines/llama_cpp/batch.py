@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from tanuki_cli.engines.llama_cpp.bindings import native
+from tanuki_cli.engines.llama_cpp.llama_h import Kernels
 
 _MOST: Final = 1 << 20
 """Longer than any batch: C arrays of so many entries are only looked at, never made."""
@@ -13,8 +14,9 @@ _MOST: Final = 1 << 20
 class Batch:
     """Room for ``size`` ids. Filled anew for every decode: :meth:`clear`, then :meth:`add`."""
 
-    def __init__(self, size: int) -> None:
-        self.native = native.llama_batch_init(size, 0, 1)
+    def __init__(self, size: int, functions: Kernels = native) -> None:
+        self._functions = functions
+        self.native = functions.llama_batch_init(size, 0, 1)
         # Looked up once: each use of a field of the structure makes a new object.
         self._tokens = _array(self.native.token, ctypes.c_int32)
         self._positions = _array(self.native.pos, ctypes.c_int32)
@@ -55,7 +57,7 @@ class Batch:
 
     def close(self) -> None:
         """Free it."""
-        native.llama_batch_free(self.native)
+        self._functions.llama_batch_free(self.native)
 
 
 def _array(pointer: Any, kind: Any) -> Any:

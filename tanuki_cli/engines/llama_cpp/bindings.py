@@ -8,31 +8,32 @@ loading an 8B model. Only the module with the table of C functions is wanted; an
 import importlib
 import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 from tanuki_cli.engines.llama_cpp.llama_h import LlamaLibrary, missing_names
+from tanuki_cli.machine.packages import installed_version
 
 _PACKAGE: Final = "llama_cpp"
 
 
-def _load_functions() -> Any:
-    loaded = sys.modules.get(_PACKAGE)
+def load_functions(name: str, module: str) -> Any:
+    """The ``module`` with the table of C functions of the package ``name``. Raises ImportError, OSError."""
+    loaded = sys.modules.get(name)
     if loaded is not None:
-        return importlib.import_module(f"{_PACKAGE}.{_PACKAGE}")
-    spec = importlib.util.find_spec(_PACKAGE)
+        return importlib.import_module(f"{name}.{module}")
+    spec = importlib.util.find_spec(name)
     if spec is None or spec.submodule_search_locations is None:
-        raise ModuleNotFoundError(f"No module named {_PACKAGE!r}", name=_PACKAGE)
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
     # Stands in for the package while its submodules import one another.
-    package = ModuleType(_PACKAGE)
+    package = ModuleType(name)
     package.__path__ = list(spec.submodule_search_locations)
-    sys.modules[_PACKAGE] = package
+    sys.modules[name] = package
     try:
-        return importlib.import_module(f"{_PACKAGE}.{_PACKAGE}")
+        return importlib.import_module(f"{name}.{module}")
     finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] == _PACKAGE]:
-            del sys.modules[name]
+        for part in [part for part in sys.modules if part.partition(".")[0] == name]:
+            del sys.modules[part]
 
 
 def _checked(library: Any) -> LlamaLibrary:
@@ -43,20 +44,7 @@ def _checked(library: Any) -> LlamaLibrary:
     return functions
 
 
-def _version() -> str:
-    """What is installed, by the name of its folder: importlib.metadata takes longer to import than all else
-    here, so it is asked only where there is not exactly one."""
-    spec = importlib.util.find_spec(_PACKAGE)
-    places = list(spec.submodule_search_locations or ()) if spec else []
-    found = [name for place in places for name in Path(place).parent.glob("llama_cpp_python-*.dist-info")]
-    if len(found) == 1:
-        return found[0].name.removeprefix("llama_cpp_python-").removesuffix(".dist-info")
-    from importlib.metadata import version
+VERSION: Final = installed_version(_PACKAGE, "llama_cpp_python")
 
-    return version("llama-cpp-python")
-
-
-VERSION: Final = _version()
-
-native: Final = _checked(_load_functions())
+native: Final = _checked(load_functions(_PACKAGE, _PACKAGE))
 """The module ``llama_cpp.llama_cpp``: llama.h as ctypes functions and structures."""

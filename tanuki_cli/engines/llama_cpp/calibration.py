@@ -31,6 +31,8 @@ _WORTH_IT: Final = 1.05
 _REPACK_BYTES_PER_S: Final = 300_000_000
 _REPACK_WORTH_IT: Final = 1.25
 """Repacking doubles the memory and is done again at every load: that wants more than a few per cent."""
+_IN_PLACE_WORTH_IT: Final = 1.15
+"""Without the second copy it is still done at every load."""
 _IDS: Final = tuple(300 + index * 7 % 600 for index in range(CONTEXT_LENGTH))
 
 
@@ -151,12 +153,14 @@ class _Trial:
                     repack=True,
                     metadata=without_vocabulary(bench.facts),
                     should_stop=self._should_stop,
+                    build=bench.weights.build,
                 )
             ) as weights,
             closing(Context(weights, bench.params(tuning))) as context,
         ):
             repacked = self._times(context, tuning)
-        pays = all(before > _REPACK_WORTH_IT * after for before, after in zip(plain, repacked, strict=True))
+        gain = _IN_PLACE_WORTH_IT if bench.weights.build.repacks_in_place else _REPACK_WORTH_IT
+        pays = all(before > gain * after for before, after in zip(plain, repacked, strict=True))
         return replace(tuning, repack=pays)
 
     def _times(self, context: Context, tuning: Tuning) -> tuple[float, float]:

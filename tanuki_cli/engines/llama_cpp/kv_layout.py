@@ -20,8 +20,12 @@ MAGIC: Final = b"qsgg"
 HEAD: Final = struct.Struct("<4sII")
 """Magic, version, number of ids; then the ids."""
 _VERSION: Final = 3
-_CELLS: Final = struct.Struct("<II")
+_STREAMS: Final = struct.pack("<I", 1)
+_COUNT: Final = struct.Struct("<I")
 _CELL: Final = struct.Struct("<iIi")
+"""A position, and the sequences that have it: one, and its number."""
+_NAMELESS_CELL: Final = struct.Struct("<iI")
+"""The same where a state does not say whose it is."""
 _BODY: Final = struct.Struct("<II")
 _ROWS: Final = struct.Struct("<iQ")
 _COLUMNS: Final = struct.Struct("<iII")
@@ -30,12 +34,14 @@ _COLUMNS: Final = struct.Struct("<iII")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateLayout:
     """The states of one context: keys and values of ``n_layer`` layers, ``width`` numbers of the ggml type
-    ``kind`` a token, the values ``transposed`` where there is no flash attention."""
+    ``kind`` a token, the values ``transposed`` where there is no flash attention. ``has_streams`` where the
+    caches of sequences are kept apart."""
 
     n_layer: int
     width: int
     kind: int
     transposed: bool
+    has_streams: bool = True
 
     def fits(self, path: Path, *, max_ids: int) -> bool:
         """Whether ``path`` is a state of this layout, whole, and of at most ``max_ids`` ids."""
@@ -56,19 +62,29 @@ class StateLayout:
     def _row(self) -> int:
         return self.width // KINDS[self.kind].block * KINDS[self.kind].size
 
+    @property
+    def _cell(self) -> struct.Struct:
+        return _CELL if self.has_streams else _NAMELESS_CELL
+
+    @property
+    def _streams(self) -> bytes:
+        """What stands before the cells: of how many streams they are, where there are any."""
+        return _STREAMS if self.has_streams else b""
+
     def _size(self, count: int) -> int:
         """Bytes of a state of ``count`` ids."""
+        cells = len(self._streams) + _COUNT.size + self._cell.size * count
         heads = self.n_layer * (_ROWS.size + (_COLUMNS.size if self.transposed else _ROWS.size))
         numbers = 2 * self.n_layer * count * self._row
-        return HEAD.size + 4 * count + _CELLS.size + _CELL.size * count + _BODY.size + heads + numbers
+        return HEAD.size + 4 * count + cells + _BODY.size + heads + numbers
 
     def _has_cells(self, file: BufferedReader, count: int) -> bool:
-        """One stream, with every position from 0 on once, each of one sequence."""
-        if _read(file, _CELLS) != (1, count):
+        """Every position from 0 on once, each of one sequence, in one stream."""
+        if file.read(len(self._streams)) != self._streams or _read(file, _COUNT) != (count,):
             return False
-        cells = list(_CELL.iter_unpack(file.read(_CELL.size * count)))
-        positions = {position for position, _sequences, _sequence in cells}
-        return positions == set(range(count)) and all(sequences == 1 for _place, sequences, _id in cells)
+        cells = list(self._cell.iter_unpack(file.read(self._cell.size * count)))
+        owners = int(self.has_streams)
+        return {cell[0] for cell in cells} == set(range(count)) and all(cell[1] == owners for cell in cells)
 
     def _has_body(self, file: BufferedReader, count: int) -> bool:
         if _read(file, _BODY) != (int(self.transposed), self.n_layer):

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 
-class LlamaLibrary(Protocol):
-    """The module ``llama_cpp.llama_cpp``."""
+class Kernels(Protocol):
+    """What loads a model and computes with it, by whichever library."""
 
     LLAMA_KV_OVERRIDE_TYPE_INT: int
     LLAMA_KV_OVERRIDE_TYPE_STR: int
-    _lib: ctypes.CDLL
     llama_token: type[ctypes.c_int32]
     llama_model_kv_override: type[Any]
     # Types of C callbacks.
@@ -24,7 +23,6 @@ class LlamaLibrary(Protocol):
 
     def llama_backend_init(self) -> None: ...
     def llama_log_set(self, log_callback: Any, user_data: None) -> None: ...
-    def llama_supports_gpu_offload(self) -> bool: ...
 
     def llama_model_default_params(self) -> ctypes.Structure: ...
     def llama_model_load_from_file(self, path_model: bytes, params: ctypes.Structure) -> int | None: ...
@@ -63,6 +61,16 @@ class LlamaLibrary(Protocol):
         n_token_count_out: Any,
     ) -> int: ...
 
+
+class LlamaLibrary(Kernels, Protocol):
+    """The module ``llama_cpp.llama_cpp``: its own kernels, and the samplers for all."""
+
+    _lib: ctypes.CDLL
+    llama_token_data: type[ctypes.Structure]
+    llama_token_data_array: type[ctypes.Structure]
+
+    def llama_supports_gpu_offload(self) -> bool: ...
+
     def llama_sampler_chain_default_params(self) -> ctypes.Structure: ...
     def llama_sampler_chain_init(self, params: ctypes.Structure) -> int: ...
     def llama_sampler_chain_add(self, chain: int, smpl: int) -> None: ...
@@ -81,13 +89,14 @@ class LlamaLibrary(Protocol):
         penalty_present: float,
     ) -> int: ...
     def llama_sampler_sample(self, smpl: int, ctx: int, idx: int) -> int: ...
+    def llama_sampler_apply(self, smpl: int, cur_p: Any) -> None: ...
     def llama_sampler_accept(self, smpl: int, token: int) -> None: ...
     def llama_sampler_free(self, smpl: int) -> None: ...
 
 
 def missing_names(library: object) -> list[str]:
     """What :class:`LlamaLibrary` promises and ``library`` does not have."""
-    names = [*LlamaLibrary.__annotations__, *vars(LlamaLibrary)]
+    names = [name for part in (Kernels, LlamaLibrary) for name in (*part.__annotations__, *vars(part))]
     wanted = [name for name in names if name.lower().startswith(("llama_", "ggml_")) or name == "_lib"]
     return [name for name in wanted if not hasattr(library, name)]
 

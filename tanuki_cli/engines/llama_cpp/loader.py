@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import EngineInfo
 from tanuki_cli.engines.llama_cpp import native as llama_native
+from tanuki_cli.engines.llama_cpp.builds import LLAMA_CPP, Build
 from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts, without_vocabulary
 from tanuki_cli.engines.llama_cpp.gguf import damaged, read_gguf
@@ -40,8 +40,6 @@ from tanuki_cli.machine.hardware import inspect_machine
 from tanuki_cli.settings.values import Settings
 
 __all__ = ["LlamaCppModel", "load_llama_cpp"]
-
-ENGINE_NAME: Final = "llama.cpp"
 
 
 def load_llama_cpp(
@@ -70,13 +68,21 @@ def load_llama_cpp(
         header = read_gguf(model.path)
         model, facts = replace(model, path=header.path), model_facts(header)
     llama_native.start(debug=debug)
-    plan = plan_load(settings, facts, first_tokens=first_tokens)
+    plan = plan_load(settings, facts, build=_build(settings), first_tokens=first_tokens)
     check_memory(model, facts, plan)
     loaded = _load(model, settings, facts, plan, tuner)
     if kv_store is not None:
-        key = state_key(model.path, llama_native.VERSION, plan.kv_type, loaded.info.device)
+        key = state_key(model.path, plan.build.version, plan.kv_type, loaded.info.device)
         loaded.use_store(kv_store, key, head_ids=head_ids)
     return loaded
+
+
+def _build(settings: Settings) -> Build:
+    if settings.engine != "ik":
+        return LLAMA_CPP
+    from tanuki_cli.engines.llama_cpp.ik import load_ik  # loads another library
+
+    return load_ik()
 
 
 def _load(
@@ -95,7 +101,7 @@ def _load(
                 raise _translated(model, exc) from exc
             continue
         notes = (_fewer_layers(layers, wanted),) if layers < wanted else ()
-        info = EngineInfo(model=model.name, engine=ENGINE_NAME, device=_device(facts, plan, layers))
+        info = EngineInfo(model=model.name, engine=plan.build.name, device=_device(facts, plan, layers))
         return LlamaCppModel(
             weights,
             context,
@@ -126,6 +132,7 @@ def _load_native(
         gpu_layers=gpu_layers,
         repack=tuning is not None and tuning.repack,
         metadata=without_vocabulary(facts),
+        build=plan.build,
     )
     try:
         if tuning is None:
@@ -154,7 +161,7 @@ def _remembered(
         kv_type=plan.kv_type,
         n_batch=found.n_batch,
         gpu_layers=gpu_layers,
-        repack=found.repack,
+        repack=found.repack and not plan.build.repacks_in_place,
     )
     # There may be less memory today than there was when it was measured.
     fits = twice.host.total <= inspect_machine(os.environ).available_ram_bytes
@@ -191,7 +198,7 @@ def _measured(
 
 def _tuning_key(path: Path, plan: LoadPlan, gpu_layers: int) -> str:
     gpus = (gpu.name for gpu in plan.gpus)
-    return tuning_key(path, llama_native.VERSION, plan.kv_type, str(gpu_layers), *gpus)
+    return tuning_key(path, plan.build.version, plan.kv_type, str(gpu_layers), *gpus)
 
 
 def _device(facts: ModelFacts, plan: LoadPlan, layers: int) -> str:

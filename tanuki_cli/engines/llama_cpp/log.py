@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from tanuki_cli.engines.llama_cpp.bindings import native
+from tanuki_cli.engines.llama_cpp.llama_h import Kernels
 
 _LOG_WARN, _LOG_ERROR, _LOG_CONTINUE = 3, 4, 5
 _MAX_ERRORS: Final = 8
@@ -22,6 +23,7 @@ class Log:
         self._debug = False
         self._callback = native.llama_log_callback(self._receive)
         self._initialized = False
+        self._others: list[Any] = []  # callbacks, kept alive
 
     def install(self, *, debug: bool) -> None:
         """Take the log over (before anything native runs), and start the backends once."""
@@ -31,6 +33,12 @@ class Log:
             native.llama_backend_init()
             self._initialized = True
             self.raise_interrupt()
+
+    def take_over(self, other: Kernels) -> None:
+        """Start another library, which logs here, too."""
+        self._others.append(other.llama_log_callback(self._receive))
+        other.llama_log_set(self._others[-1], None)
+        other.llama_backend_init()
 
     def raise_interrupt(self) -> None:
         """Raise the KeyboardInterrupt that came up while native code ran, if one did: after what may be

@@ -109,6 +109,11 @@ class LlamaCppModel:
         running = self._running = self._logits(list(ids), first, reuse)
         return running
 
+    @property
+    def has_streams(self) -> bool:
+        """Whether :meth:`parallel` may be used: each request then has a cache for itself."""
+        return self._model.build.has_streams
+
     def parallel(self, places: int | None = None, interactive: bool = False) -> LlamaCppParallel:
         """The same weights with a cache for ``places`` requests at once, or for as many as fit and pay.
 
@@ -158,6 +163,7 @@ class LlamaCppModel:
             width=self.facts.n_kv_head * self.facts.head_dim,
             kind=KV_KINDS[params.kv_type],
             transposed=not params.flash_attention,
+            has_streams=self._model.build.has_streams,
         )
         self._cache.use_store(store, key, layout)
         self._head_ids = list(head_ids)

@@ -6,17 +6,16 @@ Nothing here knows prompts, sampling or users. Everything native is freed by ``c
 import ctypes
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli.engines.llama_cpp.batch import Batch
 from tanuki_cli.engines.llama_cpp.bindings import VERSION, native
+from tanuki_cli.engines.llama_cpp.builds import KV_KINDS, LLAMA_CPP, Build, ContextParams
 from tanuki_cli.engines.llama_cpp.finite import are_finite
-from tanuki_cli.engines.llama_cpp.llama_h import set_fields
+from tanuki_cli.engines.llama_cpp.llama_h import Kernels, set_fields
 from tanuki_cli.engines.llama_cpp.log import log, start
 from tanuki_cli.machine.gpus import Gpu
-from tanuki_cli.machine.memory import KvType
 
 __all__ = [
     "KV_KINDS",
@@ -30,9 +29,6 @@ __all__ = [
     "start",
 ]
 
-KV_KINDS: Final[Mapping[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
-"""What ggml numbers the types of a KV cache."""
-_FLASH_ATTENTION_ON: Final = 1
 _ABORTED: Final = 2
 _GPU_TYPES: Final = (1, 2)
 """ggml's device types: a GPU with its own memory, and one that shares the host's."""
@@ -44,22 +40,6 @@ class NativeError(Exception):
 
 class DecodeAborted(Exception):
     """The stop callback asked for it; what the batch was to compute is not whole."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextParams:
-    """Lengths are tokens. ``n_batch`` is the most that one decode takes, ``max_outputs`` the most
-    positions of it whose logits are kept. Each of ``n_sequences`` has its share of the ``n_ctx`` places of
-    the cache for itself."""
-
-    n_ctx: int
-    n_batch: int
-    n_threads: int
-    n_threads_batch: int
-    kv_type: KvType = "f16"
-    flash_attention: bool = True
-    max_outputs: int = 1
-    n_sequences: int = 1
 
 
 def gpus() -> list[Gpu]:
@@ -91,7 +71,7 @@ class Model:
     """The weights. Raises NativeError if llama.cpp does not load them.
 
     ``metadata`` is read instead of what the file says under the same keys. ``should_stop`` is asked while
-    it loads; when it says yes, that fails.
+    it loads; when it says yes, that fails. ``build`` computes with them.
     """
 
     def __init__(
@@ -102,21 +82,24 @@ class Model:
         repack: bool,
         metadata: Mapping[str, int | str] | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        build: Build = LLAMA_CPP,
     ) -> None:
-        params = native.llama_model_default_params()
-        progress = native.llama_progress_callback(lambda _progress, _data: log.goes_on(should_stop))
-        overrides = _overrides(metadata or {})
+        self.build = build
+        functions = build.functions
+        params = functions.llama_model_default_params()
+        progress = functions.llama_progress_callback(lambda _progress, _data: log.goes_on(should_stop))
+        overrides = _overrides(functions, metadata or {})
         set_fields(
             params,
             {
                 "n_gpu_layers": gpu_layers,
-                "use_extra_bufts": repack,
                 "progress_callback": progress,
                 "kv_overrides": overrides,
+                **build.model_fields(repack),
             },
         )
         log.errors.clear()
-        self.handle = native.llama_model_load_from_file(os.fsencode(path), params) or 0
+        self.handle = functions.llama_model_load_from_file(os.fsencode(path), params) or 0
         _raise_interrupt(self)
         if not self.handle:
             raise NativeError(_explanation())
@@ -124,19 +107,19 @@ class Model:
     def close(self) -> None:
         """Free the weights; contexts first."""
         if self.handle:
-            native.llama_model_free(self.handle)
+            self.build.functions.llama_model_free(self.handle)
             self.handle = 0
 
 
-def _overrides(metadata: Mapping[str, int | str]) -> Any:
+def _overrides(functions: Kernels, metadata: Mapping[str, int | str]) -> Any:
     """A C array of overrides, ended by one without a key."""
-    array = (native.llama_model_kv_override * (len(metadata) + 1))()
+    array = (functions.llama_model_kv_override * (len(metadata) + 1))()
     for override, (key, value) in zip(array, metadata.items(), strict=False):
         override.key = key.encode()
         if isinstance(value, str):
-            override.tag, override.value.val_str = native.LLAMA_KV_OVERRIDE_TYPE_STR, value.encode()
+            override.tag, override.value.val_str = functions.LLAMA_KV_OVERRIDE_TYPE_STR, value.encode()
         else:
-            override.tag, override.value.val_i64 = native.LLAMA_KV_OVERRIDE_TYPE_INT, value
+            override.tag, override.value.val_i64 = functions.LLAMA_KV_OVERRIDE_TYPE_INT, value
     return array
 
 
@@ -144,37 +127,35 @@ class Context:
     """A KV cache, and the computation over it. Sequences have numbers from 0. Raises NativeError."""
 
     def __init__(self, model: Model, params: ContextParams) -> None:
-        settings = native.llama_context_default_params()
+        self.build = model.build
+        self._functions = functions = model.build.functions
+        settings = functions.llama_context_default_params()
         set_fields(
             settings,
             {
                 "n_ctx": params.n_ctx,
                 "n_batch": params.n_batch,
                 "n_ubatch": params.n_batch,
-                "n_outputs_max": params.max_outputs,
-                "n_seq_max": params.n_sequences,
-                "kv_unified": False,
                 "n_threads": params.n_threads,
                 "n_threads_batch": params.n_threads_batch,
                 "type_k": KV_KINDS[params.kv_type],
                 "type_v": KV_KINDS[params.kv_type],
-                "flash_attn_type": _FLASH_ATTENTION_ON if params.flash_attention else 0,
-                "no_perf": True,
+                **model.build.context_fields(params),
             },
         )
         log.errors.clear()
-        self._batch = Batch(params.n_batch)
-        self.handle = handle = native.llama_init_from_model(model.handle, settings) or 0
+        self._batch = Batch(params.n_batch, functions)
+        self.handle = handle = functions.llama_init_from_model(model.handle, settings) or 0
         _raise_interrupt(self)
         if not handle:
             self._batch.close()
             raise NativeError(_explanation())
-        self.length = int(native.llama_n_ctx(handle))
+        self.length = int(functions.llama_n_ctx(handle))
         self.n_batch = params.n_batch
         self.max_outputs = params.max_outputs
         self.n_sequences = params.n_sequences
-        self._memory = native.llama_get_memory(handle)
-        self._no_abort = native.ggml_abort_callback()
+        self._memory = functions.llama_get_memory(handle)
+        self._no_abort = functions.ggml_abort_callback()
 
     def decode(
         self,
@@ -199,7 +180,7 @@ class Context:
         batch; when it says yes, DecodeAborted is raised. Works on the CPU; a GPU finishes the batch.
         """
         if should_stop is None:
-            status = native.llama_decode(self.handle, batch.native)
+            status = self._functions.llama_decode(self.handle, batch.native)
         else:
             status = self._decode_with_stop(batch, should_stop)
         log.raise_interrupt()
@@ -210,33 +191,36 @@ class Context:
 
     def _decode_with_stop(self, batch: Batch, should_stop: Callable[[], bool]) -> int:
         interrupted: list[BaseException] = []
+        stopped = False
 
         def ask(_data: int) -> bool:
+            nonlocal stopped
             # An exception cannot pass through native code: ctypes would print and forget it.
             try:
-                return should_stop()
+                stopped = stopped or should_stop()
             except KeyboardInterrupt as exc:
                 interrupted.append(exc)
-                return True
+                stopped = True
+            return stopped
 
-        callback = native.ggml_abort_callback(ask)
-        native.llama_set_abort_callback(self.handle, callback, None)
+        callback = self._functions.ggml_abort_callback(ask)
+        self._functions.llama_set_abort_callback(self.handle, callback, None)
         try:
-            status = native.llama_decode(self.handle, batch.native)
+            status = self._functions.llama_decode(self.handle, batch.native)
         finally:
-            native.llama_set_abort_callback(self.handle, self._no_abort, None)
+            self._functions.llama_set_abort_callback(self.handle, self._no_abort, None)
         if interrupted:
             raise interrupted[0]
-        return int(status)
+        return _ABORTED if stopped else int(status)
 
     def set_threads(self, threads: int) -> None:
         """Compute with ``threads`` from now on, single ids and batches alike."""
-        native.llama_set_n_threads(self.handle, threads, threads)
+        self._functions.llama_set_n_threads(self.handle, threads, threads)
 
     def logits(self, index: int) -> Any:
         """A C pointer to the logits, one per token of the vocabulary, of output ``index`` of the newest
         decode (-1: the last). Valid until the next decode."""
-        return native.llama_get_logits_ith(self.handle, index)
+        return self._functions.llama_get_logits_ith(self.handle, index)
 
     def has_finite_logits(self, index: int, count: int) -> bool:
         """Whether the ``count`` logits of output ``index`` are numbers.
@@ -244,44 +228,46 @@ class Context:
         Damaged weights give NaN, and llama.cpp's sampler sorts: with NaN among numbers that may run out
         of the array.
         """
-        return are_finite(native.llama_get_logits_ith(self.handle, index), count)
+        return are_finite(self._functions.llama_get_logits_ith(self.handle, index), count)
 
     def trim(self, length: int, *, sequence: int = 0) -> bool:
         """Forget every position of ``sequence`` from ``length`` on. False if all of it had to go."""
-        if native.llama_memory_seq_rm(self._memory, sequence, length, -1):
+        if self._functions.llama_memory_seq_rm(self._memory, sequence, length, -1):
             return True
         self.forget(sequence)
         return False
 
     def copy(self, source: int, target: int) -> None:
         """Make ``target`` hold what ``source`` does."""
-        native.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+        self._functions.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     def clear(self) -> None:
         """Forget every sequence, and overwrite what they held."""
-        native.llama_memory_clear(self._memory, True)
+        self._functions.llama_memory_clear(self._memory, True)
 
     def state_bytes(self, ids: Sequence[int], *, sequence: int = 0) -> int:
         """At most so much is written by :meth:`save_state`."""
-        return 4 * (3 + len(ids)) + int(native.llama_state_seq_get_size(self.handle, sequence))
+        return 4 * (3 + len(ids)) + int(self._functions.llama_state_seq_get_size(self.handle, sequence))
 
     def save_state(self, path: Path, ids: Sequence[int], *, sequence: int = 0) -> int:
         """Write the cache of ``sequence``, which holds ``ids``, to ``path``; the bytes written, 0 if that
         failed."""
-        tokens = (native.llama_token * len(ids))(*ids)
+        tokens = (self._functions.llama_token * len(ids))(*ids)
         return int(
-            native.llama_state_seq_save_file(self.handle, os.fsencode(path), sequence, tokens, len(ids))
+            self._functions.llama_state_seq_save_file(
+                self.handle, os.fsencode(path), sequence, tokens, len(ids)
+            )
         )
 
     def load_state(self, path: Path, *, max_ids: int, sequence: int = 0) -> list[int]:
         """Replace the cache of ``sequence`` by the one in ``path``; its ids, or none, and an empty cache,
         if it does not fit."""
-        tokens = (native.llama_token * max_ids)()
+        tokens = (self._functions.llama_token * max_ids)()
         count = ctypes.c_size_t(0)
-        loaded = native.llama_state_seq_load_file(
+        loaded = self._functions.llama_state_seq_load_file(
             self.handle, os.fsencode(path), sequence, tokens, max_ids, ctypes.byref(count)
         )
-        length = native.llama_memory_seq_pos_max(self._memory, sequence) + 1
+        length = self._functions.llama_memory_seq_pos_max(self._memory, sequence) + 1
         if not loaded or length != count.value:
             self.forget(sequence)
             return []
@@ -290,14 +276,14 @@ class Context:
     def forget(self, sequence: int) -> None:
         """Forget all of ``sequence``. Alone in the cache it is overwritten too: a place that is free may
         not hold NaN, which would spread from there."""
-        if self.n_sequences == 1 or not native.llama_memory_seq_rm(self._memory, sequence, -1, -1):
+        if self.n_sequences == 1 or not self._functions.llama_memory_seq_rm(self._memory, sequence, -1, -1):
             self.clear()
 
     def close(self) -> None:
         """Free the cache."""
         if self.handle:
             self._batch.close()
-            native.llama_free(self.handle)
+            self._functions.llama_free(self.handle)
             self.handle = 0
 
 

@@ -6,6 +6,7 @@ from typing import Final, cast
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.llama_cpp import native as llama_native
+from tanuki_cli.engines.llama_cpp.builds import LLAMA_CPP, Build, ContextParams
 from tanuki_cli.engines.llama_cpp.drafting import MAX_DRAFT
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.memory import (
@@ -14,7 +15,6 @@ from tanuki_cli.engines.llama_cpp.memory import (
     gpu_layers_that_fit,
     uses_flash_attention,
 )
-from tanuki_cli.engines.llama_cpp.native import ContextParams
 from tanuki_cli.engines.llama_cpp.tuning import N_BATCH, Tuning
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
@@ -39,6 +39,7 @@ class LoadPlan:
     kv_type: KvType
     gpu_layers: int
     gpus: tuple[Gpu, ...]
+    build: Build = LLAMA_CPP
     notes: tuple[str, ...] = ()
 
     def context_params(self, tuning: Tuning, *, gpu_layers: int, length: int) -> ContextParams:
@@ -55,18 +56,20 @@ class LoadPlan:
         )
 
 
-def plan_load(settings: Settings, facts: ModelFacts, *, first_tokens: int | None = None) -> LoadPlan:
+def plan_load(
+    settings: Settings, facts: ModelFacts, *, build: Build = LLAMA_CPP, first_tokens: int | None = None
+) -> LoadPlan:
     """Plan for what the settings ask and the GPUs have free; ``first_tokens`` as in load_llama_cpp().
 
-    Raises EngineError for a context that the model was not made for.
+    Raises EngineError for a context that the model was not made for, and for what ``build`` cannot do.
     """
     context_length = _context_length(settings, facts)
-    kv_type = _kv_type(settings, facts)
-    gpus = tuple(llama_native.gpus())
+    kv_type = _kv_type(settings, facts, build)
+    gpus = tuple(llama_native.gpus()) if build.on_gpus else ()
     notes: tuple[str, ...] = ()
     if not gpus:
         layers = 0
-        if settings.gpu_layers:
+        if settings.gpu_layers and build.on_gpus:
             notes = (_("This build of llama.cpp can use no GPU here; see: tanuki doctor"),)
     elif settings.gpu_layers is not None:
         layers = min(settings.gpu_layers, all_layers(facts))
@@ -84,6 +87,7 @@ def plan_load(settings: Settings, facts: ModelFacts, *, first_tokens: int | None
         kv_type=kv_type,
         gpu_layers=layers,
         gpus=gpus,
+        build=build,
         notes=notes,
     )
 
@@ -122,11 +126,15 @@ def _context_length(settings: Settings, facts: ModelFacts) -> int:
     return settings.context_length
 
 
-def _kv_type(settings: Settings, facts: ModelFacts) -> KvType:
-    """As set; but float32 weights, which are there to be exact, get a float32 cache.
+def _kv_type(settings: Settings, facts: ModelFacts, build: Build) -> KvType:
+    """As set; but float32 weights, which are there to be exact, get a float32 cache where there is one.
 
     Its logits then differ from float64's by 1e-5 at most.
     """
-    if facts.full_precision and settings.kv_type == "f16":
-        return "f32"
-    return cast("KvType", settings.kv_type)
+    kv_type = cast("KvType", settings.kv_type)
+    if kv_type not in build.kv_types:
+        raise EngineError(
+            _("{engine} has no KV cache of the kind {kind}.").format(engine=build.name, kind=kv_type),
+            hint=f"--kv-type {build.kv_types[0]}",
+        )
+    return "f32" if facts.full_precision and kv_type == "f16" and "f32" in build.kv_types else kv_type

@@ -6,12 +6,17 @@ penalty looks at the last 64 tokens, those of the prompt included, as llama.cpp'
 
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from tanuki_cli.engines.base import PENALTY_WINDOW
 from tanuki_cli.engines.llama_cpp.bindings import native
+from tanuki_cli.engines.llama_cpp.builds import LLAMA_CPP
 from tanuki_cli.engines.llama_cpp.llama_h import set_fields
 from tanuki_cli.engines.llama_cpp.native import Context
 from tanuki_cli.sampling import SamplingOptions
+
+if TYPE_CHECKING:
+    from tanuki_cli.engines.llama_cpp.candidates import Candidates
 
 
 class Sampler:
@@ -25,6 +30,8 @@ class Sampler:
     def __init__(self, options: SamplingOptions, *, n_vocab: int, prompt_ids: Sequence[int]) -> None:
         self.greedy = options.greedy
         self.repeat_penalty = options.repeat_penalty
+        self._n_vocab = n_vocab
+        self._candidates: Candidates | None = None
         chain_params = native.llama_sampler_chain_default_params()
         set_fields(chain_params, {"no_perf": True})
         self._chain = native.llama_sampler_chain_init(chain_params)
@@ -49,7 +56,11 @@ class Sampler:
 
     def sample(self, context: Context, index: int = -1) -> int:
         """The next token from the logits of output ``index`` of the newest decode (-1: the last)."""
-        return int(native.llama_sampler_sample(self._chain, context.handle, index))
+        if context.build is LLAMA_CPP:
+            return int(native.llama_sampler_sample(self._chain, context.handle, index))
+        id_ = self._choose(context.logits(index))
+        self.accept(id_)
+        return id_
 
     def accept(self, id_: int) -> None:
         """Take ``id_`` as the next token without drawing: the repeat penalty sees it."""
@@ -75,3 +86,11 @@ class Sampler:
 
     def _add(self, sampler: int) -> None:
         native.llama_sampler_chain_add(self._chain, sampler)
+
+    def _choose(self, logits: Any) -> int:
+        """As llama.cpp does for a context of its own."""
+        from tanuki_cli.engines.llama_cpp.candidates import Candidates  # needs numpy
+
+        if self._candidates is None:
+            self._candidates = Candidates(self._n_vocab)
+        return self._candidates.choose(self._chain, logits)

@@ -1,0 +1,74 @@
+"""The libraries that a GGUF file is computed with: their functions, and what else differs between them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tanuki_cli.engines.llama_cpp.bindings import VERSION, native
+from tanuki_cli.engines.llama_cpp.llama_h import Kernels
+from tanuki_cli.machine.memory import KvType
+
+KV_KINDS: Final[Mapping[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
+"""What ggml numbers the types of a KV cache."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextParams:
+    """Lengths are tokens. ``n_batch`` is the most that one decode takes, ``max_outputs`` the most
+    positions of it whose logits are kept. Each of ``n_sequences`` has its share of the ``n_ctx`` places of
+    the cache for itself."""
+
+    n_ctx: int
+    n_batch: int
+    n_threads: int
+    n_threads_batch: int
+    kv_type: KvType = "f16"
+    flash_attention: bool = True
+    max_outputs: int = 1
+    n_sequences: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """A library: ``functions`` load and compute, ``model_fields`` (of whether to repack) and
+    ``context_fields`` name what is set in its structures. ``kv_types`` are the caches that it can be used
+    with. ``on_gpus`` says whether it may be used there, ``has_streams`` whether the cache of each sequence is
+    kept apart, in memory and in the files of states: several requests at once want that.
+    ``repacks_in_place`` where repacked weights are no second copy."""
+
+    name: str
+    version: str
+    functions: Kernels
+    model_fields: Callable[[bool], Mapping[str, object]]
+    context_fields: Callable[[ContextParams], Mapping[str, object]]
+    kv_types: tuple[KvType, ...]
+    on_gpus: bool
+    has_streams: bool
+    repacks_in_place: bool
+
+
+def _model_fields(repack: bool) -> Mapping[str, object]:
+    return {"use_extra_bufts": repack}
+
+
+def _context_fields(params: ContextParams) -> Mapping[str, object]:
+    return {
+        "n_outputs_max": params.max_outputs,
+        "n_seq_max": params.n_sequences,
+        "kv_unified": False,
+        "flash_attn_type": int(params.flash_attention),
+        "no_perf": True,
+    }
+
+
+LLAMA_CPP: Final = Build(
+    name="llama.cpp",
+    version=VERSION,
+    functions=native,
+    model_fields=_model_fields,
+    context_fields=_context_fields,
+    kv_types=tuple(KV_KINDS),
+    on_gpus=True,
+    has_streams=True,
+    repacks_in_place=False,
+)
