@@ -71,6 +71,8 @@ def plan_load(
         layers = 0
         if settings.gpu_layers and build.on_gpus:
             notes = (_("This build of llama.cpp can use no GPU here; see: tanuki doctor"),)
+        elif settings.gpu_layers:
+            notes = (_("{engine} is used on the CPU only.").format(engine=build.name),)
     elif settings.gpu_layers is not None:
         layers = min(settings.gpu_layers, all_layers(facts))
     else:

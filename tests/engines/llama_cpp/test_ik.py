@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -224,6 +225,13 @@ def test_a_cache_of_eight_bits_is_refused(tiny: Path) -> None:
     with pytest.raises(EngineError, match="q8_0") as caught:
         load(tiny, Settings(context_length=256, threads=1, kv_type="q8_0", engine="ik"))
     assert caught.value.hint == "--kv-type f16"
+
+
+def test_no_gpu_is_used(tiny: Path) -> None:
+    model = load(tiny, replace(SETTINGS, gpu_layers=3))
+    assert model.notes == ("ik_llama.cpp is used on the CPU only.",)
+    assert model.info.device == "CPU"
+    model.close()
 
 
 def test_the_version_is_the_one_of_the_extra() -> None:
