@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.engines.checking import Check, probe
+from tanuki_cli.engines.checking import Check, Status, probe
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.packages import IK, install_extra, installed_version, missing
@@ -44,18 +44,18 @@ def check_ik(*, chosen: bool) -> Iterator[Check]:
     """One check where it is installed or ``chosen`` in the settings: whether it can be used."""
     if not chosen and missing([PACKAGE]):
         return
+    fault: Status = "fail" if chosen else "warn"
     try:
         version = require_ik()
     except EngineError as exc:
-        status = "fail" if chosen else "warn"
-        yield Check(name=NAME, status=status, detail=exc.message, fix=exc.hint)
+        yield Check(name=NAME, status=fault, detail=exc.message, fix=exc.hint)
         return
     found = probe(_PROBE)
     if isinstance(found, str):
         detail = _("It cannot be loaded: {reason}").format(reason=found)
-        yield Check(name=NAME, status="fail" if chosen else "warn", detail=detail, fix=OTHERWISE)
-        return
-    yield Check(name=NAME, status="ok", detail=version)
+        yield Check(name=NAME, status=fault, detail=detail, fix=OTHERWISE)
+    else:
+        yield Check(name=NAME, status="ok", detail=version)
 
 
 def _cpu_flags() -> frozenset[str]:
