@@ -21,6 +21,7 @@ from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
 from tanuki_cli.engines.llama_cpp import native as llama_native
+from tanuki_cli.engines.llama_cpp.builds import LLAMA_CPP, Build
 from tanuki_cli.engines.llama_cpp.native import Context, ContextParams, Model
 from tanuki_cli.errors import EngineError
 from tanuki_cli.machine.gpus import Gpu
@@ -54,13 +55,14 @@ def main(path: Path, what: str, room: int) -> None:
             gpu_layers: int,
             repack: bool,
             metadata: Mapping[str, int | str] | None = None,
+            build: Build = LLAMA_CPP,
         ) -> None:
             tried.append(gpu_layers)
             if what == "gone":
                 path.unlink()
             taken.append(psutil.Process().memory_info().vms)
             with cramped(room if what == "weights" and gpu_layers > ENOUGH else None):
-                super().__init__(path, gpu_layers=gpu_layers, repack=repack, metadata=metadata)
+                super().__init__(path, gpu_layers=gpu_layers, repack=repack, metadata=metadata, build=build)
 
     class CrampedContext(Context):
         def __init__(self, model: Model, params: ContextParams) -> None:

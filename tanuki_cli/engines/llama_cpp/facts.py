@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from math import gcd
 from typing import Final
 
 from tanuki_cli.engines.llama_cpp.admission import Geometry, check_settings, check_tensors, nbytes
@@ -23,7 +24,8 @@ class ModelFacts:
     ``head_dim`` is one head's width in the KV cache. Sizes are bytes in the file: ``layer_bytes``
     one entry per layer, ``output_bytes`` the output matrix and norm, ``embedding_bytes`` the input
     embedding. Where input and output share one matrix, both name its size. ``full_precision`` files
-    hold float32 weights.
+    hold float32 weights. The rows of every matrix, and of every head in it, are a multiple of
+    ``row_groups``.
     """
 
     architecture: str
@@ -42,6 +44,7 @@ class ModelFacts:
     output_bytes: int
     file_bytes: int
     full_precision: bool
+    row_groups: int
 
 
 def model_facts(gguf: GgufFile) -> ModelFacts:
@@ -74,6 +77,7 @@ def model_facts(gguf: GgufFile) -> ModelFacts:
         output_bytes=output_bytes,
         file_bytes=sum(nbytes(tensor) for tensor in chain.from_iterable(gguf.tensors)),
         full_precision=gguf.metadata.get("general.file_type") == 0,
+        row_groups=gcd(geometry.n_vocab, geometry.n_embd, geometry.n_ff, geometry.head_dim),
     )
 
 

@@ -48,6 +48,7 @@ def load_ik() -> Build:
         on_gpus=False,
         has_streams=False,
         repacks_in_place=True,
+        rows_at_once=16,
     )
 
 

@@ -63,6 +63,11 @@ def plan_load(
 
     Raises EngineError for a context that the model was not made for, and for what ``build`` cannot do.
     """
+    if facts.row_groups % build.rows_at_once:
+        raise EngineError(
+            _("{engine} cannot compute with matrices of such sizes.").format(engine=build.name),
+            hint=f"--engine {LLAMA_CPP.name}",
+        )
     context_length = _context_length(settings, facts)
     kv_type = _kv_type(settings, facts, build)
     gpus = tuple(llama_native.gpus()) if build.on_gpus else ()

@@ -30,6 +30,7 @@ from tanuki_cli.machine.packages import IK
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer
+from tests.fuzz import gguf as fuzzed
 from tests.support.llama_models import GREEDY, PROMPT, TINY, load, write_tiny
 from tests.support.program import ROOT
 
@@ -72,6 +73,7 @@ def in_a_process_of_its_own(*command: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # a whole file of tests, on a machine that may be busy
 @pytest.mark.parametrize(("suite", "chosen"), SUITES, ids=[suite for suite, _chosen in SUITES])
 def test_what_llama_cpp_promises(suite: str, chosen: str) -> None:
     in_a_process_of_its_own("pytest", "-q", "-p", "no:cacheprovider", f"tests/engines/{suite}", "-k", chosen)
@@ -225,6 +227,14 @@ def test_a_cache_of_eight_bits_is_refused(tiny: Path) -> None:
     with pytest.raises(EngineError, match="q8_0") as caught:
         load(tiny, Settings(context_length=256, threads=1, kv_type="q8_0", engine="ik"))
     assert caught.value.hint == "--kv-type f16"
+
+
+def test_matrices_that_it_would_stop_at_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.gguf"
+    path.write_bytes(fuzzed.model(n_embd=256, n_ff=33, kinds=lambda _name: 19).encoded())
+    with pytest.raises(EngineError, match="such sizes") as caught:
+        load(path, replace(SETTINGS, context_length=64))
+    assert caught.value.hint == "--engine llama.cpp"
 
 
 def test_no_gpu_is_used(tiny: Path) -> None:
