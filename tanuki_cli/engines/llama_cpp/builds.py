@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tanuki_cli.engines.llama_cpp.bindings import VERSION, native
+from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.llama_h import Kernels
 from tanuki_cli.machine.memory import KvType
 
@@ -34,8 +35,8 @@ class Build:
     ``context_fields`` name what is set in its structures. ``kv_types`` are the caches that it can be used
     with. ``on_gpus`` says whether it may be used there, ``has_streams`` whether the cache of each sequence is
     kept apart, in memory and in the files of states: several requests at once want that.
-    ``repacks_in_place`` where repacked weights are no second copy. It computes ``rows_at_once``, and stops
-    the process where those of a matrix are no multiple of that."""
+    ``repacks_in_place`` where repacked weights are no second copy. ``admits`` says which of the models
+    that llama.cpp runs it runs, too."""
 
     name: str
     version: str
@@ -46,7 +47,7 @@ class Build:
     on_gpus: bool
     has_streams: bool
     repacks_in_place: bool
-    rows_at_once: int
+    admits: Callable[[ModelFacts], bool]
 
 
 def _model_fields(repack: bool) -> Mapping[str, object]:
@@ -73,5 +74,5 @@ LLAMA_CPP: Final = Build(
     on_gpus=True,
     has_streams=True,
     repacks_in_place=False,
-    rows_at_once=1,
+    admits=lambda _facts: True,
 )

@@ -25,7 +25,7 @@ class ModelFacts:
     one entry per layer, ``output_bytes`` the output matrix and norm, ``embedding_bytes`` the input
     embedding. Where input and output share one matrix, both name its size. ``full_precision`` files
     hold float32 weights. The rows of every matrix, and of every head in it, are a multiple of
-    ``row_groups``.
+    ``row_groups``. ``has_empty_arrays`` among its metadata.
     """
 
     architecture: str
@@ -45,6 +45,7 @@ class ModelFacts:
     file_bytes: int
     full_precision: bool
     row_groups: int
+    has_empty_arrays: bool
 
 
 def model_facts(gguf: GgufFile) -> ModelFacts:
@@ -78,6 +79,7 @@ def model_facts(gguf: GgufFile) -> ModelFacts:
         file_bytes=sum(nbytes(tensor) for tensor in chain.from_iterable(gguf.tensors)),
         full_precision=gguf.metadata.get("general.file_type") == 0,
         row_groups=gcd(geometry.n_vocab, geometry.n_embd, geometry.n_ff, geometry.head_dim),
+        has_empty_arrays=[] in gguf.metadata.values(),
     )
 
 

@@ -16,11 +16,13 @@ from typing import Any, Final
 
 from tanuki_cli.engines.llama_cpp.bindings import load_functions
 from tanuki_cli.engines.llama_cpp.builds import Build, ContextParams
+from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.ik_package import NAME, OTHERWISE, PACKAGE, require_ik
 from tanuki_cli.engines.llama_cpp.log import log
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 
+_ROWS_AT_ONCE: Final = 16
 _INVALID: Final = -1
 _NOTHING_COMPUTED: Final = -3
 _UNTOUCHED: Final = 0x7FC0DEAD
@@ -48,8 +50,14 @@ def load_ik() -> Build:
         on_gpus=False,
         has_streams=False,
         repacks_in_place=True,
-        rows_at_once=16,
+        admits=_admits,
     )
+
+
+def _admits(facts: ModelFacts) -> bool:
+    """It ends the process where the rows of a matrix are no multiple of those that it computes at once, and
+    writes a warning to stderr for an array of nothing."""
+    return facts.row_groups % _ROWS_AT_ONCE == 0 and not facts.has_empty_arrays
 
 
 def _model_fields(repack: bool) -> Mapping[str, object]:

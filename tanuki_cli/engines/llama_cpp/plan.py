@@ -63,9 +63,9 @@ def plan_load(
 
     Raises EngineError for a context that the model was not made for, and for what ``build`` cannot do.
     """
-    if facts.row_groups % build.rows_at_once:
+    if not build.admits(facts):
         raise EngineError(
-            _("{engine} cannot compute with matrices of such sizes.").format(engine=build.name),
+            _("{engine} does not run models of this shape.").format(engine=build.name),
             hint=f"--engine {LLAMA_CPP.name}",
         )
     context_length = _context_length(settings, facts)

@@ -232,7 +232,7 @@ def test_a_cache_of_eight_bits_is_refused(tiny: Path) -> None:
 def test_matrices_that_it_would_stop_at_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "odd.gguf"
     path.write_bytes(fuzzed.model(n_embd=256, n_ff=33, kinds=lambda _name: 19).encoded())
-    with pytest.raises(EngineError, match="such sizes") as caught:
+    with pytest.raises(EngineError, match="this shape") as caught:
         load(path, replace(SETTINGS, context_length=64))
     assert caught.value.hint == "--engine llama.cpp"
 
