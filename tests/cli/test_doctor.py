@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ GGUF = "tanuki-8b:q4_k_m"
 NAMES = {
     "program", "packages", "machine", "disk", "gpu", "llama.cpp", "transformers", "hub", "model:mame",
     "settings", "history", "terminal", "language",
+    *(["ik_llama.cpp"] if find_spec("ik_llama_cpp") else []),
 }  # fmt: skip
 MACHINE = Machine(ram_bytes=2**34, available_ram_bytes=2**33, physical_cores=2)
 WITH_GPU = Machine(
