@@ -1,6 +1,6 @@
-"""Many warm `tanuki ask`, one after another on a loaded machine: is the model ever loaded anew?
+"""Many warm `tanuki ask` on a loaded machine, some at once: is the model ever loaded anew?
 
-python -m scripts.load_warm [--asks 200] [--load 4] [--kills 5] [--model mame]
+python -m scripts.load_warm [--asks 200] [--at-once 4] [--load 4] [--kills 5] [--model mame]
 
 Busy processes take the cores meanwhile. Then the process that has the model is killed outright, at rest and
 in mid-answer: the next ask must answer as before, with one such process, and no file of an old one. Exit code
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,7 @@ def main(arguments: list[str]) -> int:
     """Ask, kill, ask again; say what was seen."""
     parser = argparse.ArgumentParser(description="Load the model that stays loaded.")
     parser.add_argument("--asks", type=int, default=200)
+    parser.add_argument("--at-once", type=int, default=4)
     parser.add_argument("--load", type=int, default=4)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--model", default="mame")
@@ -48,25 +50,29 @@ def main(arguments: list[str]) -> int:
 
 
 def _ask_often(chosen: argparse.Namespace, env: Mapping[str, str]) -> int:
-    """How often the model was not the one of the first ask."""
+    """How often the model was not the one of the first ask, or the answer not its answer."""
     expected = _ask(chosen, env)["answer"]
-    process = _kept(env)["pid"]
-    seconds: list[float] = []
-    loading: list[float] = []
-    anew = 0
-    for _ in range(chosen.asks):
+    first = _kept(env)
+
+    def ask(_number: int) -> tuple[float, dict[str, Any]]:
         started = time.monotonic()
         answer = _ask(chosen, env)
-        seconds.append(time.monotonic() - started)
-        loading.append(answer["timings"]["load_s"])
-        now = _kept(env)["pid"]
-        anew += now != process or answer["answer"] != expected or not answer["usage"]["cached_tokens"]
-        process = now
+        return time.monotonic() - started, answer
+
+    with ThreadPoolExecutor(chosen.at_once) as pool:
+        asked = list(pool.map(ask, range(chosen.asks)))
+    last = _kept(env)
+    # One that was loaded anew has another process, and counts its requests from the first.
+    anew = int(last["pid"] != first["pid"] or last["requests"] != first["requests"] + chosen.asks)
+    anew += sum(answer["answer"] != expected or not answer["usage"]["cached_tokens"] for _, answer in asked)
+    seconds = [took for took, _ in asked]
+    loading = [answer["timings"]["load_s"] for _, answer in asked]
     print(
-        f"{chosen.asks} asks beside {chosen.load} busy processes: the whole command "
-        f"{statistics.median(seconds):.2f} s in the middle, {max(seconds):.2f} s at most; until the model "
-        f"is there {statistics.median(loading):.3f} and {max(loading):.3f} s; "
-        f"loaded anew or another answer: {anew}"
+        f"{chosen.asks} asks, {chosen.at_once} at once, beside {chosen.load} busy processes: the whole "
+        f"command {statistics.median(seconds):.2f} s in the middle, {max(seconds):.2f} s at most; until the "
+        f"model is there {statistics.median(loading):.3f} and {max(loading):.3f} s; "
+        f"loaded anew or another answer: {anew}",
+        flush=True,
     )
     return anew
 
