@@ -38,7 +38,6 @@ def ours(folder: Path, connections: int) -> None:
     meter = Meter(ignore_progress, "downloading", files_total=1, bytes_total=file.size)
     path = folder / f"ours-{connections}"
     transfer.receive(client, file, path, patience=patience, meter=meter)
-    path.unlink()
 
 
 def theirs(folder: Path) -> None:
@@ -93,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for _run in range(options.runs):
             for count in options.connections:
                 took, processor = seconds(partial(ours, Path(temporary), count))
+                Path(temporary, f"ours-{count}").unlink()
                 base = base or took
                 report(f"{count or 'chosen'} connections", content, took, processor, base)
             if not options.cap_mb:

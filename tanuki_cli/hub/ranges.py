@@ -29,7 +29,8 @@ _FAST: Final = 100_000_000
 """Bytes per second that no more connections are wanted for: Python takes in little more."""
 PIECE: Final = 16 << 20
 """Bytes asked for at a time: smaller ones would meet the hub's limit of requests sooner."""
-_SMALLEST_PIECE: Final = 1 << 20
+_SMALLEST_PIECE: Final = 2 << 20
+"""A request takes as long as some 100 KB: smaller pieces cost more than an even end gains."""
 
 
 class Speed:
