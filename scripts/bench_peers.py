@@ -31,6 +31,7 @@ from scripts.bench_engine import SECOND_TURN, SHORT_HISTORY
 from scripts.make_synthetic_gguf import Shape, make_tokenizer, make_vocabulary, write_model
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.machine.hardware import usable_physical_cores
+from tanuki_cli.tokenizer import ChatTokenizer
 
 QUESTION: Final = "{animal}はどんな動物ですか。住んでいる場所と、よく食べるものを教えてください。"
 ANIMALS: Final = ("たぬき", "きつね", "うさぎ", "いたち", "りす", "しか", "くま", "さる", "ねこ", "いぬ")
@@ -122,6 +123,32 @@ def ours_first(setup: Setup, work: Path, run: int) -> Mapping[str, float]:
     """The same as the very first thing on a machine: nothing is kept yet."""
     with tempfile.TemporaryDirectory(dir=work) as home:
         return ours_cold(setup, Path(home), run)
+
+
+def ours_document(setup: Setup, home: Path) -> Mapping[str, float]:
+    """Seconds to the first token of two questions about one text, in processes of their own."""
+    tokenizer = ChatTokenizer.from_reference(setup.model.with_name("tokenizer.json"))
+    lines: list[str] = []
+    while len(tokenizer.encode(text := "\n".join(lines))) < setup.history_tokens:
+        lines.append(
+            f"{len(lines)}番目の{ANIMALS[len(lines) % len(ANIMALS)]}は、森の{len(text)}か所で見つかりました。"
+        )
+    document = home / "document.txt"
+    document.write_text(text, encoding="utf-8")
+    command = [
+        sys.executable,
+        "-m",
+        "tanuki_cli",
+        "ask",
+        "-m",
+        str(setup.model),
+        "--jsonl",
+        "-f",
+        str(document),
+    ]
+    command += ["--temperature", "0", "--max-new-tokens", str(ANSWER_TOKENS)]
+    first, again = (run_timed([*command, question(run)], TANUKI_HOME=str(home))[0] for run in range(2))
+    return {"first_question": first["first"], "second_question": again["first"]}
 
 
 def theirs_cold(setup: Setup, flags: Flags, run: int) -> Mapping[str, float]:
@@ -231,6 +258,8 @@ ROWS: Final = (
     ("second turn after the history, time to first token, s", "history", "second_turn"),
     ("recompute of the history, s", "history", "recompute"),
     ("resume of the history, s", "history", "resume"),
+    ("first question about a text, time to first token, s", "document", "first_question"),
+    ("second question about it, time to first token, s", "document", "second_question"),
 )
 
 
@@ -299,6 +328,7 @@ def main() -> None:
         medians = alternate(measures, runs=1 if options.small else options.runs)
         # Minutes each, and compared with nothing but themselves: once.
         medians["history tanuki"] = dict(ours_speed(setup, Path(scratch) / "kv", setup.history_tokens))
+        medians["document tanuki"] = dict(ours_document(setup, Path(scratch)))
         if programs is not None:
             medians["history defaults"] = dict(theirs_second_turn(setup, ()))
             medians["history best"] = dict(theirs_second_turn(setup, setup.best_bench))

@@ -22,7 +22,7 @@ from tanuki_cli.conversation import (
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, PromptPlan, Token
 from tanuki_cli.engines.base import Engine
 from tanuki_cli.errors import HistoryError, InputError
-from tanuki_cli.history import HistoryStore
+from tanuki_cli.history import HistoryStore, title_from
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.prompt import with_persona
@@ -101,8 +101,8 @@ class ChatSession:
         """Whether turns are kept on disk."""
         return self._store is not None and not self._history_failed
 
-    def send(self, text: str) -> Generator[Chunk, None, None]:
-        """Ask ``text`` and stream the answer.
+    def send(self, text: str, *, typed: str = "") -> Generator[Chunk, None, None]:
+        """Ask ``text`` and stream the answer. What of it was ``typed`` gives a new conversation its title.
 
         Raises the errors of :meth:`Engine.stream`; what was received by then is saved. A question
         that got no text at all stays in the tree, but the tip goes back before it.
@@ -115,6 +115,8 @@ class ChatSession:
                 self.conversation.branch(last.parent_id)
             parent = self.conversation.tip
             self._claim()
+            if not self.conversation.nodes and typed != text:
+                self.conversation.title = self.conversation.title or title_from(typed)
             node = self.conversation.append(Message("user", text))
             self.conversation.settings = replace(
                 self.conversation.settings, model=without_query(self.reference), sampling=self.options

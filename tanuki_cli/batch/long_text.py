@@ -94,8 +94,8 @@ class Wording:
         return with_persona([*first, Message("user", text)], self.persona)
 
     def about(self, parts: Sequence[Part]) -> str:
-        """The question about ``parts``."""
-        return "\n\n".join([self.question, *(part.render() for part in parts)])
+        """The question about ``parts``, which come before it."""
+        return "\n\n".join([*(part.render() for part in parts), self.question])
 
     def combining(self, answers: Sequence[str], *, count: int) -> str:
         """The question that makes one answer of ``answers``, about a text of ``count`` parts."""

@@ -44,7 +44,8 @@ Examples:
   tanuki ask --json こんにちは | jq -r .answer
   tanuki ask --choices はい,いいえ たぬきは犬の仲間ですか
 
-Text piped in follows the question after a blank line; without a question it is the question."""
+Files and piped text come before the question: the next question about them then starts sooner.
+Without a question, piped text is the question."""
 )
 
 
@@ -183,7 +184,7 @@ def ask(
                 if options.score is not None:
                     _score(context, options, session, text)
                     return
-                _answer(context, options, session, model, session.send(text))
+                _answer(context, options, session, model, session.send(text, typed=question.typed))
         finally:
             for error in unsaved:  # not before: a warning must not break into a line of the answer
                 warn_history_failed(context, error)

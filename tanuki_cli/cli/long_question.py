@@ -30,7 +30,7 @@ def long_question(
     engine = session.engine
     answerer = engine.answerer() if options.chunked else OneByOne(engine)  # which is not used then
     wording = Wording(
-        question=question.typed,
+        question=question.asked,
         combine=options.combine or COMBINE,
         system=conversation.system,
         persona=conversation.settings.persona,

@@ -36,15 +36,24 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What was typed, and what came with it."""
+    """What was typed, and what came with it; ``explanation`` is what was added to say more of it."""
 
     typed: str
     attachments: tuple[Attachment, ...] = ()
+    explanation: str = ""
+
+    @property
+    def asked(self) -> str:
+        """The question without what is attached."""
+        return "\n\n".join(part for part in (self.typed, self.explanation) if part)
 
     @property
     def text(self) -> str:
-        """The whole question; parts are separated by a blank line."""
-        parts = [self.typed, *(attachment.render() for attachment in self.attachments)]
+        """The whole question; parts are separated by a blank line.
+
+        What is attached comes first: the KV cache of a text serves every question that comes after it.
+        """
+        parts = [*(attachment.render() for attachment in self.attachments), self.asked]
         return "\n\n".join(part for part in parts if part)
 
 
@@ -72,13 +81,14 @@ def read_question(
     """
     explicit = "-" in words
     typed = " ".join(_argument_text(word) for word in words if word != "-")
-    attachments: list[Attachment] = []
+    piped: list[Attachment] = []
     if explicit or not stdin.isatty():
         name = _("The standard input")
         _tell_of_waiting(stdin, note)
-        piped = decode_text(read_prompt(stdin.buffer, name=name), name=name, encoding=encoding)
-        attachments.append(Attachment("", piped.strip("\n")))
-    attachments += [Attachment(str(path), read_text_file(path, encoding=encoding)) for path in files]
+        text = decode_text(read_prompt(stdin.buffer, name=name), name=name, encoding=encoding)
+        piped.append(Attachment("", text.strip("\n")))
+    attachments = [Attachment(str(path), read_text_file(path, encoding=encoding)) for path in files]
+    attachments += piped  # last: without typed words it is the question
     attachments = [
         replace(
             attachment,

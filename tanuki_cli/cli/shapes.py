@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Final, TextIO
 
 import typer
 
-from tanuki_cli.cli.question import Attachment, Question
+from tanuki_cli.cli.question import Question
 from tanuki_cli.errors import EngineError, InputError, RemoteError
 from tanuki_cli.i18n import N_, _
+from tanuki_cli.prompt import guard_markers
 from tanuki_cli.session import TurnStatistics
 from tanuki_cli.text.decoding import decode_text, read_text_file
 
@@ -101,10 +102,7 @@ def read_shape(options: ShapeOptions, *, stdin: TextIO) -> "Shape | None":
 
 def explained(question: Question, shape: "Shape") -> Question:
     """``question``, and after it what the schema says about itself."""
-    words = schema_words(shape)
-    if not words:
-        return question
-    return replace(question, attachments=(*question.attachments, Attachment("", words)))
+    return replace(question, explanation=guard_markers(schema_words(shape))[0])
 
 
 def schema_words(shape: "Shape") -> str:

@@ -12,6 +12,7 @@ from tanuki_cli.history.store import (
     HistoryStore,
     UnknownConversationError,
 )
+from tanuki_cli.history.titles import title_from
 
 __all__ = [
     "MAX_NUMBER",
@@ -22,4 +23,5 @@ __all__ = [
     "UnknownConversationError",
     "excerpt",
     "set_aside_files",
+    "title_from",
 ]

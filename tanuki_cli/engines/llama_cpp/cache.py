@@ -13,8 +13,9 @@ from typing import Final
 
 from tanuki_cli.engines.base import GenerationCancelled, shared_prefix
 from tanuki_cli.engines.faults import no_numbers
+from tanuki_cli.engines.llama_cpp.cutting import chunk_size, reusable
 from tanuki_cli.engines.llama_cpp.kv_layout import StateLayout
-from tanuki_cli.engines.llama_cpp.kv_store import KvStore
+from tanuki_cli.engines.llama_cpp.kv_store import KvStore, state_length
 from tanuki_cli.engines.llama_cpp.native import Context, DecodeAborted, NativeError
 from tanuki_cli.errors import EngineError, brief
 from tanuki_cli.i18n import _
@@ -23,6 +24,8 @@ _SLOW_STEP_S: Final = 0.25
 """Steps longer than this ask for Ctrl-C while they run; asking costs up to a millisecond a step."""
 _MIN_GAIN: Final = 8
 """A stored cache must save this many ids more than the one at hand: reading it takes time too."""
+_WORTH_KEEPING: Final = 256
+"""So many ids are kept before they are forgotten for another text: computing them takes seconds on a CPU."""
 
 
 class SequenceCache:
@@ -45,6 +48,7 @@ class SequenceCache:
         self._store: KvStore | None = None
         self._key = ""
         self._layout: StateLayout | None = None
+        self._longest = 0
         self._stored_ids: list[int] = []
 
     @property
@@ -111,30 +115,59 @@ class SequenceCache:
             self.ids, self._loose_steps = [], []
             raise no_numbers()
 
-    def use_store(self, store: KvStore, key: str, layout: StateLayout) -> None:
-        """Take caches from ``store``, under ``key``, and keep them there with :meth:`save`; ``layout`` is
-        that of this context's states."""
-        self._store, self._key, self._layout = store, key, layout
+    def use_store(self, store: KvStore, key: str, layout: StateLayout, *, longest: int) -> None:
+        """Take caches from ``store``, under ``key``, and keep them there with :meth:`save`.
+
+        ``layout`` is that of this context's states, ``longest`` how many ids the longest context holds that
+        may take its place.
+        """
+        self._store, self._key, self._layout, self._longest = store, key, layout, longest
 
     def move_to(self, context: Context) -> None:
         """Go on in another, empty context."""
         self.context = context
         self.ids, self._loose_steps = [], []
 
-    def reuse(self, ids: Sequence[int]) -> None:
-        """Keep what ``ids`` begin with; take a stored cache instead if that has much more of them."""
-        kept = shared_prefix(self.ids, ids)
-        if self._store is not None:
-            limit = self.context.length
-            path = self._store.find(
-                self._key, ids, more_than=kept + _MIN_GAIN, fits=self._fits, max_ids=limit
-            )
-            if path is not None:
-                self._loose_steps = []
-                self.ids = self.context.load_state(path, max_ids=limit, sequence=self._sequence)
-                self._stored_ids = list(self.ids)
-                kept = shared_prefix(self.ids, ids)
-        self.forget_from(kept)
+    def find_stored(self, ids: Sequence[int]) -> Path | None:
+        """A stored cache that has so much more of ``ids`` that reading it pays.
+
+        It may be longer than this context; see :meth:`fits`.
+        """
+        if self._store is None:
+            return None
+        more_than = shared_prefix(self.ids, ids) + _MIN_GAIN
+        return self._store.find(self._key, ids, more_than=more_than, fits=self._fits, max_ids=self._longest)
+
+    def fits(self, stored: Path) -> bool:
+        """Whether this context is long enough for ``stored``."""
+        return state_length(stored) <= self.context.length
+
+    def reuse(self, ids: Sequence[int], stored: Path | None, *, outputs: int) -> None:
+        """Keep what ``ids`` begin with, out of ``stored`` if it is given and fits.
+
+        So much of them is left to compute, at least, that it gives the same numbers as all of them at once;
+        nothing where all of them are there and no ``outputs`` are wanted.
+        """
+        if stored is not None and self.fits(stored):
+            self._loose_steps = []
+            self.ids = self.context.load_state(stored, max_ids=self.context.length, sequence=self._sequence)
+            self._stored_ids = list(self.ids)
+        shared = shared_prefix(self.ids, ids)
+        is_whole = shared == len(ids) and not outputs
+        self.forget_from(shared if is_whole else reusable(shared, len(ids), n_batch=self.context.n_batch))
+
+    def compute_prompt(self, ids: Sequence[int], *, outputs: int) -> None:
+        """Compute what is missing of ``ids`` after :meth:`reuse`; the last ``outputs`` logits are kept."""
+        while (done := len(self.ids)) < len(ids):
+            n_batch = self.context.n_batch
+            end = done + chunk_size(done, len(ids), n_batch=n_batch, most=n_batch)
+            self.compute(ids[done:end], outputs=outputs if end == len(ids) else 0)
+
+    def keep_what_goes(self, ids: Sequence[int], *, head: int) -> None:
+        """Keep the cache in the store, as :meth:`save` does, if ``ids`` are another, and it a long text."""
+        shared = shared_prefix(self.ids, ids)
+        if len(self.ids) - shared >= max(_WORTH_KEEPING, shared):
+            self.save(head=head)
 
     def save(self, *, head: int) -> bool:
         """Keep the cache in the store, and one of its first ``head`` ids beside it.
@@ -168,7 +201,7 @@ class SequenceCache:
         )
 
     def _fits(self, path: Path) -> bool:
-        return self._layout is not None and self._layout.fits(path, max_ids=self.context.length)
+        return self._layout is not None and self._layout.fits(path, max_ids=self._longest)
 
     def _record(self, ids: Sequence[int], *, loose: bool) -> None:
         self.ids.extend(ids)

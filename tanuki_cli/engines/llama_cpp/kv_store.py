@@ -35,6 +35,8 @@ _SECRET: Final = "secret"
 _SECRET_BYTES: Final = 32
 _SPARE_DISK_BYTES: Final = 512 << 20
 """Left free on the disk whatever the cap allows."""
+_UNUSED_S: Final = 30 * 86400.0
+"""States that nobody used for so long are removed: what they were made of may be private."""
 _ABANDONED_S: Final = 600.0
 """Where files cannot be locked: one that nobody wrote to for so long belongs to a process that is gone."""
 
@@ -43,7 +45,7 @@ Fits = Callable[[Path], bool]
 
 @dataclass(frozen=True, slots=True)
 class KvStore:
-    """A folder of states, the least recently used ones removed above ``max_bytes`` in all.
+    """A folder of states, the least recently used ones removed above ``max_bytes`` in all, and after 30 days.
 
     Several processes may share it. Neither finding nor saving raises for a broken file or a full disk: a
     state that cannot be written or read is only slower.
@@ -63,6 +65,7 @@ class KvStore:
         if not self._is_private():
             return None
         self._remove_abandoned()
+        self._evict()
         secret = self._secret()
         found = []
         for path in self._files(key):
@@ -135,15 +138,17 @@ class KvStore:
         yield from sorted(self.folder.glob(f"{key}-*{_SUFFIX}"))
 
     def _evict(self) -> None:
-        """Remove the longest unused until the rest fits the cap, what is being written included."""
+        """Remove the longest unused until the rest fits the cap, what is being written included, and those
+        that were used long ago."""
         entries = sorted(
             ((status.st_mtime, status.st_size, path) for path in self._files("*") if (status := _stat(path))),
             reverse=True,
         )
         total = sum(status.st_size for path in self._temporaries() if (status := _stat(path)))
-        for _modified, size, path in entries:
+        oldest = time.time() - _UNUSED_S
+        for modified, size, path in entries:
             total += size
-            if total > self.max_bytes:
+            if total > self.max_bytes or modified < oldest:
                 remove_quietly(path)
 
     def _temporaries(self) -> list[Path]:
@@ -201,6 +206,11 @@ def state_key(model: Path, *settings: str) -> str:
         parts += (str(real), str(status.st_size), str(status.st_mtime_ns))
     text = "\0".join((*parts, *settings))
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
+def state_length(path: Path) -> int:
+    """How many ids the state file ``path`` holds; 0 if it is not one."""
+    return len(_read_ids(path))
 
 
 class _Held:

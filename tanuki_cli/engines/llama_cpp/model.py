@@ -1,6 +1,7 @@
 """A TokenModel on llama.cpp: ids in, ids out, over the low-level interface."""
 
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -165,7 +166,7 @@ class LlamaCppModel:
             transposed=not params.flash_attention,
             has_streams=self._model.build.has_streams,
         )
-        self._cache.use_store(store, key, layout)
+        self._cache.use_store(store, key, layout, longest=params.n_ctx)
         self._head_ids = list(head_ids)
 
     def save_state(self) -> bool:
@@ -231,11 +232,10 @@ class LlamaCppModel:
             self._widen(outputs=rows)
         cache = self._cache
         if reuse:
-            cache.reuse(ids[:first])
+            self._take_up(ids[:first], outputs=0)
         else:
             cache.forget_from(0)
-        for start in range(len(cache.ids), first, self._context.n_batch):
-            cache.compute(ids[start : min(first, start + self._context.n_batch)], outputs=0)
+        cache.compute_prompt(ids[:first], outputs=0)
         for start in range(first, len(ids), rows):
             part = ids[start : start + rows]
             cache.compute(part, outputs=len(part))
@@ -266,13 +266,22 @@ class LlamaCppModel:
     def _process_prompt(self, prompt_ids: list[int]) -> None:
         """Bring the cache to ``prompt_ids`` and compute the logits of the last one."""
         self._check_length(prompt_ids)
+        self._take_up(prompt_ids, outputs=1)
         cache, head = self._cache, self._head_ids
-        # The last id is always computed: its logits are not kept.
-        cache.reuse(prompt_ids[:-1])
         self._cached_tokens = len(cache.ids)
         if head and not cache.ids and shared_prefix(head, prompt_ids[:-1]) == len(head):
             self._head_is_new = True
-        self._compute(prompt_ids[len(cache.ids) :], outputs=1)
+        cache.compute_prompt(prompt_ids, outputs=1)
+
+    def _take_up(self, ids: list[int], *, outputs: int) -> None:
+        """Bring the cache to as much of ``ids`` as is there or in the store; ``outputs`` are still wanted."""
+        cache = self._cache
+        cache.keep_what_goes(ids, head=len(self._head_ids))
+        stored = cache.find_stored(ids)
+        if stored is not None and not cache.fits(stored):
+            with suppress(EngineError):  # then it is computed again
+                self._widen()
+        cache.reuse(ids, stored, outputs=outputs)
 
     def _check_length(self, ids: list[int]) -> None:
         if len(ids) > self.context_length:

@@ -1,19 +1,11 @@
-"""What requests have still to compute, cut into parts of computations.
-
-llama.cpp rounds by how many ids are computed together: kernels for one id differ from those for a few, and
-those from the ones for many. So that a prompt gives the same numbers in any company, and whatever of it is
-there already, it is cut as a model for one cuts it, at whole batches, and what is smaller is never small.
-"""
+"""What requests have still to compute, cut into parts of computations as a model for one cuts it."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from tanuki_cli.engines.base import Request
 from tanuki_cli.engines.llama_cpp.choosing import Chooser
+from tanuki_cli.engines.llama_cpp.cutting import MANY, chunk_size
 from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
-
-MANY: Final = 8
-"""From so many ids on, computed together, they give the same numbers (AVX2; with Q8_0 from 2 on)."""
 
 
 class Answering:
@@ -78,20 +70,3 @@ class Parts:
             if len(part.ids) == size:
                 equal.append((answering, part))
         return equal
-
-
-def reusable(length: int, total: int, *, n_batch: int) -> int:
-    """How many of ``length`` ids that are there to keep, of a text of ``total``: the last is always
-    computed, since its logits are not there, and never with too few before it."""
-    length = min(length, total - 1)
-    start = length // n_batch * n_batch
-    end = min(total, start + n_batch)
-    return length if length == start else max(start, min(length, end - MANY))
-
-
-def chunk_size(done: int, total: int, *, n_batch: int, most: int) -> int:
-    """How many ids of a text of ``total`` to compute after the first ``done``; about ``most`` of them."""
-    left = min(total, (done // n_batch + 1) * n_batch) - done
-    if left <= most:
-        return left
-    return most if left - most >= MANY else left - MANY

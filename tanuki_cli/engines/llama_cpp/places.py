@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from tanuki_cli.engines.llama_cpp.parts import Answering, reusable
+from tanuki_cli.engines.llama_cpp.cutting import reusable
+from tanuki_cli.engines.llama_cpp.parts import Answering
 from tanuki_cli.engines.llama_cpp.sequences import Sequences
 
 _WORTH_COPYING: Final = 8

@@ -111,7 +111,7 @@ class Chat:
         Raises the errors of :meth:`ChatSession.send`; the text is then ready to be edited.
         """
         try:
-            self._show(self.session.send(self._with_attachments(text)))
+            self._show(self.session.send(self._with_attachments(text), typed=text))
         except PromptTooLongError as error:
             self.next_input = text
             raise InputError(
@@ -123,9 +123,9 @@ class Chat:
         self.attachments.clear()
 
     def _with_attachments(self, text: str) -> str:
-        """``text`` with what was attached; about long ones that do not fit, what combines the answers about
+        """``text`` after what was attached; about long ones that do not fit, what combines the answers about
         their parts, which are asked for here. Raises InterruptedByUser at Ctrl-C then."""
-        parts = [text, *(attachment.text for attachment in self.attachments if not attachment.long)]
+        parts = [*(attachment.text for attachment in self.attachments if not attachment.long), text]
         question = "\n\n".join(part for part in parts if part)
         long = {attachment.name: attachment.text for attachment in self.attachments if attachment.long}
         if not long:

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -100,13 +101,25 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     store = KvStore(tmp_path, max_bytes=3 * size)
     for index in range(3):
         keep(store, [index, 1, 1], payload=bytes(1000))
+    now = time.time()
     for age, path in enumerate(states(store)):
-        os.utime(path, (age, age))
+        os.utime(path, (now - 90 + age, now - 90 + age))
     used = find(store, [0, 1, 1])
     assert used is not None
     keep(store, [3, 1, 1], payload=bytes(1000))
     assert len(states(store)) == 3
     assert used.exists()
+
+
+def test_what_nobody_used_for_long_is_removed(tmp_path: Path) -> None:
+    store = KvStore(tmp_path)
+    for ids in ([1, 2, 3], [4, 5, 6], [7, 8, 9]):
+        keep(store, ids)
+    ages = dict(zip(states(store), (31, 29, 0), strict=True))
+    for path, days in ages.items():
+        os.utime(path, (time.time() - 86400 * days,) * 2)
+    assert find(store, [0]) is None  # looking is enough
+    assert states(store) == [path for path, days in ages.items() if days < 30]
 
 
 def test_what_cannot_be_kept_leaves_nothing(tmp_path: Path) -> None:

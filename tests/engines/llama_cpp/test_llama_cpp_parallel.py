@@ -13,11 +13,11 @@ from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.engines.base import GenerationCancelled, Request
 from tanuki_cli.engines.llama_cpp import capacity
+from tanuki_cli.engines.llama_cpp.cutting import MANY, chunk_size, reusable
 from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, GPU_COSTS
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.memory import forecast
 from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
-from tanuki_cli.engines.llama_cpp.parts import chunk_size, reusable
 from tanuki_cli.engines.llama_cpp.places import shared_length
 from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
 from tanuki_cli.errors import DamagedModelError, EngineError
@@ -417,9 +417,10 @@ def test_a_prompt_is_cut_as_a_model_for_one_cuts_it() -> None:
         assert done < total
         while done < total:
             size = chunk_size(done, total, n_batch=256, most=most)
-            end = min(total, (done // 256 + 1) * 256)
-            assert 0 < size <= min(most, end - done)
-            assert size >= min(8, end - done // 256 * 256), (total, done)
+            border = (done // 256 + 1) * 256
+            assert min(MANY, total) <= size <= most, (total, done)
+            # Across a border goes only what would be small after it.
+            assert done + size <= border or done + size == total < border + MANY, (total, done)
             done += size
 
 

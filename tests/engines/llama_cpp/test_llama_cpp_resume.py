@@ -4,13 +4,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import token_ids
+from tanuki_cli.engines.llama_cpp.cutting import MANY
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
+from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings, with_values
 from tests.support.llama_models import GREEDY, PROMPT, load, write_tiny
 
@@ -188,4 +191,68 @@ def test_a_cache_made_for_one_answer_grows_for_the_next(
     )
     assert model._context.length == 512
     assert model.cached_tokens == (len(PROMPT) + len(first) - 1 if stored else 0)
+    model.close()
+
+
+DOCUMENT = [*HEAD, *(300 + index * 7 % 600 for index in range(300))]
+QUESTIONS = [[8, 8, *range(start, start + 9), 8, 8, 40, 41] for start in (500, 540, 580)]
+
+
+@pytest.mark.parametrize(
+    "options", [GREEDY, SamplingOptions(temperature=1.0, seed=3)], ids=["greedy", "seed"]
+)
+def test_a_text_is_computed_once_for_all_questions_after_it(
+    tiny: Path, store: KvStore, options: SamplingOptions
+) -> None:
+    """In processes of their own, the caches made for one answer; after a conversation that went on, too."""
+    talk = [*DOCUMENT, *QUESTIONS[0]]
+    for turn in range(3):
+        model = open_with(tiny, store, first_tokens=len(talk) + 30)
+        ids = list(islice(token_ids(model.generate(talk, replace(options, max_new_tokens=30))), 30))
+        assert (model.cached_tokens > len(DOCUMENT)) == (turn > 0)
+        talk = [*talk, *ids, 2, *QUESTIONS[2]]
+        model.close()
+    for question in QUESTIONS[1:]:
+        prompt = [*DOCUMENT, *question]
+        model = open_with(tiny, store, first_tokens=len(prompt) + 10)
+        got = list(islice(token_ids(model.generate(prompt, replace(options, max_new_tokens=10))), 10))
+        assert model.cached_tokens >= len(DOCUMENT)
+        model.close()
+        plain = load(tiny)
+        assert got == list(islice(token_ids(plain.generate(prompt, options)), 10))
+        plain.close()
+
+
+def test_a_model_that_stays_loaded_keeps_a_text_when_another_one_comes(tiny: Path, store: KvStore) -> None:
+    model = open_with(tiny, store)
+    answer(model, [*DOCUMENT, *QUESTIONS[0]])
+    answer(model, [*HEAD, *reversed(DOCUMENT), *QUESTIONS[0]])
+    assert model.cached_tokens == 0 or model.cached_tokens == len(HEAD)
+    prompt = [*DOCUMENT, *QUESTIONS[1]]
+    got = answer(model, prompt, 10)
+    assert model.cached_tokens >= len(DOCUMENT)
+    assert got == answer_alone(tiny, prompt)
+    model.close()
+
+
+@pytest.mark.parametrize("length", [*range(500, 530), 700])
+def test_no_part_of_a_prompt_is_computed_in_a_small_batch(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
+    """A few ids alone have other numbers than in company, and are then used again for another question."""
+    model = load(tiny, Settings(context_length=1024, threads=1))
+    sizes: list[int] = []
+    whole = model._context.decode
+
+    def decode(ids: list[int], position: int, **options: Any) -> None:
+        sizes.append(len(ids))
+        whole(ids, position, **options)
+
+    monkeypatch.setattr(model._context, "decode", decode)
+    prompt = [1, *(300 + index * 7 % 600 for index in range(length - 1))]
+    for shared in (0, length - 1, length - 9, 505, length):
+        other = [*prompt[:shared], *(900 - index % 300 for index in range(length - shared))]
+        next(iter(model.generate(other, GREEDY)))
+    assert min(sizes) >= MANY
+    assert len(sizes) >= 5
     model.close()
