@@ -4,7 +4,7 @@ Retry and edit make siblings, so nothing is ever overwritten. Pure: no clock but
 no storage, no engine.
 """
 
-import secrets
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -78,7 +78,7 @@ class ConversationSettings:
 
 def new_id() -> str:
     """A random id: 16 hexadecimal digits, so that four or five of them already tell ids apart."""
-    return secrets.token_hex(8)
+    return os.urandom(8).hex()
 
 
 def utc_now() -> datetime:

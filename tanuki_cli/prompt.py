@@ -69,7 +69,8 @@ def guard_markers(text: str) -> tuple[str, int]:
     as a reader sees it: after NFKC, as the tokenizer sees it, and without characters that take no place.
     Returns the text and the number of lines changed.
     """
-    if not _HEADING.search(_INVISIBLE.sub("", unicodedata.normalize("NFKC", text))):
+    normal = unicodedata.normalize("NFKC", text)
+    if "#" not in normal or not _HEADING.search(_INVISIBLE.sub("", normal)):
         return text, 0  # most text, however long
     parts = _LINE_BREAK.split(text)  # a line, a break, a line, …
     changed = 0

@@ -1,6 +1,6 @@
 """How the next token is chosen."""
 
-import secrets
+import os
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -100,7 +100,11 @@ class SamplingOptions:
 
     def with_seed(self) -> "SamplingOptions":
         """The same options with a seed; a missing one is drawn at random."""
-        return self if self.seed is not None else replace(self, seed=secrets.randbelow(MAX_SEED))
+        return self if self.seed is not None else replace(self, seed=_random_seed())
+
+
+def _random_seed() -> int:
+    return int.from_bytes(os.urandom(8), "big") % MAX_SEED
 
 
 SAMPLING_SPECS: Final = specs_of(SamplingOptions)

@@ -15,7 +15,6 @@ from tanuki_cli.engines.answers import (
 )
 from tanuki_cli.engines.base import Answerer, EngineInfo, GenerationCancelled, ParallelModel, TokenModel
 from tanuki_cli.engines.one_by_one import OneByOne
-from tanuki_cli.engines.parallel import ParallelAnswerer
 from tanuki_cli.engines.prompting import Prompt, Prompter, prompt_limit
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
@@ -161,6 +160,8 @@ class LocalEngine:
         """This engine for several jobs: at once where its backend can, else one after another."""
         if self._parallel is None:
             return OneByOne(self)
+        from tanuki_cli.engines.parallel import ParallelAnswerer  # most models answer one at a time
+
         with self._prompter.advice():
             return ParallelAnswerer(self._parallel(places, interactive), self._prompter)
 

@@ -2,10 +2,7 @@
 
 import errno
 from pathlib import Path
-from typing import Final
-
-import tomlkit
-import tomlkit.exceptions
+from typing import TYPE_CHECKING, Final
 
 from tanuki_cli.errors import SettingsError
 from tanuki_cli.files import os_reason, read_bounded, write_atomically
@@ -13,17 +10,25 @@ from tanuki_cli.i18n import _
 from tanuki_cli.options import check_value
 from tanuki_cli.settings.specs import find_spec
 
+if TYPE_CHECKING:  # its import is for those who have a file
+    import tomlkit
+
 REMOTES_TABLE: Final = "remotes"
 MAX_BYTES: Final = 1 << 15
 """Of a file in TOML: a large one in many pieces would take tomlkit minutes."""
 
 
-def read_config(path: Path) -> tomlkit.TOMLDocument:
+def read_config(path: Path) -> "tomlkit.TOMLDocument":
     """Read config.toml; a missing file is an empty one. Raises SettingsError with line and column."""
+    return _parsed(_read(path) or "", path)
+
+
+def _read(path: Path) -> str | None:
+    """The text of the file; None if there is none."""
     try:
-        text = read_bounded(path, limit=MAX_BYTES).decode("utf-8-sig")
+        return read_bounded(path, limit=MAX_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
-        return tomlkit.document()
+        return None
     except OSError as exc:
         raise SettingsError(
             _("{path} cannot be read: {reason}").format(path=path, reason=os_reason(exc)),
@@ -34,8 +39,14 @@ def read_config(path: Path) -> tomlkit.TOMLDocument:
             _("{path} cannot be read: {reason}").format(path=path, reason=_("it is not UTF-8")),
             hint=_edit_hint(),
         ) from exc
+
+
+def _parsed(text: str, path: Path) -> "tomlkit.TOMLDocument":
+    import tomlkit
+    import tomlkit.exceptions
+
     try:
-        return tomlkit.parse(text if text.endswith("\n") else f"{text}\n")
+        return tomlkit.parse(text if not text or text.endswith("\n") else f"{text}\n")
     except tomlkit.exceptions.ParseError as exc:
         raise SettingsError(
             _("{path} is not valid TOML at line {line}, column {column}.").format(
@@ -52,11 +63,14 @@ def read_config(path: Path) -> tomlkit.TOMLDocument:
         ) from exc
 
 
-def write_config(path: Path, document: tomlkit.TOMLDocument) -> None:
+def write_config(path: Path, document: "tomlkit.TOMLDocument") -> None:
     """Replace config.toml in one step; comments and order are kept. Raises SettingsError.
 
     Nothing is written that could not be read again, whatever tomlkit makes of an odd file.
     """
+    import tomlkit
+    import tomlkit.exceptions
+
     text = tomlkit.dumps(document)
     try:
         same = tomlkit.parse(text) == document
@@ -94,7 +108,8 @@ def read_settings(path: Path) -> dict[str, object]:
     Raises SettingsError as :func:`read_config`, and for what does not belong there.
     """
     values: dict[str, object] = {}
-    for key, item in read_config(path).unwrap().items():
+    text = _read(path)
+    for key, item in _parsed(text, path).unwrap().items() if text else ():
         if key == REMOTES_TABLE:
             values["remotes"] = _remotes(item, path)
             continue

@@ -15,10 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, TextIO
-
-import rich.console
-import rich.theme
+from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
@@ -36,23 +33,14 @@ from tanuki_cli.text.redaction import hide_queries, redact
 from tanuki_cli.text.sanitize import sanitize
 from tanuki_cli.text.width import default_ambiguous_width
 
+if TYPE_CHECKING:  # what is piped into another program needs none of it
+    import rich.console
+
 _ACTING: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Categories of the characters that a terminal may act on, or hide."""
 YES: Final = frozenset(("y", "yes", "はい", "ハイ", "いぇs"))
 NO: Final = frozenset(("n", "no", "いいえ", "イイエ", "ん", "の"))
 """Answers to a question; the last ones are what the keys of "yes", "n" and "no" type in an input method."""
-_THEME = rich.theme.Theme(
-    {
-        "note": "dim",
-        "found": "bold yellow",
-        "error": "bold red",
-        "warning": "yellow",
-        "hint": "cyan",
-        "success": "green",
-        "practice": "magenta",
-    },
-    inherit=True,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +91,6 @@ def _tell_terminal(stream: TextIO, sequence: str) -> None:
 def _json_escape(char: str) -> str:
     units = char.encode("utf-16-be", "surrogatepass").hex()
     return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
-
-
-class _RichConsole(rich.console.Console):
-    """rich's, but a reader that went away is an error of ours; rich would end the program with 1."""
-
-    def on_broken_pipe(self) -> None:
-        """What rich calls."""
-        raise ClosedPipeError(_("The reader of the output went away."))
 
 
 class Console:
@@ -187,27 +167,19 @@ class Console:
         return self.in_is_terminal and self.err_is_terminal
 
     @cached_property
-    def out(self) -> rich.console.Console:
+    def out(self) -> "rich.console.Console":
         """rich on stdout, for tables. Never give it text from outside as markup."""
         return self._rich(self.streams.stdout, color=self.out_has_color, terminal=self.out_is_terminal)
 
     @cached_property
-    def err(self) -> rich.console.Console:
+    def err(self) -> "rich.console.Console":
         """rich on stderr, for notes and progress."""
         return self._rich(self.streams.stderr, color=self.err_has_color, terminal=self.err_is_terminal)
 
-    def _rich(self, stream: TextIO, *, color: bool, terminal: bool) -> rich.console.Console:
-        return _RichConsole(
-            file=stream,
-            force_terminal=terminal or color,
-            color_system="auto" if color else None,
-            theme=_THEME,
-            highlight=False,
-            markup=False,
-            emoji=False,
-            legacy_windows=False,
-            _environ=self.environ,
-        )
+    def _rich(self, stream: TextIO, *, color: bool, terminal: bool) -> "rich.console.Console":
+        from tanuki_cli.terminal.rich_console import open_rich  # which plain lines in a pipe do not need
+
+        return open_rich(stream, self.environ, color=color, terminal=terminal)
 
     def write(self, text: str) -> None:
         """Write to stdout as it is, at once. Raises ClosedPipeError if the reader went away."""
@@ -266,7 +238,15 @@ class Console:
             self._print_err(_("  Hint: {hint}").format(hint=error.hint), "hint")
 
     def _print_err(self, text: str, style: str) -> None:
-        self.err.print(sanitize(_hidden(text)), style=style, soft_wrap=True)
+        text = sanitize(_hidden(text))
+        if self.err_is_terminal or self.err_has_color:
+            self.err.print(text, style=style, soft_wrap=True)
+            return
+        try:
+            self.streams.stderr.write(f"{text}\n")
+            self.streams.stderr.flush()
+        except BrokenPipeError as exc:
+            raise ClosedPipeError(_("The reader of the output went away.")) from exc
 
     def confirm(self, question: str, *, default: bool, at_end: bool = False) -> bool:
         """Ask yes or no on stderr; Enter takes the default. Ctrl-D, or a terminal that went away, agrees to

@@ -12,9 +12,7 @@ from typing import Final
 
 # Characters that fold to themselves or to one lower-case letter, whatever stands before them. The
 # last one of a run is left to the slow path: a mark that follows joins it.
-_PLAIN_RUN: Final = re.compile(
-    r"[\t\n !-~、-〃「-】ぁ-ゖァ-ヺー一-鿿]+(?=[\t\n !-~、-〃「-】ぁ-ゖァ-ヺー一-鿿])"
-)
+_PLAIN_RUN: Final = r"[\t\n !-~、-〃「-】ぁ-ゖァ-ヺー一-鿿]+(?=[\t\n !-~、-〃「-】ぁ-ゖァ-ヺー一-鿿])"
 
 
 def fold(text: str) -> str:
@@ -63,9 +61,10 @@ class FoldedText:
 
 def _segments(text: str) -> Iterator[tuple[int, int, bool]]:
     """Cut ``text`` where folding the pieces is folding the whole: start, end, one-to-one."""
+    plain_run = re.compile(_PLAIN_RUN)  # here, since it takes milliseconds, and many programs never search
     position = 0
     while position < len(text):
-        if run := _PLAIN_RUN.match(text, position):
+        if run := plain_run.match(text, position):
             yield position, run.end(), True
             position = run.end()
             continue

@@ -22,13 +22,15 @@ NOT_AT_END: Final = frozenset("「『（［｛〔〈《【〘〖〝‘“«‹([
 """No line ends with these."""
 _SPACES: Final = frozenset(" \u3000\u200b")
 _UNSPLIT: Final = frozenset("…‥―─〜")
+# Compiled when they are first used, as other patterns of wide ranges are: that takes milliseconds.
 # Scripts without spaces between words: a line may break between any two of their characters.
-_JAPANESE: Final = re.compile(
+_JAPANESE: Final = (
     "[\u2e80-\u2fdf\u3001-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff01-\uff9f"
     "\U00020000-\U0003ffff]"
 )
-_LETTER: Final = re.compile(
-    "[々〆\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f\U00020000-\U0003ffff]"
+_LETTER: Final = (
+    "[々〆\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uff66-\uff9f"
+    "\U00020000-\U0003ffff]"
 )
 # A source line at least this wide that stops in mid-sentence was wrapped by its writer's editor;
 # a shorter one was ended on purpose (a verse, an address, a list without markers).
@@ -48,7 +50,7 @@ BREAK: Final = Cell("\n", 0)
 
 def is_japanese(char: str) -> bool:
     """Whether ``char`` is Japanese script or punctuation: no space belongs beside it."""
-    return bool(_JAPANESE.match(char))
+    return bool(re.match(_JAPANESE, char))
 
 
 def to_cells(text: str, style: Style = PLAIN, *, ambiguous: int = 1) -> list[Cell]:
@@ -176,7 +178,7 @@ def soft_break(before: str, width: int, after: str) -> str:
     mid-sentence. Such lines are joined, without a space between Japanese characters.
     """
     if width >= _WRAPPED_AT:
-        if (_LETTER.match(before) or before in "、，") and _LETTER.match(after):
+        if (re.match(_LETTER, before) or before in "、，") and re.match(_LETTER, after):
             return ""
         if before.isascii() and (before.isalnum() or before == ",") and after.isascii() and after.islower():
             return " "

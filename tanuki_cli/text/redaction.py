@@ -15,7 +15,7 @@ PLACE: Final = "…"
 _LONG_ENOUGH: Final = 8
 _SHORTEST: Final = 6
 _secrets: Final[set[str]] = set()
-_QUERY: Final = re.compile(r"""([a-z][a-z0-9+.-]*://[^\s?#"'<>]*)\?[^\s#"'<>]*""", re.IGNORECASE)
+_QUERY: Final = r"""(?i)([a-z][a-z0-9+.-]*://[^\s?#"'<>]*)\?[^\s#"'<>]*"""
 
 
 def remember_secret(value: str) -> None:
@@ -40,12 +40,12 @@ def hide_queries(text: str) -> str:
 
     Not for what a model or the user wrote: most queries are none.
     """
-    return _QUERY.sub(rf"\1?{PLACE}", text) if "?" in text else text
+    return re.sub(_QUERY, rf"\1?{PLACE}", text) if "?" in text else text
 
 
 def without_query(reference: str) -> str:
     """An address without its query, to be kept; anything else as it is."""
-    return _QUERY.sub(r"\1", reference)
+    return re.sub(_QUERY, r"\1", reference) if "?" in reference else reference
 
 
 def redact_json(value: object) -> object:

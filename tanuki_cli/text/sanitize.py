@@ -23,8 +23,6 @@ from enum import Enum
 from functools import lru_cache
 from typing import Final
 
-from wcwidth import wcwidth
-
 MAX_ZERO_WIDTH: Final = 6
 """Zero-width characters allowed after one visible character; Thai, Hebrew and Burmese need up to 5."""
 
@@ -67,6 +65,8 @@ def _kind(char: str) -> _Kind:
     category = unicodedata.category(char)
     if category in {"Cc", "Cs", "Zl", "Zp"} or (category == "Cf" and char not in _ALLOWED_FORMAT):
         return _Kind.SHOW
+    from wcwidth import wcwidth  # most text is harmless, and never comes here
+
     # A newer emoji than this Python knows is wide for wcwidth; everything else unassigned is shown.
     if category == "Cn" and wcwidth(char) != 2:
         return _Kind.SHOW

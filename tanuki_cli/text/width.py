@@ -10,23 +10,27 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from wcwidth import iter_graphemes, wcswidth
-
 # Ranges in which every character is its own grapheme: ASCII, kana, kanji and full-width forms.
-_SIMPLE: Final = re.compile(r"[ -~\u3001-\u3029\u3041-\u3096\u309b-\u30ff\u4e00-\u9fff\uff01-\uff60]*")
+_SIMPLE: Final = r"[ -~\u3001-\u3029\u3041-\u3096\u309b-\u30ff\u4e00-\u9fff\uff01-\uff60]*"
 _NARROW: Final = re.compile(r"[ -~]*")
 _SHORT: Final = 256
 
 
 def graphemes(text: str) -> Iterator[str]:
     """The characters of ``text`` as a reader counts them; joined they give ``text`` again."""
-    return iter(text) if _SIMPLE.fullmatch(text) else iter_graphemes(text)
+    if re.fullmatch(_SIMPLE, text):
+        return iter(text)
+    from wcwidth import iter_graphemes  # the tables are for those who draw
+
+    return iter_graphemes(text)
 
 
 def cell_width(text: str, *, ambiguous: int = 1) -> int:
     """Cells that sanitised ``text`` of one line takes; ``ambiguous`` is 1 or 2."""
     if _NARROW.fullmatch(text):
         return len(text)
+    from wcwidth import wcswidth
+
     if len(text) <= _SHORT:
         return max(0, wcswidth(text, ambiguous_width=ambiguous))
     # wcswidth looks back over a whole run of flags for each of them.

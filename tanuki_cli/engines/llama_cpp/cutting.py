@@ -23,10 +23,9 @@ def reusable(length: int, total: int, *, n_batch: int) -> int:
 
 def chunk_size(done: int, total: int, *, n_batch: int, most: int) -> int:
     """How many ids of a text of ``total`` to compute after the first ``done``; about ``most`` of them."""
-    if total - done < _LAST:
-        return total - done
-    size = min(total, (done // n_batch + 1) * n_batch) - done
-    if 0 < total - done - size < MANY:
+    end = total if total - done < _LAST else min(total, (done // n_batch + 1) * n_batch)
+    size = end - done
+    if 0 < total - end < MANY:
         size -= MANY
     if size <= most:
         return size

@@ -8,7 +8,6 @@ can read it, and what somebody else put there is not used.
 
 import hashlib
 import os
-import secrets
 import shutil
 import stat
 import struct
@@ -96,7 +95,7 @@ class KvStore:
         Earlier states of the same text are replaced, but not one of the first ``head`` ids, which many
         conversations share. Returns whether it was kept.
         """
-        temporary = self.folder / f"{secrets.token_hex(8)}{_TEMPORARY}"
+        temporary = self.folder / f"{os.urandom(8).hex()}{_TEMPORARY}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             secret = self._secret(make=True) if self._is_private() else b""
@@ -180,9 +179,9 @@ class KvStore:
         if secret or not make:
             return secret
         remove_quietly(path)
-        temporary = self.folder / f"{secrets.token_hex(8)}{_TEMPORARY}"
+        temporary = self.folder / f"{os.urandom(8).hex()}{_TEMPORARY}"
         with _Held(temporary) as descriptor:
-            os.write(descriptor, secrets.token_bytes(_SECRET_BYTES))
+            os.write(descriptor, os.urandom(_SECRET_BYTES))
             os.fsync(descriptor)
         temporary.replace(path)
         return _read_secret(path)

@@ -1,6 +1,5 @@
 """llama.cpp's log, which is its only explanation when something fails, and the start of its backends."""
 
-import logging
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -9,8 +8,6 @@ from tanuki_cli.engines.llama_cpp.llama_h import Kernels
 
 _LOG_WARN, _LOG_ERROR, _LOG_CONTINUE = 3, 4, 5
 _MAX_ERRORS: Final = 8
-
-_logger: Final = logging.getLogger("tanuki_cli.llama_cpp")
 
 
 class Log:
@@ -70,7 +67,9 @@ class Log:
         if self._level == _LOG_ERROR and line and len(self.errors) < _MAX_ERRORS:
             self.errors.append(line)
         if self._debug:
-            _logger.debug("%s", line)
+            import logging  # for those who have asked for it
+
+            logging.getLogger("tanuki_cli.llama_cpp").debug("%s", line)
 
 
 log: Final = Log()

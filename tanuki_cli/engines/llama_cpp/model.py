@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Final
 from tanuki_cli.engines.answers import Token
 from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, shared_prefix
 from tanuki_cli.engines.llama_cpp.cache import SequenceCache
-from tanuki_cli.engines.llama_cpp.capacity import plan_capacity
 from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, Guess
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.kv_layout import StateLayout
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.native import KV_KINDS, Context, ContextParams, Model, NativeError
-from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
 from tanuki_cli.engines.llama_cpp.picking import Picker
 from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.errors import EngineError
@@ -22,6 +20,7 @@ from tanuki_cli.i18n import _
 from tanuki_cli.sampling import SamplingOptions
 
 if TYPE_CHECKING:
+    from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
     from tanuki_cli.engines.probabilities import Logits
 
 _ROWS: Final = 128
@@ -115,7 +114,7 @@ class LlamaCppModel:
         """Whether :meth:`parallel` may be used: each request then has a cache for itself."""
         return self._model.build.has_streams
 
-    def parallel(self, places: int | None = None, interactive: bool = False) -> LlamaCppParallel:
+    def parallel(self, places: int | None = None, interactive: bool = False) -> "LlamaCppParallel":
         """The same weights with a cache for ``places`` requests at once, or for as many as fit and pay.
 
         ``interactive``: somebody reads each answer as it comes; see :class:`LlamaCppParallel`.
@@ -123,6 +122,10 @@ class LlamaCppModel:
         This model is over then, and the weights are the other's. Raises EngineError where there is not
         the memory; then it goes on as before, or is over if it turned out only when it was taken.
         """
+        # Most models answer one question at a time.
+        from tanuki_cli.engines.llama_cpp.capacity import plan_capacity
+        from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
+
         self._end_running()
         capacity = plan_capacity(
             self.facts,
