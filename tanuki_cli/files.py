@@ -4,7 +4,6 @@
 import errno
 import os
 import shutil
-import socket
 import stat
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -48,6 +47,8 @@ _REASONS: Final[Mapping[int, str]] = {
 
 def os_reason(exc: OSError) -> str:
     """What ``exc`` says as part of a sentence; in the system's own words where they are rare."""
+    import socket  # takes longer than most programs need to find nothing wrong
+
     if isinstance(exc, socket.gaierror):
         return _("no machine has this name")
     if isinstance(exc, TooLargeError):
