@@ -53,6 +53,7 @@ class HistoryStore:
     def __init__(self, path: Path, *, notify: Callable[[str], None] = _ignore) -> None:
         self._database = Database(path, notify=notify)
         self._notify = notify
+        self._settled: dict[str, tuple[int, str]] = {}  # nodes that this saved for good; the last one's id
 
     @property
     def path(self) -> Path:
@@ -87,7 +88,14 @@ class HistoryStore:
         if not conversation.nodes:
             return
         conversation.title = conversation.title or automatic_title(conversation)
-        self._database.write(lambda connection: _save(connection, conversation))
+        nodes = list(conversation.nodes.values())
+        settled, last_id = self._settled.get(conversation.id, (0, ""))
+        if settled and (len(nodes) < settled or nodes[settled - 1].id != last_id):
+            settled = 0
+        self._database.write(lambda connection: _save(connection, conversation, nodes, settled))
+        while settled < len(nodes) and not _grows(nodes[settled]):
+            settled += 1
+        self._settled[conversation.id] = (settled, nodes[settled - 1].id if settled else "")
 
     def update_node(self, conversation_id: str, node: Node) -> None:
         """Let an unfinished answer of this process grow, or finish it. A finished one never changes.
@@ -243,24 +251,39 @@ class HistoryStore:
         return self._database.read(lambda connection: search(connection, text, limit=limit), missing=[])
 
 
-def _save(connection: sqlite3.Connection, conversation: Conversation) -> None:
+def _save(
+    connection: sqlite3.Connection, conversation: Conversation, nodes: Sequence[Node], settled: int
+) -> None:
+    """Save what is new among ``nodes``, all there are; the first ``settled`` are not, if they are there.
+
+    Nodes are removed with their whole conversation only, and a node without its parent cannot be there: so
+    it is enough to look for the last of those.
+    """
     values = rows.conversation_values(conversation)
     connection.execute(rows.INSERT_OR_UPDATE_CONVERSATION, values)
-    saved = {
-        row["id"]: row["finish_reason"] is None
-        for row in connection.execute(
-            "SELECT id, finish_reason FROM nodes WHERE conversation_id = ?", (conversation.id,)
-        )
-    }
-    for node in conversation.nodes.values():
-        finished = node.generation is not None and node.generation.finish_reason is not None
-        if node.id not in saved:
+    if settled and _saved(connection, conversation.id, nodes[settled - 1]) is None:
+        settled = 0
+    for node in nodes[settled:]:
+        saved = _saved(connection, conversation.id, node)
+        if saved is None:
             connection.execute(rows.INSERT_NODE, rows.node_values(conversation.id, node))
-        elif finished and saved[node.id]:
+        elif saved["finish_reason"] is None and node.generation is not None and not _grows(node):
             connection.execute(rows.UPDATE_NODE, rows.update_values(conversation.id, node))
         else:
             continue
         index_node(connection, conversation.id, node.id)
+
+
+def _grows(node: Node) -> bool:
+    """Whether it is an answer that is not finished."""
+    return node.generation is not None and node.generation.finish_reason is None
+
+
+def _saved(connection: sqlite3.Connection, conversation_id: str, node: Node) -> sqlite3.Row | None:
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT finish_reason FROM nodes WHERE conversation_id = ? AND id = ?", (conversation_id, node.id)
+    ).fetchone()
+    return row
 
 
 def _load(

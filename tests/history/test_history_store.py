@@ -126,6 +126,44 @@ def test_save_catches_up_with_what_was_not_written(path: Path) -> None:
         assert store.load(conversation.id) == conversation
 
 
+def test_a_turn_takes_no_more_steps_whatever_came_before(path: Path) -> None:
+    """Counted in steps of SQLite's virtual machine: the same number for turn 10 and turn 300."""
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    taken = []
+    conversation = Conversation()
+    with HistoryStore(path) as store:
+        for _turn in range(300):
+            ask(conversation, "質問", "答え")
+            steps = 0
+            store.save(conversation)
+            store._database._open(create=False).set_progress_handler(count, 1)
+            taken.append(steps)
+        assert len(store.load(conversation.id).nodes) == 600
+    assert taken[10] > 100
+    assert taken[-1] < 1.1 * taken[10]
+
+
+def test_a_conversation_read_anew_with_fewer_nodes_is_saved_whole(path: Path) -> None:
+    """What was left out as damaged when it was read must not make the next message look saved."""
+    with HistoryStore(path) as store:
+        whole = talk("一")
+        ask(whole, "二", "答え")
+        store.save(whole)
+        shorter = Conversation(id=whole.id, title=whole.title)
+        shorter.restore(list(whole.nodes.values())[:2], tip=list(whole.nodes)[1])
+        ask(shorter, "三", "答え")
+        ask(shorter, "四", "答え")
+        store.save(shorter)
+        assert {node.message.content for node in store.load(whole.id).nodes.values()} == {
+            "一", "二", "三", "四", "答え"
+        }  # fmt: skip
+
+
 def test_a_conversation_deleted_by_another_process_comes_back_with_the_next_message(path: Path) -> None:
     conversation = Conversation()
     conversation.append(Message("user", "質問"))
