@@ -419,8 +419,8 @@ def test_a_prompt_is_cut_as_a_model_for_one_cuts_it() -> None:
             size = chunk_size(done, total, n_batch=256, most=most)
             border = (done // 256 + 1) * 256
             assert min(MANY, total) <= size <= most, (total, done)
-            # Across a border goes only what would be small after it.
-            assert done + size <= border or done + size == total < border + MANY, (total, done)
+            # Across a border goes only the end, where one of its parts would be small.
+            assert done + size <= border or (done + size == total and size < 3 * MANY), (total, done)
             done += size
 
 
