@@ -55,7 +55,7 @@ def test_every_part_is_asked_about_and_says_where_it_is() -> None:
     assert [answer.part for answer in long.answers] == parts
     assert told == long.answers
     for messages, part in zip(engine.seen, parts, strict=True):
-        assert messages[-1].content.startswith(QUESTION)
+        assert messages[-1].content.endswith(f"\n\n{QUESTION}")
         assert part.text.strip("\n") in messages[-1].content
         assert f"a.txt ({part.number}/{len(parts)})" in messages[-1].content
 

@@ -164,6 +164,6 @@ def test_a_long_run_is_as_wide_as_its_parts_and_measured_in_short_pieces(
         return wcswidth(text, ambiguous_width=ambiguous_width)
 
     expected = 400 * cell_width(part)
-    monkeypatch.setattr("tanuki_cli.text.width.wcswidth", counting)
+    monkeypatch.setattr("wcwidth.wcswidth", counting)
     assert cell_width(part * 400) == expected
     assert max(measured) <= 400 if part == "\u200d" else max(measured) <= len(part)
