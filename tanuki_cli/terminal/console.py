@@ -275,7 +275,7 @@ class Console:
         try:
             typed = self._typed_ahead + take_held(self.streams.stdin)
             with usual_typing(self.streams.stdin):  # before the question: its answer may come at once
-                self.err.print(sanitize(question), end="", soft_wrap=True)
+                self.err.print(self._folded(sanitize(question)), end="", soft_wrap=True)
                 self.streams.stderr.flush()
                 line = self._typed_line(typed)
         except KeyboardInterrupt as exc:
@@ -284,6 +284,12 @@ class Console:
         if not line:
             self.err.print()
         return without_sequences(line)
+
+    def _folded(self, question: str) -> str:
+        """In lines of the window, with room for an answer of one letter after the last one."""
+        text = question.rstrip(" ")
+        lines = wrap_text(text, max(self.err.width - 2, 1)) if self.err_is_terminal else [text]
+        return "\n".join(lines) + question[len(text) :]
 
     def _typed_line(self, typed: str) -> str:
         """The next line of stdin, after what was ``typed`` before the question and not shown then.

@@ -4,6 +4,7 @@ import codecs
 import fcntl
 import os
 import pty
+import re
 import select
 import signal
 import struct
@@ -20,6 +21,8 @@ from tests.support.screen import Screen
 
 COMMAND: Final = (sys.executable, "-m", "tanuki_cli")
 ROOT: Final = Path(__file__).parent.parent.parent
+_PROMPT: Final = re.compile(rb"\x1b\[\?2004h(?:\x1b\[\?1l)?\x1b\[\?25l\x1b\[0")
+"""How a prompt opens: it turns the marks of pastes on, which an answer does too, and begins to draw."""
 _KEEP: Final = ("PATH", "HOME", "TMPDIR", "SYSTEMROOT", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 
 
@@ -173,8 +176,8 @@ class Terminal:
 
     @property
     def prompts(self) -> int:
-        """How many prompts were opened so far: each turns bracketed paste on."""
-        return self.raw.count(b"\x1b[?2004h")
+        """How many prompts were opened so far."""
+        return len(_PROMPT.findall(self.raw))
 
     def send(self, line: str, *, timeout_s: float = 60) -> None:
         """Type ``line`` and Enter, and wait until the next prompt is open."""
@@ -190,7 +193,8 @@ class Terminal:
             assert self.pump(0.05) or self.process.poll() is None, f"it ended; the screen is\n{self.text}"
 
     def _prompt_is_drawn(self) -> bool:
-        return b">" in self.raw[self.raw.rfind(b"\x1b[?2004h") :]
+        *_, opened = _PROMPT.finditer(self.raw)
+        return b">" in self.raw[opened.start() :]
 
     def wait_for(self, text: str, *, timeout_s: float = 60) -> None:
         """Until ``text`` is on the screen or in the scrollback."""

@@ -11,6 +11,24 @@ from tanuki_cli.terminal.console import Console, Streams
 from tanuki_cli.terminal.typing_ahead import hold_typing, without_sequences
 
 
+def test_a_question_is_folded_between_words() -> None:
+    ours, theirs = pty.openpty()
+    stdin, stderr = os.fdopen(theirs, encoding="utf-8"), os.fdopen(os.dup(theirs), "w", encoding="utf-8")
+    os.write(ours, b"n\n")
+    try:
+        console = Console(
+            Streams(stdin=stdin, stdout=stderr, stderr=stderr), {"COLUMNS": "40", "TERM": "xterm"}
+        )
+        question = "tanuki-8b:q4_k_m is still being downloaded (34 %). Stop that and leave?"
+        assert not console.confirm(question, default=True)
+        shown = os.read(ours, 1000).decode()
+    finally:
+        stdin.close()
+        stderr.close()
+        os.close(ours)
+    assert "tanuki-8b:q4_k_m is still being\r\ndownloaded (34 %). Stop that and\r\nleave? [Y/n] " in shown
+
+
 def test_lines_typed_before_a_question_answer_it() -> None:
     ours, theirs = pty.openpty()
     stdin, stderr = os.fdopen(theirs, encoding="utf-8"), os.fdopen(os.dup(theirs), "w", encoding="utf-8")
