@@ -8,6 +8,7 @@ from typing import Any, Final
 import typer
 
 from tanuki_cli.cli.commands import COMMAND_BY_NAME
+from tanuki_cli.cli.parser import split_name
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
 from tanuki_cli.options import fold
@@ -103,14 +104,8 @@ def _option_hint(name: str, context: Any, arguments: Sequence[str]) -> str | Non
     """Where the option belongs, or what it is called here; else the key of config.toml that it may mean."""
     normal = fold(name).lower().replace("_", "-")
     if context is None or context.command_path == "tanuki":
-        return _in_order(arguments)
-    own = [
-        option
-        for parameter in context.command.get_params(context)
-        if not isinstance(parameter, typer.core.TyperArgument)
-        for option in (*parameter.opts, *parameter.secondary_opts)
-        if option.startswith("--")
-    ]
+        return _in_order(name, context, arguments)
+    own = _long_options(context.command, context)
     key = next((spec for spec in SPECS if spec.flag == normal), None)
     if key is not None:
         return f"tanuki config set {key.key} {key.example}"
@@ -118,12 +113,32 @@ def _option_hint(name: str, context: Any, arguments: Sequence[str]) -> str | Non
     return _("Did you mean {key}?").format(key=near) if near else None
 
 
-def _in_order(arguments: Sequence[str]) -> str | None:
-    """The command line with its options after the command; None if there is no command in it."""
+def _long_options(command: Any, context: Any) -> list[str]:
+    return [
+        option
+        for parameter in command.get_params(context)
+        if not isinstance(parameter, typer.core.TyperArgument)
+        for option in (*parameter.opts, *parameter.secondary_opts)
+        if option.startswith("--")
+    ]
+
+
+def _in_order(name: str, context: Any, arguments: Sequence[str]) -> str | None:
+    """The command line with its options after the command, where that has them, or calls them otherwise;
+    else the command's help. None if there is no command in it.
+    """
     place = next(
         (index for index, word in enumerate(arguments) if fold(word).lower() in COMMAND_BY_NAME), None
     )
     if place is None:
         return None
-    ordered = ["tanuki", arguments[place], *arguments[:place], *arguments[place + 1 :]]
-    return shlex.join(ordered)
+    command = fold(arguments[place]).lower()
+    options = [*arguments[:place], *arguments[place + 1 :]]
+    if context is not None and name.startswith("--"):
+        own = _long_options(context.command.get_command(context, command), context)
+        meant = name if name in own else suggest(name, own, habits=OPTION_HABITS)
+        if meant is None:
+            return f"tanuki {command} --help"
+        parts = [(word, *split_name(word)) for word in options]
+        options = [meant + mark + rest if found == name else word for word, found, mark, rest in parts]
+    return shlex.join(["tanuki", command, *options])
