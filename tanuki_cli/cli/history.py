@@ -221,7 +221,7 @@ def title_command(
 ) -> None:
     """Show a conversation's title, or give it a new one."""
     context = prepare(ctx, options)
-    words = " ".join(" ".join(title or []).split())
+    words = " ".join(" ".join(title or []).splitlines()).strip()
     with open_history(context) as store:
         conversation = store.load(id)
         if words:

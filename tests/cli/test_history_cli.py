@@ -214,6 +214,7 @@ def test_title(tanuki: Tanuki, store: HistoryStore) -> None:
     assert tanuki("title", conversation.id) == (0, "質問\n", "")
     assert tanuki("title", conversation.id[:5], "新しい", "題") == (0, "新しい 題\n", "")
     assert store.load(conversation.id).title == "新しい 題"
+    assert tanuki("title", conversation.id, "全　角の", "題\n二行") == (0, "全　角の 題 二行\n", "")
 
 
 def test_rm_needs_yes_where_nobody_can_be_asked(tanuki: Tanuki, store: HistoryStore) -> None:
