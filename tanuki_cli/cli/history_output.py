@@ -18,6 +18,7 @@ from tanuki_cli.text.width import cell_width, truncate_cells
 
 _EXCERPT_CHARACTERS: Final = 120
 _LEAST_CELLS: Final = 5
+_LEAST_TITLE: Final = 12
 _HIGHLIGHT: Final = "found"
 
 
@@ -50,7 +51,10 @@ def print_list(console: Console, summaries: Sequence[ConversationSummary], *, di
             _print(console, rich.text.Text(heading, style="bold"))
         for one in reversed(group):
             line = rich.text.Text(f"{_number(one):>{places}}  ").append(one.id[:digits], style="hint")
-            line.append(_facts(one, widest) + "  ", style="note")
+            facts = f"{_facts(one, widest)}  "
+            if console.out.width - cell_width(line.plain + facts) < _LEAST_TITLE:
+                facts = f"  {local_time(one.updated_at)}  "  # the title says more than the count
+            line.append(facts, style="note")
             line.append(_fitted(console, _title(one.title), used=cell_width(line.plain)))
             _print(console, line)
 

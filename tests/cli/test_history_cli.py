@@ -135,6 +135,17 @@ def test_on_a_terminal_chats_are_the_last_and_have_the_first_numbers(
         assert [line.split()[0] for line in terminal.text.splitlines()] == ["Questions", "4", "3"]
 
 
+def test_in_a_narrow_window_the_title_stays_and_every_conversation_has_one_line(
+    store: HistoryStore, tmp_path: Path
+) -> None:
+    for title in ("分福茶釜の話", "たぬき"):
+        talk(store, title, "答え")
+    with Terminal(tmp_path, ["history", "list"], columns=40, lines=15) as terminal:
+        assert terminal.wait_for_exit() == 0
+        rows = [line.split() for line in terminal.text.rstrip().split("\n")]
+    assert [(row[0], row[-1][:4]) for row in rows] == [("2", "分福茶釜"), ("1", "たぬき")]
+
+
 def test_show_tells_of_the_other_branches(tanuki: Tanuki, store: HistoryStore) -> None:
     conversation = talk(store, "値段は？", "170 円", "180 円\x1b[2J\n二行目")
     code, out, err = tanuki("show", conversation.id[:4])
