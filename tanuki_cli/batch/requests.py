@@ -43,7 +43,7 @@ class Request:
 
     ``guarded`` lines of it imitated a turn heading, and were defused. An answer that ``continues`` is told
     without its beginning. Unless it ``truncates``, no message may be left out. ``ignored`` are
-    fields that nobody here knows.
+    fields that nobody here knows. A row that wants log probabilities itself is told ``alternatives`` of each.
     """
 
     row: Row
@@ -52,6 +52,7 @@ class Request:
     continues: bool = False
     truncates: bool = True
     ignored: tuple[str, ...] = ()
+    alternatives: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,7 @@ class _Asked:
     continues: bool = False
     truncates: bool = True
     ignored: tuple[str, ...] = ()
+    alternatives: int | None = None
 
 
 def make_request(row: Row, asking: Asking) -> Request:
@@ -96,6 +98,7 @@ def make_request(row: Row, asking: Asking) -> Request:
         continues=asked.continues,
         truncates=asked.truncates,
         ignored=asked.ignored,
+        alternatives=asked.alternatives,
     )
 
 
@@ -137,6 +140,7 @@ def _openai(fields: Fields, asking: Asking) -> _Asked:
         continues=bool(asked.turns.begun),
         truncates=asked.truncates,
         ignored=asked.ignored,
+        alternatives=asked.logprobs,
     )
 
 

@@ -26,7 +26,8 @@ OWN_FIELDS: Final = (
 class Outcome:
     """The answer to a row, as far as it came, and the error that ended it, if any.
 
-    ``dropped`` counts the oldest messages that did not fit into the context.
+    ``dropped`` counts the oldest messages that did not fit into the context. Of a token so many
+    ``alternatives`` are told, or all.
     """
 
     row: Row
@@ -37,6 +38,7 @@ class Outcome:
     tokens: tuple[Token, ...] = ()
     scores: tuple[AnswerScore, ...] = ()
     dropped: int = 0
+    alternatives: int | None = None
     error: TanukiError | None = None
 
 
@@ -73,6 +75,7 @@ class Answering:
             tokens=tuple(self._tokens),
             scores=chunk.scores,
             dropped=self._dropped,
+            alternatives=self.request.alternatives,
             error=self._misshapen(text, chunk, remote=remote),
         )
 
@@ -223,7 +226,10 @@ def _openai_logprobs(outcome: Outcome, tokenizer: ChatTokenizer | None) -> JsonO
     shown = [token for token in outcome.tokens if token.id not in tokenizer.end_ids]  # joined, the text
     return {
         "content": [
-            {**_openai_token(entry), "top_logprobs": [_openai_token(one) for one in entry["alternatives"]]}
+            {
+                **_openai_token(entry),
+                "top_logprobs": [_openai_token(one) for one in entry["alternatives"][: outcome.alternatives]],
+            }
             for entry in tokens_json(shown, tokenizer)
         ]
     }

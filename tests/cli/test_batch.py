@@ -222,6 +222,7 @@ def test_a_request_means_in_a_file_what_it_means_to_the_server(tmp_path: Path) -
     turns = [("user", "たぬき。" * 300), ("assistant", "はい。")] * 8 + [question]
     rows = [
         line("on", question, ("assistant", whole[:4]), continue_final_message=True, temprature=1),
+        line("likely", question, logprobs=True, max_tokens=3),
         line("long", *turns),
         line("shortened", *turns, truncation="auto"),
     ]
@@ -230,6 +231,8 @@ def test_a_request_means_in_a_file_what_it_means_to_the_server(tmp_path: Path) -
     found = {record["custom_id"]: record for record in map(json.loads, done.stdout.splitlines())}
     content = found["on"]["response"]["body"]["choices"][0]["message"]["content"]
     assert whole[:4] + content == whole
+    likely = found["likely"]["response"]["body"]["choices"][0]["logprobs"]["content"]
+    assert [token["top_logprobs"] for token in likely] == [[]] * 3
     assert (found["long"]["response"], found["long"]["error"]["code"]) == (None, "too_long")
     assert found["shortened"]["error"] is None
     assert done.returncode == 1
