@@ -96,7 +96,8 @@ def test_the_cache_is_used_and_the_beginning_is_of_the_prompt(mame: Engine) -> N
     assert second is not None
     assert second.usage.prompt_tokens == first.usage.prompt_tokens + 6
     assert second.usage.completion_tokens == len(second.tokens) == 6
-    assert second.usage.cached_tokens >= first.usage.prompt_tokens + 5
+    # All but the last few, which are computed together.
+    assert second.usage.cached_tokens == second.usage.prompt_tokens - 8
 
 
 def test_a_character_that_was_cut_in_its_middle_is_mended(practice_tokenizer: ChatTokenizer) -> None:
