@@ -44,8 +44,8 @@ Examples:
   tanuki ask --json こんにちは | jq -r .answer
   tanuki ask --choices はい,いいえ たぬきは犬の仲間ですか
 
-Files and piped text come before the question: the next question about them then starts sooner.
-Without a question, piped text is the question."""
+Text piped in follows the question after a blank line; without a question it is the question.
+Files come before the question: the next question about them then starts sooner."""
 )
 
 

@@ -51,9 +51,12 @@ class Question:
     def text(self) -> str:
         """The whole question; parts are separated by a blank line.
 
-        What is attached comes first: the KV cache of a text serves every question that comes after it.
+        Files come first: the KV cache of a text serves every question that comes after it. Piped text
+        follows what was typed.
         """
-        parts = [*(attachment.render() for attachment in self.attachments), self.asked]
+        files = [attachment.render() for attachment in self.attachments if attachment.name]
+        piped = [attachment.render() for attachment in self.attachments if not attachment.name]
+        parts = [*files, self.typed, *piped, self.explanation]
         return "\n\n".join(part for part in parts if part)
 
 
@@ -81,14 +84,13 @@ def read_question(
     """
     explicit = "-" in words
     typed = " ".join(_argument_text(word) for word in words if word != "-")
-    piped: list[Attachment] = []
+    attachments: list[Attachment] = []
     if explicit or not stdin.isatty():
         name = _("The standard input")
         _tell_of_waiting(stdin, note)
         text = decode_text(read_prompt(stdin.buffer, name=name), name=name, encoding=encoding)
-        piped.append(Attachment("", text.strip("\n")))
-    attachments = [Attachment(str(path), read_text_file(path, encoding=encoding)) for path in files]
-    attachments += piped  # last: without typed words it is the question
+        attachments.append(Attachment("", text.strip("\n")))
+    attachments += [Attachment(str(path), read_text_file(path, encoding=encoding)) for path in files]
     attachments = [
         replace(
             attachment,

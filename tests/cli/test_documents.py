@@ -49,18 +49,16 @@ def usages(home: Path) -> list[Usage]:
     return [node.generation.usage for node in nodes if node.generation and node.generation.usage]
 
 
-@pytest.mark.parametrize("way", ["file", "pipe"])
 @pytest.mark.parametrize(
     "options", [("--temperature", "0"), ("--temperature", "1", "--seed", "5")], ids=["greedy", "sampled"]
 )
 def test_later_processes_read_only_the_question(
-    tmp_path: Path, model: Path, text: Path, way: str, options: tuple[str, ...]
+    tmp_path: Path, model: Path, text: Path, options: tuple[str, ...]
 ) -> None:
-    given = ("-f", str(text)) if way == "file" else ()
-    stdin = text.read_bytes() if way == "pipe" else b""
+    given = ("-f", str(text))
     for number, question in enumerate(QUESTIONS):
-        alone = ask(tmp_path, model, *options, *given, "--no-save", question, stdin=stdin)
-        answer = ask(tmp_path, model, *options, *given, question, stdin=stdin)
+        alone = ask(tmp_path, model, *options, *given, "--no-save", question)
+        answer = ask(tmp_path, model, *options, *given, question)
         assert answer["answer"] == alone["answer"]
         assert alone["usage"]["cached_tokens"] == 0  # nothing kept is used, either
         assert answer["usage"]["prompt_tokens"] - answer["usage"]["cached_tokens"] < 40 or number == 0

@@ -33,15 +33,15 @@ def test_words_are_joined_by_a_space() -> None:
     assert ask(["信楽焼", "とは"], terminal=True)[0].text == "信楽焼 とは"
 
 
-def test_the_question_follows_piped_text_after_a_blank_line() -> None:
-    assert ask(["要約して"], "本文\n".encode())[0].text == "本文\n\n要約して"
+def test_piped_text_follows_after_a_blank_line() -> None:
+    assert ask(["要約して"], "本文\n".encode())[0].text == "要約して\n\n本文"
 
 
-def test_files_come_first_then_what_is_piped_then_what_is_typed(tmp_path: Path) -> None:
+def test_files_come_first_then_what_is_typed_then_what_is_piped(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("一", encoding="utf-8")
     for words, piped, end in (
-        (["違いは?"], "二", "二\n\n違いは?"),
+        (["違いは?"], "二", "違いは?\n\n二"),
         (["違いは?"], "", "違いは?"),
         ([], "違いは?", "違いは?"),
     ):
@@ -94,8 +94,8 @@ def test_truncating_keeps_both_ends_and_what_was_typed() -> None:
     notes: list[str] = []
     short = truncate_question(question, check, notes.append)
     assert len(short.text) <= 500
-    assert short.text.startswith("頭")
-    assert short.text.endswith("尾\n\n要約して")
+    assert short.text.startswith("要約して\n\n頭")
+    assert short.text.endswith("尾")
     assert "[…]" in short.text
     assert len(notes) == 1
 
