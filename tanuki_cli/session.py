@@ -1,25 +1,20 @@
 """One turn of a chat, from question to saved answer. Knows no terminal.
 
-The question is saved before anything is generated, a growing answer at most every half second, and
-the end of it with its finish reason: whatever kills the process, at most that half second is lost.
+The question is saved before anything is generated, and the answer as it grows (turn.py).
 """
 
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
 
 from tanuki_cli.conversation import (
     Conversation,
     ConversationKind,
-    FinishReason,
-    Generation,
     Message,
     Node,
-    Usage,
 )
-from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, PromptPlan, Token
+from tanuki_cli.engines.answers import PLAIN, AnswerForm, Chunk, PromptPlan
 from tanuki_cli.engines.base import Engine
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.history import HistoryStore, title_from
@@ -29,35 +24,7 @@ from tanuki_cli.prompt import with_persona
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.text.redaction import without_query
 from tanuki_cli.text.surrogates import SurrogateJoiner
-
-_SAVE_EVERY_S: Final = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnStatistics:
-    """What came of one turn: the answer, and what it took in seconds and tokens.
-
-    ``node_id`` is the message that holds ``text``, None where none was begun. ``tokens`` are empty where
-    the engine does not know their ids, ``scores`` where none were asked for. ``ttft_s`` is the time to
-    the first text.
-    """
-
-    node_id: str | None
-    text: str
-    tokens: tuple[Token, ...]
-    scores: tuple[AnswerScore, ...]
-    finish_reason: FinishReason
-    usage: Usage
-    seed: int | None
-    ttft_s: float | None
-    total_s: float
-
-    @property
-    def tokens_per_s(self) -> float | None:
-        """Generation speed after the first text, or None for too short an answer."""
-        if self.ttft_s is None or self.usage.completion_tokens < 2 or self.total_s <= self.ttft_s:
-            return None
-        return (self.usage.completion_tokens - 1) / (self.total_s - self.ttft_s)
+from tanuki_cli.turn import Turn, TurnStatistics
 
 
 class ChatSession:
@@ -215,7 +182,7 @@ class ChatSession:
     ) -> Generator[Chunk, None, None]:
         """Answer ``question``; the tip goes to ``parent`` if nothing comes. ``begun`` is what goes on."""
         self.unanswered = None
-        turn = _Turn(self, self._clock)
+        turn = Turn(self.conversation, model=self.engine.info.model, save=self._save, clock=self._clock)
         joiner = SurrogateJoiner()
         form = self.form if begun is None else replace(self.form, begun=begun)
         try:
@@ -228,13 +195,14 @@ class ChatSession:
                         text += joiner.finish()
                     chunk = piece if text == piece.text else replace(piece, text=text)
                     turn.take(chunk)
+                    self.last_plan = chunk.plan or self.last_plan
                     yield chunk
                     if self._interrupted:
                         if chunk.plan is not None:
                             break  # nothing was generated yet
                         self.engine.cancel()  # the first request may have come before the engine began
         finally:
-            turn.finish()
+            self.last_turn = turn.finish()
             if turn.node is None:
                 self.unanswered = question if begun is None else None
                 self.conversation.branch(parent)
@@ -274,88 +242,3 @@ class ChatSession:
             self._history_failed = True
         else:
             self._history_failed = False
-
-
-class _Turn:
-    """The answer of one turn as it grows: its node, its text so far, its times."""
-
-    def __init__(self, session: ChatSession, clock: Callable[[], float]) -> None:
-        self.node: Node | None = None
-        self._session = session
-        self._clock = clock
-        self._started = self._saved_at = clock()
-        self._first_text_at: float | None = None
-        self._text: list[str] = []
-        self._tokens: list[Token] = []
-        self._ids: list[int] = []  # with those that it began with
-        self._scores: tuple[AnswerScore, ...] = ()
-        self._generation = Generation(model=session.engine.info.model, finish_reason=None)
-        self._prompt_tokens = self._completion_tokens = 0
-        self._usage: Usage | None = None  # what the stream says of it in the end
-        self._finish_reason: FinishReason = "interrupted"  # unless the stream says otherwise
-
-    def take(self, chunk: Chunk) -> None:
-        """Note a chunk, and save what has grown if it is time."""
-        self._text.append(chunk.text)
-        self._ids.extend(token.id for token in chunk.tokens)
-        if chunk.plan is not None:
-            self._session.last_plan = chunk.plan
-            self._prompt_tokens = chunk.plan.prompt_tokens or 0
-            return
-        self._tokens.extend(chunk.tokens)
-        if chunk.finish_reason is not None:
-            self._finish_reason = chunk.finish_reason
-            self._usage = chunk.usage
-            self._scores = chunk.scores
-            self._generation = replace(self._generation, seed=chunk.seed)
-            return
-        self._completion_tokens += chunk.token_count
-        if not chunk.text:
-            return
-        now = self._clock()
-        if self._first_text_at is None:
-            self._first_text_at = now
-            self._begin()
-        if now - self._saved_at >= _SAVE_EVERY_S:
-            self._update()
-
-    def finish(self) -> None:
-        """Save the end of the answer; its finish reason is "interrupted" if the stream broke off."""
-        if self.node is None and self._finish_reason != "interrupted":
-            self._begin()  # a model may answer with nothing; that is an answer too
-        usage = self._usage or Usage(
-            prompt_tokens=self._prompt_tokens, completion_tokens=self._completion_tokens
-        )
-        statistics = TurnStatistics(
-            node_id=None if self.node is None else self.node.id,
-            text="" if self.node is None else "".join(self._text),
-            tokens=tuple(self._tokens),
-            scores=self._scores,
-            finish_reason=self._finish_reason,
-            usage=usage,
-            seed=self._generation.seed,
-            ttft_s=None if self._first_text_at is None else self._first_text_at - self._started,
-            total_s=self._clock() - self._started,
-        )
-        self._session.last_turn = statistics
-        self._generation = replace(
-            self._generation,
-            finish_reason=self._finish_reason,
-            usage=usage,
-            tokens_per_s=statistics.tokens_per_s,
-        )
-        if self.node is not None:
-            self._update()
-
-    def _begin(self) -> None:
-        node = self._session.conversation.append(Message("assistant", ""), generation=self._generation)
-        self.node = node
-        self._session._save(lambda store: store.save(self._session.conversation))
-
-    def _update(self) -> None:
-        assert self.node is not None
-        can_go_on = self._finish_reason != "stop"
-        generation = replace(self._generation, token_ids=tuple(self._ids) if can_go_on else ())
-        node = self._session.conversation.update(self.node.id, "".join(self._text), generation)
-        self._saved_at = self._clock()
-        self._session._save(lambda store: store.update_node(self._session.conversation.id, node))

@@ -21,6 +21,7 @@ LAYERS = (
     ("evaluation",),
     ("batch",),
     ("session",),
+    ("turn",),
     ("loading",),
     ("protocol",),
     ("engines",),

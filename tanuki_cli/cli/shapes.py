@@ -10,8 +10,8 @@ from tanuki_cli.cli.question import Question
 from tanuki_cli.errors import EngineError, InputError, RemoteError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.prompt import guard_markers
-from tanuki_cli.session import TurnStatistics
 from tanuki_cli.text.decoding import decode_text, read_text_file
+from tanuki_cli.turn import TurnStatistics
 
 if TYPE_CHECKING:
     from tanuki_cli.engines.shapes import Shape

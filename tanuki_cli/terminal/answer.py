@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from tanuki_cli.i18n import _, plural
-from tanuki_cli.session import TurnStatistics
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.text.sanitize import Sanitizer
+from tanuki_cli.turn import TurnStatistics
 
 if TYPE_CHECKING:
     from tanuki_cli.terminal.theme import Look
