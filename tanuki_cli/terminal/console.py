@@ -22,6 +22,8 @@ from tanuki_cli.i18n import _
 from tanuki_cli.options import fold
 from tanuki_cli.terminal.measuring import measure_terminal
 from tanuki_cli.terminal.typing_ahead import (
+    ENTER,
+    LINE_END,
     MARK_NO_PASTES,
     MARK_PASTES,
     take_held,
@@ -294,12 +296,17 @@ class Console:
     def _typed_line(self, typed: str) -> str:
         """The next line of stdin, after what was ``typed`` before the question and not shown then.
 
-        The terminal ends no line at an Enter that was held, and reading on would wait for another.
+        The terminal ends no line at an Enter or Ctrl-D that was held, and reading on would wait for another.
         """
-        line, enter, self._typed_ahead = typed.partition("\r")
-        self.streams.stderr.write(sanitize(line) + ("\n" if enter else ""))
+        end = LINE_END.search(typed)
+        line = typed[: end.start()] if end else typed
+        self._typed_ahead = typed[end.end() :] if end else ""
+        entered = end is not None and end[0] == ENTER
+        self.streams.stderr.write(sanitize(line) + ("\n" if entered else ""))
         self.streams.stderr.flush()
-        return f"{line}\n" if enter else line + self.streams.stdin.readline()
+        if end:
+            return f"{line}\n" if entered else line
+        return line + self.streams.stdin.readline()
 
     def debug(self, text: str) -> None:
         """Write what only ``--debug`` asks for, such as a traceback, to stderr."""

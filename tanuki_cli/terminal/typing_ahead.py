@@ -15,6 +15,9 @@ except ImportError:  # a platform without POSIX terminals: typing is left as it 
     termios = None  # type: ignore[assignment]
 
 
+ENTER: Final = "\r"
+LINE_END: Final = re.compile("[\r\x04]")
+"""The keys that end a line, where the terminal does not see to it: Enter, and Ctrl-D."""
 MARK_PASTES: Final = "\x1b[?2004h"
 """Asks the terminal to mark what is pasted, so that a line break in it is not taken for Enter."""
 MARK_NO_PASTES: Final = "\x1b[?2004l"

@@ -21,7 +21,9 @@ def test_a_question_is_folded_between_words() -> None:
         )
         question = "tanuki-8b:q4_k_m is still being downloaded (34 %). Stop that and leave?"
         assert not console.confirm(question, default=True)
-        shown = os.read(ours, 1000).decode()
+        shown = ""
+        while "[Y/n] " not in shown:  # the terminal gives it in pieces
+            shown += os.read(ours, 1000).decode()
     finally:
         stdin.close()
         stderr.close()
@@ -55,6 +57,22 @@ def test_lines_typed_before_a_question_answer_it() -> None:
         os.close(ours)
     assert answers == ["4\n", "あ\n", "xy\n"]
     assert b"first? 4" in shown
+
+
+def test_ctrl_d_that_was_held_ends_the_line_as_the_terminal_would() -> None:
+    ours, theirs = pty.openpty()
+    stdin, stderr = os.fdopen(theirs, encoding="utf-8"), os.fdopen(os.dup(theirs), "w", encoding="utf-8")
+    console = Console(Streams(stdin=stdin, stdout=stderr, stderr=stderr), {})
+    try:
+        with hold_typing(stdin):
+            os.write(ours, b"9\r\x04ab\x04\x04")
+            assert select.select([theirs], [], [], 30)[0]
+            answers = [console.read_answer("? ") for _question in range(4)]
+    finally:
+        stdin.close()
+        stderr.close()
+        os.close(ours)
+    assert answers == ["9\n", "", "ab", ""]
 
 
 REPLIES = (
