@@ -20,6 +20,8 @@ RUNS: Final = 3
 _PROMPT_TOKENS: Final = 512
 _QUESTION_TOKENS: Final = 64
 _ANSWER_TOKENS: Final = 64
+_FEWEST: Final = 8
+"""A prompt's last ids are never computed fewer at a time."""
 _FIRST_FREE_ID: Final = 20
 _PHRASE: Final = tuple(range(200, 232))
 _GREEDY: Final = SamplingOptions(temperature=0.0, seed=0)
@@ -104,7 +106,7 @@ def _resume_seconds(model: TokenModel, prompt: Sequence[int]) -> float | None:
         if not model.save_state():
             return None
         _timed(model, [_FIRST_FREE_ID - 1, *_ids(8)], 1)
-        seconds, _ids_after = _timed(model, [*prompt, 8, 8], 1)
+        seconds, _ids_after = _timed(model, [*prompt, *_ids(_FEWEST)], 1)
         model.use_store(KvStore(Path(folder) / "gone"), "speed")
         return seconds[0] if model.cached_tokens >= len(prompt) else None
 
