@@ -7,7 +7,6 @@ import codecs
 import csv
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, BinaryIO, Final, Literal
 from tanuki_cli.errors import InputError, brief
 from tanuki_cli.i18n import _
 from tanuki_cli.text.lines import SURROGATES, UTF_8, Line, find_encoding, text_lines
+from tanuki_cli.text.strict_json import strict_loads
 
 RowForm = Literal["lines", "jsonl", "csv", "tsv"]
 FORMS: Final[tuple[RowForm, ...]] = ("lines", "jsonl", "csv", "tsv")
@@ -132,21 +132,10 @@ def _objects(lines: Iterator[Line]) -> Iterator[_Part]:
 def _json(text: str) -> object:
     """The JSON value ``text``; None for what is none, and for one that could not be written again."""
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        value = strict_loads(text)
     except (ValueError, RecursionError):
         return None
     return value if text.count("[") + text.count("{") <= _MAX_DEPTH or _depth(value) <= _MAX_DEPTH else None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
 
 
 def _depth(value: object) -> int:

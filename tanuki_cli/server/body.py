@@ -1,12 +1,11 @@
 """JSON from strangers: bounded before it is parsed."""
 
-import json
-import math
 import re
-from typing import Final, NoReturn
+from typing import Final
 
 from tanuki_cli.protocol.fields import Fields
 from tanuki_cli.server.faults import ApiError
+from tanuki_cli.text.strict_json import strict_loads
 
 MAX_DEPTH: Final = 64
 _BRACKETS: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]+|[\]}]+', re.DOTALL)
@@ -21,7 +20,7 @@ def read_object(body: bytes) -> Fields:
     if _depth(text) > MAX_DEPTH:
         raise ApiError(400, f"The JSON of the request is nested more than {MAX_DEPTH} deep.")
     try:
-        value = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        value = strict_loads(text)
     except (ValueError, RecursionError) as exc:
         raise ApiError(400, "The body of the request is not valid JSON.") from exc
     if not isinstance(value, dict):
@@ -41,14 +40,3 @@ def _depth(text: str) -> int:
         elif first in "]}":
             depth -= length
     return deepest
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value

@@ -12,6 +12,7 @@ from tanuki_cli.engines.shapes.schema import in_order, unsupported_keywords
 from tanuki_cli.engines.shapes.shape import Shape
 from tanuki_cli.errors import InputError, brief
 from tanuki_cli.i18n import _
+from tanuki_cli.text.strict_json import strict_loads
 
 MAX_BYTES: Final = 1 << 20
 _CONTROL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u00[01]|\x7f")
@@ -129,12 +130,8 @@ def fits(shape: Shape, text: str, *, as_data: bool = False) -> bool:
     if not (as_data and shape.is_json):
         return accepts(shape, text)
     try:
-        value = json.loads(text, parse_constant=_no_number)
+        value = strict_loads(text)
         schema = json.loads(shape.text)
         return accepts(shape, json.dumps(in_order(value, schema, schema), ensure_ascii=False))
     except (ValueError, RecursionError):
         return False
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
