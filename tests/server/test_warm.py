@@ -19,6 +19,7 @@ from tanuki_cli.settings.values import Directories
 from tests.conftest import until
 from tests.support.program import COMMAND, Terminal, environment, run
 from tests.support.serving import QUESTION
+from tests.support.warm import keeper, kept
 
 ASK = ("ask", "-m", "mame")
 GREEDY = (*ASK, "--temperature", "0")
@@ -31,18 +32,6 @@ def home(tmp_path: Path) -> Iterator[Path]:
     assert run(tmp_path, "config", "set", "keep_alive", "10m").returncode == 0
     yield tmp_path
     run(tmp_path, "stop")
-
-
-def kept(home: Path) -> dict[str, Any] | None:
-    """What ``tanuki ps`` tells of the model that is kept."""
-    models: list[dict[str, Any]] = json.loads(run(home, "ps", "--json").stdout)["models"]
-    return models[0] if models else None
-
-
-def keeper(home: Path) -> psutil.Process:
-    status = kept(home)
-    assert status is not None
-    return psutil.Process(status["pid"])
 
 
 def place(home: Path) -> Place:

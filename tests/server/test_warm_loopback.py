@@ -8,7 +8,6 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -18,6 +17,7 @@ from tanuki_cli.settings.values import Directories
 from tests.conftest import until
 from tests.support.program import COMMAND, Terminal, environment, run
 from tests.support.serving import QUESTION
+from tests.support.warm import keeper, kept
 
 ENV = {TRANSPORT: "loopback", "TANUKI_KEEP_ALIVE": "10m"}
 GREEDY = ("ask", "-m", "mame", "--temperature", "0")
@@ -32,17 +32,6 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 def ask(home: Path, *more: str) -> subprocess.CompletedProcess[str]:
     return run(home, *GREEDY, *more, QUESTION, env=ENV)
-
-
-def kept(home: Path) -> dict[str, Any] | None:
-    models: list[dict[str, Any]] = json.loads(run(home, "ps", "--json", env=ENV).stdout)["models"]
-    return models[0] if models else None
-
-
-def keeper(home: Path) -> psutil.Process:
-    status = kept(home)
-    assert status is not None
-    return psutil.Process(status["pid"])
 
 
 def place(home: Path) -> Place:
@@ -60,10 +49,10 @@ def test_it_is_as_on_a_unix_socket(home: Path) -> None:
     alone = run(home, *GREEDY, QUESTION)
     first = ask(home)
     assert (first.returncode, first.stdout, first.stderr) == (0, alone.stdout, alone.stderr)
-    process = keeper(home)
+    process = keeper(home, ENV)
     again = json.loads(ask(home, "--json").stdout)
     assert again["usage"]["cached_tokens"] > 0
-    assert keeper(home) == process
+    assert keeper(home, ENV) == process
     address = place(home).address
     assert stat.S_IMODE(address.stat().st_mode) == 0o600
     assert stat.S_IMODE(address.parent.stat().st_mode) == 0o700
@@ -75,7 +64,7 @@ def test_it_is_as_on_a_unix_socket(home: Path) -> None:
 
 def test_ctrl_c_and_a_kill_stop_the_answer_and_not_the_model(home: Path) -> None:
     assert ask(home).returncode == 0
-    process = keeper(home)
+    process = keeper(home, ENV)
     with Terminal(home, ENDLESS, env=ENV) as terminal:
         until(lambda: terminal.pump(0.05) and len(terminal.text) > 200)
         terminal.interrupt()
@@ -83,10 +72,10 @@ def test_ctrl_c_and_a_kill_stop_the_answer_and_not_the_model(home: Path) -> None
     with subprocess.Popen(
         [*COMMAND, *ENDLESS], env=environment(home, **ENV), stdout=subprocess.PIPE
     ) as client:
-        until(lambda: (kept(home) or {})["running"] == 1)
+        until(lambda: (kept(home, ENV) or {})["running"] == 1)
         client.kill()
-    until(lambda: (kept(home) or {})["running"] == 0)
-    assert keeper(home) == process
+    until(lambda: (kept(home, ENV) or {})["running"] == 0)
+    assert keeper(home, ENV) == process
 
 
 def test_who_does_not_know_the_secret_is_told_nothing(home: Path) -> None:
@@ -107,7 +96,7 @@ def test_who_does_not_know_the_secret_is_told_nothing(home: Path) -> None:
 @pytest.mark.parametrize("says", [b"x" * 64, b"", None], ids=["nonsense", "nothing", "closes"])
 def test_another_program_on_the_port_of_a_dead_one_learns_nothing(home: Path, says: bytes | None) -> None:
     expected = ask(home)
-    process, address = keeper(home), place(home).address
+    process, address = keeper(home, ENV), place(home).address
     process.kill()
     until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
     received: list[bytes] = []
@@ -134,4 +123,4 @@ def test_another_program_on_the_port_of_a_dead_one_learns_nothing(home: Path, sa
     pretending.join(60)
     assert (again.returncode, again.stdout, again.stderr) == (0, expected.stdout, expected.stderr)
     assert [len(part) for part in received] in ([32], [32, 0])
-    assert keeper(home) != process
+    assert keeper(home, ENV) != process
