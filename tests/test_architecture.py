@@ -28,7 +28,6 @@ LAYERS = (
     ("hub", "history"),
     ("catalog",),
     ("tokenizer",),
-    ("tokenizer_file",),
     ("prompt",),
     ("settings",),
     ("text",),

@@ -21,7 +21,7 @@ from tanuki_cli.i18n import _
 from tanuki_cli.machine.packages import LLAMA_CPP, missing, pip_install, rebuild_llama_cpp
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
-from tanuki_cli.tokenizer_file import made_here, read_tokenizer_file
+from tanuki_cli.tokenizer.file import made_here, read_tokenizer_file
 
 _MOST_COUNTED: Final = 100_000
 _MOST_DIFFERENT_PIECES: Final = 0.01

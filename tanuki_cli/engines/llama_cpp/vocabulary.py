@@ -8,7 +8,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers
 from tokenizers.models import Unigram
 
 from tanuki_cli.engines.llama_cpp.gguf import GgufValue
-from tanuki_cli.tokenizer_file import TokenizerFault, are_possible, translated_faults
+from tanuki_cli.tokenizer.file import TokenizerFault, are_possible, translated_faults
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = range(1, 7)
 _ADDED: Final = frozenset({_UNKNOWN, _CONTROL, _USER_DEFINED})

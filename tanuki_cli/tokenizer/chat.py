@@ -11,7 +11,7 @@ cuts every such spelling after its first character, so that no text can end a tu
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain, pairwise, product
@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Final
 
 from tokenizers import Tokenizer
-from tokenizers.models import Unigram
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.errors import DamagedModelError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import segments
-from tanuki_cli.tokenizer_file import (
+from tanuki_cli.tokenizer.detokenizer import Detokenizer
+from tanuki_cli.tokenizer.file import (
     Section,
     TokenizerFault,
     TokenizerFile,
@@ -52,7 +52,8 @@ class ChatTokenizer:
     answer too: all of them, and the tokenizer's own ``</s>``, are ``end_ids``. ``vocab_size`` is the number
     of rows of its embedding, at least the number of pieces; ``pieces`` gives the id of each.
     ``switched_off`` names the sections of the file that are not followed, since they would change prompts.
-    ``can_be_guarded``: no text can be mistaken for a control piece. Run :func:`verify_tokenizer` before use.
+    ``can_be_guarded``: no text can be mistaken for a control piece. Run
+    :func:`~tanuki_cli.tokenizer.verify_tokenizer` before use.
     """
 
     def __init__(
@@ -208,7 +209,7 @@ class ChatTokenizer:
         if rest := detokenizer.flush():
             yield rest
 
-    def detokenizer(self, prompt_ids: Sequence[int] = ()) -> "Detokenizer":
+    def detokenizer(self, prompt_ids: Sequence[int] = ()) -> Detokenizer:
         """For the text of ids that come after ``prompt_ids``, one by one."""
         context = [id_ for id_ in prompt_ids[-8:] if id_ in self._ending_ids][-1:]
         return Detokenizer(self.decode, self._decode_cached, self._ending_ids, context)
@@ -251,45 +252,6 @@ class ChatTokenizer:
             raise DamagedModelError(_("The tokenizer fails on a text: its file is damaged.")) from exc
 
 
-class Detokenizer:
-    """Text of each id as it comes; see :meth:`ChatTokenizer.detokenize`.
-
-    A byte run decodes as a whole: one bad byte turns all of its characters into U+FFFD. So a run is
-    withheld until one of ``ending_ids``, which are visible, ends it; skipped ids do not end it. ``context``
-    is what the first of its ids is decoded behind. ``decode_cached`` does the same as ``decode``, for what
-    comes often.
-    """
-
-    def __init__(
-        self,
-        decode: Callable[[Sequence[int]], str],
-        decode_cached: Callable[[tuple[int, ...]], str],
-        ending_ids: frozenset[int],
-        context: list[int],
-    ) -> None:
-        self._decode = decode
-        self._decode_cached = decode_cached
-        self._ending_ids = ending_ids
-        self._context = context
-        self._head = decode(context)
-        self._run: list[int] = []
-
-    def feed(self, id_: int) -> str:
-        """The text that ``id_`` completes; empty while a character is incomplete."""
-        self._run.append(id_)
-        if id_ not in self._ending_ids:
-            return ""
-        text = self._decode(self._context + self._run)[len(self._head) :]
-        self._context, self._run = [id_], []
-        self._head = self._decode_cached((id_,))
-        return text
-
-    def flush(self) -> str:
-        """What was withheld, at the end."""
-        run, self._run = self._run, []
-        return self._decode(self._context + run)[len(self._head) :] if run else ""
-
-
 def _any_of(spellings: Collection[str]) -> re.Pattern[str]:
     """Finds each of ``spellings``: the longest first, so that one inside another cannot hide the longer."""
     usual = _USUAL_BYTES if _USUAL_BYTES.issubset(spellings) else frozenset()
@@ -304,44 +266,3 @@ def _without_normalizer(tokenizer: Tokenizer) -> Tokenizer:
     content = json.loads(tokenizer.to_str())
     content["normalizer"] = None
     return Tokenizer.from_str(json.dumps(content))
-
-
-_SAMPLE: Final = (
-    "たぬきは日本の昔話によく出てくる動物です。人を化かすと言われますが、どこか憎めません。"
-    "信楽焼のたぬきは、商売繁盛の縁起物として店先に置かれています。"
-)
-_SAMPLE_CHAT: Final = (
-    Message("user", "こんにちは。「たぬき」と Tanuki は同じですか?\n２つ教えて"),
-    Message("assistant", "はい、同じです。\n\n1. 狸\n2. raccoon dog"),
-    Message("user", "ありがとう! 😊"),
-)
-_MIN_CHARACTERS_PER_TOKEN: Final = 1.3
-_LARGE_VOCABULARY: Final = 16_000
-"""From here on a vocabulary has room for Japanese words; what a smaller one does with them says nothing."""
-
-
-def verify_tokenizer(tokenizer: ChatTokenizer) -> None:
-    """Refuse a tokenizer that cannot be the model's, by its properties and not by fixed ids.
-
-    Raises EngineError that names the property.
-    """
-    backend = tokenizer.backend
-    problems = (
-        (not isinstance(backend.model, Unigram), _("it is not a Unigram model")),
-        (backend.get_vocab_size() > tokenizer.vocab_size, _("it has more pieces than the model")),
-        (backend.id_to_token(tokenizer.bos_id) is None, _("it has no piece for the model's <s>")),
-        (backend.id_to_token(tokenizer.eos_id) is None, _("it has no piece for the model's </s>")),
-        (
-            tokenizer.vocab_size >= _LARGE_VOCABULARY
-            and len(_SAMPLE) < _MIN_CHARACTERS_PER_TOKEN * len(tokenizer.encode(_SAMPLE)),
-            _("it cuts Japanese into too many tokens"),
-        ),
-        (tokenizer.decode(tokenizer.encode(_SAMPLE)) != _SAMPLE, _("Japanese does not survive a round trip")),
-        (not tokenizer.can_be_guarded, _("one of its control pieces is a single character")),
-        (not tokenizer.settle_encoding(_SAMPLE_CHAT), _("it does not keep the turns of a chat apart")),
-    )
-    for failed, reason in problems:
-        if failed:
-            raise DamagedModelError(
-                _("This tokenizer does not belong to the model: {reason}.").format(reason=reason)
-            )

@@ -14,7 +14,7 @@ from tokenizers.models import Unigram
 from tanuki_cli.conversation import Message
 from tanuki_cli.errors import DamagedModelError
 from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
-from tanuki_cli.tokenizer_file import TokenizerFault, translated_faults
+from tanuki_cli.tokenizer.file import TokenizerFault, translated_faults
 from tests.conftest import small_unigram
 
 
