@@ -5,13 +5,9 @@
 
 from tanuki_cli.history.database import set_aside_files
 from tanuki_cli.history.listing import ConversationSummary
+from tanuki_cli.history.lookup import MAX_NUMBER, AmbiguousIdError, UnknownConversationError
 from tanuki_cli.history.search import SearchHit, excerpt
-from tanuki_cli.history.store import (
-    MAX_NUMBER,
-    AmbiguousIdError,
-    HistoryStore,
-    UnknownConversationError,
-)
+from tanuki_cli.history.store import HistoryStore
 from tanuki_cli.history.titles import title_from
 
 __all__ = [

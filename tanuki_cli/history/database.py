@@ -7,36 +7,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.files import os_reason
-from tanuki_cli.history.faults import BusyError, DamagedError, busy, permission_hint, translated
+from tanuki_cli.history.faults import BusyError, DamagedError, busy, translated
 from tanuki_cli.history.log import holds_more, is_empty, log_path
-from tanuki_cli.history.schema import SCHEMA_VERSION, migrate, refuse_newer, schema_version
+from tanuki_cli.history.opening import check, connect, identity_of, make_private
+from tanuki_cli.history.schema import SCHEMA_VERSION, migrate
 from tanuki_cli.i18n import _
 
 T = TypeVar("T")
 
 LOCK_TIMEOUT_S: Final = 30.0
-_BUSY_TIMEOUT_S: Final = 5.0
 _RETRY_PAUSE_S: Final = 0.02
-# A check of every page; above this size only what is read is checked.
-_QUICK_CHECK_MAX_BYTES: Final = 8 << 20
 _READ: Final = "BEGIN"
 _WRITE: Final = "BEGIN IMMEDIATE"
-_HEADER_BYTES: Final[dict[int, tuple[int, ...]]] = {
-    18: (1, 2),  # write version: rollback journal or WAL
-    19: (1, 2),  # read version
-    20: (0,),  # bytes reserved at the end of a page
-    21: (64,),
-    22: (32,),
-    23: (32,),
-}
-_MERE_VALUES: Final = ("CHECK constraint failed", "NULL value in")
-_SCHEMA_FORMATS: Final = range(5)
 _SIDE_FILES: Final = ("-wal", "-shm")
 
 
@@ -62,7 +49,7 @@ class Database:
 
     def read(self, operation: Callable[[sqlite3.Connection], T], *, missing: T) -> T:
         """Run ``operation`` on one snapshot; ``missing`` where there is no file, or only a damaged one."""
-        if _identity(self.path) is None:
+        if identity_of(self.path) is None:
             return missing
         try:
             return self._attempt(_READ, operation)
@@ -115,15 +102,15 @@ class Database:
         Another process may have set the file aside since: a write into that one would be lost.
         """
         if self._connection is not None:
-            if _identity(self.path) == self._identity:
+            if identity_of(self.path) == self._identity:
                 return self._connection
             self.close()
         if create:
-            _make_private(self.path)
-        self._identity = _identity(self.path)
-        connection = _connect(self.path)
+            make_private(self.path)
+        self._identity = identity_of(self.path)
+        connection = connect(self.path)
         try:
-            version = _check(connection, self.path)
+            version = check(connection, self.path)
             connection.execute("PRAGMA foreign_keys = ON")
             connection.execute("PRAGMA secure_delete = ON")
             connection.execute("PRAGMA synchronous = FULL")
@@ -169,7 +156,7 @@ class Database:
     def _log_holds_more(self) -> bool:
         """Whether SQLite leaves out something of the log; it is asked how much it reads, beside the
         connection, which may be in a transaction."""
-        with closing(_connect(self.path)) as other:
+        with closing(connect(self.path)) as other:
             _busy, read, _moved = other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         return bool(read >= 0 and holds_more(self.path, read=read))
 
@@ -207,7 +194,7 @@ class Database:
     def _set_aside(self) -> None:
         """Set the damaged file aside, and say so."""
         self.close()
-        if _identity(self.path) != self._identity:
+        if identity_of(self.path) != self._identity:
             return  # another process was faster
         target = self.set_aside()
         self._notify(
@@ -224,93 +211,12 @@ def set_aside_files(path: Path) -> list[Path]:
     return sorted(file for file in found if not file.name.endswith(_SIDE_FILES))
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file is at ``path``; None if there is none. Raises HistoryError where that is kept secret."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    except OSError as exc:
-        raise HistoryError(
-            _("The history {path} cannot be used: {reason}").format(path=path, reason=os_reason(exc)),
-            hint=permission_hint(path),
-        ) from exc
-    return status.st_dev, status.st_ino
-
-
-def _make_private(path: Path) -> None:
-    """Make the file and its directory for this user only, where they are missing."""
-    try:
-        if not path.parent.is_dir():
-            path.parent.parent.mkdir(parents=True, exist_ok=True)
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-        try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        except FileExistsError:
-            if path.stat().st_mode & 0o077 and os.access(path, os.W_OK):
-                path.chmod(0o600)
-    except OSError as exc:
-        raise HistoryError(
-            _("The history {path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
-            hint=permission_hint(path),
-        ) from exc
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open the file; where it cannot be written, for reading only."""
-    options = "mode=rw"
-    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        wal = path.with_name(path.name + "-wal")
-        # Readers of a WAL file write into -shm, unless they are told that nobody else is there.
-        options = "mode=ro" if wal.exists() and wal.stat().st_size else "immutable=1"
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{options}", uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None
-    )
-    connection.row_factory = sqlite3.Row
-    # One bad byte in one answer must not keep anybody from the others.
-    connection.text_factory = partial(str, encoding="utf-8", errors="replace")
-    return connection
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> int:
-    """The version of the file. Raises DamagedError if it is not sound, HistoryError if it is a newer one."""
-    _check_header(path)
-    version = schema_version(connection)
-    refuse_newer(version, path)
-    if path.stat().st_size <= _QUICK_CHECK_MAX_BYTES:
-        problems = [str(row[0]) for row in connection.execute("PRAGMA quick_check(100)")]
-        # A value that no writer of ours would store is its reader's business: the others are whole.
-        structural = [problem for problem in problems if not problem.startswith(_MERE_VALUES)]
-        if structural and structural != ["ok"]:
-            raise DamagedError(structural[0])
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'trigger'").fetchone():
-        raise DamagedError("it holds statements of its own")
-    return version
-
-
 def _bring_up(connection: sqlite3.Connection) -> None:
     """Make a file of an earlier version, or an empty one, one of this version."""
     if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
         connection.execute("PRAGMA journal_mode = WAL")
     with _transaction(connection, _WRITE):
         migrate(connection)
-
-
-def _check_header(path: Path) -> None:
-    """Raise DamagedError where the first bytes are none that SQLite writes for us.
-
-    With some of them it would only read, with others refuse a file in which every text is whole. To be
-    called before the connection has read anything: to close the file lets go of all locks on it.
-    """
-    with path.open("rb") as file:
-        header = file.read(100)
-    if not header:
-        return  # new
-    wrong = len(header) < 100 or any(
-        header[offset] not in allowed for offset, allowed in _HEADER_BYTES.items()
-    )
-    if wrong or int.from_bytes(header[44:48], "big") not in _SCHEMA_FORMATS:
-        raise DamagedError("the header is not one of SQLite's")
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """The store: conversations in, conversations out, nothing overwritten."""
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from tanuki_cli.conversation import Conversation, ConversationKind, Node
 from tanuki_cli.errors import HistoryError
@@ -12,6 +12,14 @@ from tanuki_cli.history import rows
 from tanuki_cli.history.database import Database
 from tanuki_cli.history.faults import BusyError
 from tanuki_cli.history.listing import ConversationSummary, containing, id_of_number, summaries
+from tanuki_cli.history.lookup import (
+    MAX_NUMBER,
+    MIN_ID_DIGITS,
+    UnknownConversationError,
+    ambiguous,
+    find_conversation,
+    rowid_of,
+)
 from tanuki_cli.history.search import SearchHit, drop_forgotten, forget_conversation, index_node, search
 from tanuki_cli.history.titles import automatic_title
 from tanuki_cli.i18n import _
@@ -19,22 +27,6 @@ from tanuki_cli.options import fold
 
 if TYPE_CHECKING:
     from tanuki_cli.history.merging import ImportReport
-
-MIN_ID_DIGITS: Final = 6
-MAX_NUMBER: Final = 999
-"""A number has fewer digits than anybody types of an id."""
-
-
-class UnknownConversationError(HistoryError):
-    """No conversation is meant by an id prefix or a text."""
-
-
-class AmbiguousIdError(HistoryError):
-    """An id prefix or a text that fits several conversations."""
-
-    def __init__(self, message: str, *, hint: str | None, candidates: list[ConversationSummary]) -> None:
-        super().__init__(message, hint=hint)
-        self.candidates = candidates
 
 
 def _ignore(_notice: str) -> None:
@@ -126,7 +118,7 @@ class HistoryStore:
         self._database.write(
             lambda connection: connection.execute(
                 "UPDATE conversations SET title = ? WHERE rowid = ?",
-                (rows.storable(title), _rowid(connection, conversation_id)),
+                (rows.storable(title), rowid_of(connection, conversation_id)),
             )
         )
 
@@ -136,7 +128,7 @@ class HistoryStore:
 
         def operation(connection: sqlite3.Connection) -> None:
             for id_ in conversation_ids:
-                rowid = _rowid(connection, id_)
+                rowid = rowid_of(connection, id_)
                 forget_conversation(connection, rowid)
                 connection.execute("DELETE FROM conversations WHERE rowid = ?", (rowid,))
             drop_forgotten(connection)
@@ -177,7 +169,8 @@ class HistoryStore:
             )
             folded = numbered or folded
         conversation = self._database.read(
-            lambda connection: _load(connection, folded, problems.append) if folded else None, missing=None
+            lambda connection: find_conversation(connection, folded, problems.append) if folded else None,
+            missing=None,
         )
         if conversation is None:
             raise UnknownConversationError(
@@ -205,7 +198,7 @@ class HistoryStore:
             if not found:
                 raise
         if len(found) > 1:
-            raise _ambiguous(text, found)
+            raise ambiguous(text, found)
         return self.load(found[0].id)
 
     def id_digits(self) -> int:
@@ -284,57 +277,3 @@ def _saved(connection: sqlite3.Connection, conversation_id: str, node: Node) -> 
         "SELECT finish_reason FROM nodes WHERE conversation_id = ? AND id = ?", (conversation_id, node.id)
     ).fetchone()
     return row
-
-
-def _load(
-    connection: sqlite3.Connection, id_prefix: str, report: Callable[[str], None]
-) -> Conversation | None:
-    matches = connection.execute(
-        "SELECT rowid, * FROM conversations WHERE substr(id, 1, length(?1)) = ?1", (id_prefix,)
-    ).fetchall()
-    if not matches:
-        rowids = [rowid for rowid, id_ in _replaced_ids(connection) if id_.startswith(id_prefix)]
-        matches = [_row_of(connection, rowid) for rowid in rowids]
-    if len(matches) > 1:
-        raise _ambiguous(id_prefix, [one for one in summaries(connection) if one.id.startswith(id_prefix)])
-    if not matches:
-        return None
-    nodes = connection.execute(
-        "SELECT * FROM nodes WHERE conversation_id = (SELECT id FROM conversations WHERE rowid = ?) "
-        "ORDER BY number",
-        (matches[0]["rowid"],),
-    )
-    return rows.conversation_from_row(matches[0], nodes, report=report)
-
-
-def _row_of(connection: sqlite3.Connection, rowid: int) -> sqlite3.Row:
-    row: sqlite3.Row = connection.execute(
-        "SELECT rowid, * FROM conversations WHERE rowid = ?", (rowid,)
-    ).fetchone()
-    return row
-
-
-def _rowid(connection: sqlite3.Connection, conversation_id: str) -> int | None:
-    """The row of a conversation by its id, or by the id that was given to it because its own is damaged."""
-    row = connection.execute("SELECT rowid FROM conversations WHERE id = ?", (conversation_id,)).fetchone()
-    if row is not None:
-        return int(row["rowid"])
-    return next((rowid for rowid, id_ in _replaced_ids(connection) if id_ == conversation_id), None)
-
-
-def _replaced_ids(connection: sqlite3.Connection) -> Iterator[tuple[int, str]]:
-    """The rows whose ids are damaged, with the ids that stand in their place."""
-    for row in connection.execute("SELECT rowid, id FROM conversations").fetchall():
-        if rows.read_id(row["id"]) != row["id"]:
-            yield row["rowid"], rows.read_id(row["id"])
-
-
-def _ambiguous(text: str, candidates: list[ConversationSummary]) -> AmbiguousIdError:
-    shown = " / ".join(f"{one.id[:MIN_ID_DIGITS]} {one.title}".strip() for one in candidates[:3])
-    return AmbiguousIdError(
-        _("{text!r} fits {count} conversations, for example: {candidates}").format(
-            text=text, count=len(candidates), candidates=shown
-        ),
-        hint="tanuki history list",
-        candidates=candidates,
-    )
