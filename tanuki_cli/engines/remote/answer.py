@@ -6,7 +6,8 @@ from dataclasses import replace
 from tanuki_cli.conversation import FinishReason, Usage
 from tanuki_cli.engines.answers import AnswerScore, Chunk, Token
 from tanuki_cli.engines.base import GenerationCancelled
-from tanuki_cli.engines.remote.protocol import Delta, RemotePrompt
+from tanuki_cli.engines.remote.dialects import RemotePrompt
+from tanuki_cli.engines.remote.events import Delta
 from tanuki_cli.engines.stops import OWN_STOP, StopMatcher
 from tanuki_cli.errors import RemoteError
 from tanuki_cli.i18n import _

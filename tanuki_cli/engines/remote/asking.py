@@ -5,20 +5,19 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
-from tanuki_cli.engines.remote.failures import RequestFailed
-from tanuki_cli.engines.remote.http import END, RemoteConnection, StreamLimits
-from tanuki_cli.engines.remote.probe import Server
-from tanuki_cli.engines.remote.protocol import (
+from tanuki_cli.engines.remote.dialects import (
     ChatText,
-    Delta,
     Dialect,
     LlamaServerIds,
     OwnText,
     RemotePrompt,
     VllmIds,
     dispensable,
-    reported_error,
 )
+from tanuki_cli.engines.remote.events import Delta, reported_error
+from tanuki_cli.engines.remote.failures import RequestFailed
+from tanuki_cli.engines.remote.http import END, RemoteConnection, StreamLimits
+from tanuki_cli.engines.remote.probe import Server
 from tanuki_cli.engines.remote.shapes import RESPONSE_FORMAT, cannot_be_asked
 from tanuki_cli.engines.remote.sockets import CancelFlag
 from tanuki_cli.sampling import SamplingOptions

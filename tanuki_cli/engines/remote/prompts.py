@@ -7,7 +7,7 @@ from typing import Final
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answers import PromptPlan
 from tanuki_cli.engines.prompting import prompt_limit
-from tanuki_cli.engines.remote.protocol import RemotePrompt
+from tanuki_cli.engines.remote.dialects import RemotePrompt
 from tanuki_cli.prompt import fit_context
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from contextlib import closing
 
 from tanuki_cli.engines.answers import AnswerScore, Token
+from tanuki_cli.engines.remote.events import choice_of, reported_error
 from tanuki_cli.engines.remote.http import RemoteConnection, StreamLimits
 from tanuki_cli.engines.remote.probe import Server
-from tanuki_cli.engines.remote.protocol import choice_of, reported_error
 from tanuki_cli.engines.remote.tokens import prompt_tokens
 from tanuki_cli.errors import RemoteError
 from tanuki_cli.i18n import _

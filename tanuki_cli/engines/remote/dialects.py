@@ -1,7 +1,8 @@
-"""The three ways a server is asked: llama-server's and vLLM's with token ids, and the chat endpoint.
+"""The ways a server is asked: llama-server's and vLLM's with token ids, Tanuki's own prompt as text, and the
+chat endpoint.
 
 A dialect turns one prompt into the JSON that its server wants, and each event of the answer into a
-:class:`Delta`. It knows no network.
+:class:`~tanuki_cli.engines.remote.events.Delta`. It knows no network.
 """
 
 import re
@@ -9,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from tanuki_cli.conversation import FinishReason, Message
-from tanuki_cli.engines.answers import Token
+from tanuki_cli.conversation import Message
+from tanuki_cli.engines.remote.events import Delta, llama_server_end, openai_delta, text_of
 from tanuki_cli.engines.remote.failures import JsonObject, as_count
 from tanuki_cli.engines.remote.probe import Server
-from tanuki_cli.engines.remote.tokens import completion_tokens, llama_server_tokens
+from tanuki_cli.engines.remote.tokens import llama_server_tokens
 from tanuki_cli.engines.stops import OWN_STOP
 from tanuki_cli.prompt import segments
 from tanuki_cli.sampling import SamplingOptions
@@ -24,7 +25,6 @@ MAX_CHAT_STOPS: Final = 4
 _OPTIONAL_FIELDS: Final = frozenset(
     ("cache_prompt", "return_token_ids", "return_tokens", "seed", "stop_token_ids", "stream_options")
 )
-_OTHER_CONTENT: Final = ("reasoning", "reasoning_content", "refusal", "tool_calls", "function_call")
 _EOS: Final = "</s>"
 _CONTROL: Final = re.compile(
     r"<(/?s>|unk>|pad>|CLS>|SEP>|EOD>|MASK>|/?llm-code(?:-output)?>|0x[0-9A-Fa-f]{2}>)"
@@ -36,30 +36,6 @@ _OFF: Final[Mapping[str, Sequence[float]]] = {
     "repetition_penalty": (1.0,),
     "top_k": (0, -1),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
-    """What one event adds to the answer.
-
-    ``tokens`` None means that only ``text`` is there. ``left_out`` are the tokens before them that the
-    server did not send; ``text`` is that of all of them. Counts are totals so far, None where the server
-    does not tell. ``unread`` is whether there was something in the place of the text that is none.
-    """
-
-    text: str = ""
-    tokens: tuple[Token, ...] | None = None
-    left_out: int = 0
-    finish_reason: FinishReason | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cached_tokens: int | None = None
-    unread: bool = False
-
-    @property
-    def has_content(self) -> bool:
-        """Whether the answer grew."""
-        return bool(self.text or self.tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,19 +96,9 @@ class LlamaServerIds:
 
     def parse(self, event: JsonObject) -> Delta:
         """See :meth:`Dialect.parse`."""
-        prompt_tokens = _integer(event.get("tokens_evaluated"))
-        predicted = _integer(event.get("tokens_predicted"))
         if event.get("stop") is True:
-            computed = _integer(_mapping(event.get("timings")).get("prompt_n"))
-            known = prompt_tokens is not None and computed is not None
-            cached = as_count((prompt_tokens or 0) - (computed or 0)) if known else None
-            return Delta(
-                text=_text(event.get("content")),
-                finish_reason="length" if _stopped_by_limit(event) else "stop",
-                prompt_tokens=prompt_tokens,
-                completion_tokens=predicted,
-                cached_tokens=cached,
-            )
+            return llama_server_end(event)
+        predicted = as_count(event.get("tokens_predicted"))
         tokens = llama_server_tokens(event)
         left_out = 0
         if tokens is not None:
@@ -140,10 +106,10 @@ class LlamaServerIds:
             if predicted is not None and predicted != self._received:
                 left_out, self._received = predicted - self._received, predicted
         return Delta(
-            text=_text(event.get("content")),
+            text=text_of(event.get("content")),
             tokens=tokens,
             left_out=left_out,
-            prompt_tokens=prompt_tokens,
+            prompt_tokens=as_count(event.get("tokens_evaluated")),
             completion_tokens=predicted,
         )
 
@@ -171,7 +137,7 @@ class VllmIds:
 
     def parse(self, event: JsonObject) -> Delta:
         """See :meth:`Dialect.parse`."""
-        return _openai_delta(event)
+        return openai_delta(event)
 
 
 class OwnText:
@@ -196,7 +162,7 @@ class OwnText:
 
     def parse(self, event: JsonObject) -> Delta:
         """See :meth:`Dialect.parse`."""
-        return _openai_delta(event)
+        return openai_delta(event)
 
 
 class ChatText:
@@ -227,18 +193,7 @@ class ChatText:
 
     def parse(self, event: JsonObject) -> Delta:
         """See :meth:`Dialect.parse`."""
-        return _openai_delta(event)
-
-
-def reported_error(event: JsonObject) -> object:
-    """What went wrong, where an event says that something did; None where it does not."""
-    if event.get("error") or event.get("object") == "error":
-        return event.get("error") or event
-    choice = choice_of(event)
-    if choice.get("error"):
-        return choice["error"]
-    reason = choice.get("finish_reason")
-    return reason if reason in ("error", "abort") else None
+        return openai_delta(event)
 
 
 def dispensable(body: JsonObject) -> frozenset[str]:
@@ -273,59 +228,3 @@ def _sampling_fields(kind: str, options: SamplingOptions) -> dict[str, object]:
 def _without_controls(message: Message) -> Message:
     """What spells a control piece would be one to the server: a backslash keeps it text."""
     return replace(message, content=_CONTROL.sub(r"<\\\1", message.content))
-
-
-def _openai_delta(event: JsonObject) -> Delta:
-    """An event of a stream, or a whole answer, in any of the shapes that servers give it."""
-    choice = choice_of(event)
-    held = next((choice[name] for name in ("delta", "message") if choice.get(name)), choice)
-    place = _mapping(held)
-    content = place.get("content", place.get("text"))
-    text = _content_text(content)
-    other = bool(content) or any(bool(value) for name, value in place.items() if name in _OTHER_CONTENT)
-    usage = _mapping(event.get("usage"))
-    return Delta(
-        text=text,
-        tokens=completion_tokens(choice),
-        finish_reason=_finish_reason(choice.get("finish_reason")),
-        unread=not text and other,
-        prompt_tokens=_integer(usage.get("prompt_tokens")),
-        completion_tokens=_integer(usage.get("completion_tokens")),
-        cached_tokens=_integer(_mapping(usage.get("prompt_tokens_details")).get("cached_tokens")),
-    )
-
-
-def _finish_reason(value: object) -> FinishReason | None:
-    if not isinstance(value, str) or not value:
-        return None
-    return "length" if value == "length" else "stop"
-
-
-def _stopped_by_limit(event: JsonObject) -> bool:
-    return event.get("stop_type") == "limit" or event.get("stopped_limit") is True
-
-
-def choice_of(event: JsonObject) -> JsonObject:
-    """The only choice of an event or of a whole answer; empty where there is none."""
-    choices = event.get("choices")
-    return _mapping(choices[0]) if isinstance(choices, list) and choices else {}
-
-
-def _mapping(value: object) -> JsonObject:
-    return value if isinstance(value, dict) else {}
-
-
-def _content_text(content: object) -> str:
-    """The text of a message's content: text itself, or a list of parts of which some are text."""
-    if isinstance(content, list):
-        parts = (part.get("text") if isinstance(part, dict) else part for part in content)
-        return "".join(map(_text, parts))
-    return _text(content)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def _integer(value: object) -> int | None:
-    return as_count(value)
