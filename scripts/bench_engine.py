@@ -15,11 +15,11 @@ from unittest.mock import patch
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.answers import Token
-from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.drafting import MAX_MATCH, Guess, NgramIndex
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
 from tanuki_cli.engines.llama_cpp.picking import Picker
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import Request
 from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
+from tanuki_cli.engines.token_model import Request
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 

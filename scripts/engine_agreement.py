@@ -28,9 +28,9 @@ from safetensors.torch import load_file, save_file
 from scripts.practice import formats
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.opening import open_engine
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.errors import EngineError
 from tanuki_cli.evaluation.compare.divergence import Places, reference_rows, score_candidate, summarize
 from tanuki_cli.evaluation.compare.passages import Passage

@@ -26,7 +26,7 @@ from scripts.gpu_check import PARTS, PROMPTS
 from scripts.make_synthetic_checkpoint import Layout, write_checkpoint
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import TokenModel, token_ids
+from tanuki_cli.engines.token_model import TokenModel, token_ids
 from tanuki_cli.engines.transformers.loader import COMPILER, TransformersModel, load_transformers
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions

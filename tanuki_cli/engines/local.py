@@ -13,9 +13,10 @@ from tanuki_cli.engines.answers import (
     Token,
     likeliest_tokens,
 )
-from tanuki_cli.engines.base import Answerer, EngineInfo, GenerationCancelled, ParallelModel, TokenModel
+from tanuki_cli.engines.base import Answerer, EngineInfo, GenerationCancelled
 from tanuki_cli.engines.one_by_one import OneByOne
 from tanuki_cli.engines.prompting import Prompt, Prompter, prompt_limit
+from tanuki_cli.engines.token_model import ParallelModel, TokenModel
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer

@@ -7,8 +7,9 @@ from threading import RLock
 from tanuki_cli.conversation import Usage
 from tanuki_cli.engines.answer_text import AnswerText
 from tanuki_cli.engines.answers import AnswerScore, Job, Progress, likeliest_tokens
-from tanuki_cli.engines.base import GenerationCancelled, Outcome, ParallelModel, Request
+from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.prompting import Prompt, Prompter
+from tanuki_cli.engines.token_model import Outcome, ParallelModel, Request
 from tanuki_cli.errors import TanukiError
 
 

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from tanuki_cli.engines.answers import AnswerScore, Token
-from tanuki_cli.engines.base import GenerationCancelled, ParallelModel, TokenModel, shared_prefix
+from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.probabilities import Probabilities
+from tanuki_cli.engines.token_model import ParallelModel, TokenModel, shared_prefix
 from tanuki_cli.tokenizer import ChatTokenizer
 
 

@@ -10,8 +10,8 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.engines.base import TokenModel, token_ids
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
+from tanuki_cli.engines.token_model import TokenModel, token_ids
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.hardware import peak_memory_bytes
 from tanuki_cli.sampling import SamplingOptions

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from scripts.practice import formats
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.catalog.practice import practice_model
-from tanuki_cli.engines.base import GenerationCancelled, TokenModel
+from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
+from tanuki_cli.engines.token_model import TokenModel
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings

@@ -17,9 +17,9 @@ from tanuki_cli.catalog import LocalModel
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answers import Token
-from tanuki_cli.engines.base import TokenModel
 from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, Guess
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
+from tanuki_cli.engines.token_model import TokenModel
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer

@@ -209,8 +209,8 @@ def _answer(folder: Path) -> str:
     from itertools import islice
 
     from tanuki_cli.catalog import LocalModel
-    from tanuki_cli.engines.base import token_ids
     from tanuki_cli.engines.consent import never
+    from tanuki_cli.engines.token_model import token_ids
     from tanuki_cli.engines.transformers.loader import load_transformers
     from tanuki_cli.sampling import SamplingOptions
     from tanuki_cli.settings.values import Settings

@@ -12,8 +12,8 @@ from itertools import islice
 from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore, _digest
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.errors import DamagedModelError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings

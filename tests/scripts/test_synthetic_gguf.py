@@ -4,10 +4,10 @@ from itertools import islice
 from pathlib import Path
 
 from scripts.make_synthetic_gguf import Shape, make_tokenizer, make_vocabulary, write_model
-from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.facts import model_facts
 from tanuki_cli.engines.llama_cpp.gguf import read_gguf
 from tanuki_cli.engines.llama_cpp.vocabulary import tokenizer_from_metadata
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.tokenizer import ChatTokenizer, verify_tokenizer
 from tests.support.llama_models import GREEDY, load
 

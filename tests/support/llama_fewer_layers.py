@@ -18,11 +18,11 @@ from pathlib import Path
 import psutil
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
 from tanuki_cli.engines.llama_cpp import native as llama_native
 from tanuki_cli.engines.llama_cpp.builds import LLAMA_CPP, Build
 from tanuki_cli.engines.llama_cpp.native import Context, ContextParams, Model
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.errors import EngineError
 from tanuki_cli.machine.gpus import Gpu
 from tanuki_cli.sampling import SamplingOptions

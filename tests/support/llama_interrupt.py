@@ -10,7 +10,8 @@ import time
 from itertools import islice
 from pathlib import Path
 
-from tanuki_cli.engines.base import GenerationCancelled, token_ids
+from tanuki_cli.engines.base import GenerationCancelled
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.settings.values import Settings
 from tests.support.llama_models import GREEDY, PROMPT, load

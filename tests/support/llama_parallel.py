@@ -6,11 +6,11 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from tanuki_cli.engines.base import Outcome, Request, token_ids
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.native import Context
 from tanuki_cli.engines.llama_cpp.parallel import SPARE_OUTPUTS, LlamaCppParallel
 from tanuki_cli.engines.llama_cpp.ties import is_near_tie
+from tanuki_cli.engines.token_model import Outcome, Request, token_ids
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 from tests.support.llama_models import load

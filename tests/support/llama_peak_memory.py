@@ -13,9 +13,9 @@ import prompt_toolkit  # noqa: F401  # what a chat has loaded by then
 import rich.markdown  # noqa: F401
 
 import tanuki_cli.cli  # noqa: F401
-from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.memory import forecast
 from tanuki_cli.engines.llama_cpp.tuning import N_BATCH
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.support.llama_models import GREEDY, load

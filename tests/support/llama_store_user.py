@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.settings.values import Settings
 from tests.support.llama_models import GREEDY, PROMPT
 

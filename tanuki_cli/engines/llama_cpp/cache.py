@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.engines.base import GenerationCancelled, shared_prefix
+from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.faults import no_numbers
 from tanuki_cli.engines.llama_cpp.cutting import chunk_size, reusable
 from tanuki_cli.engines.llama_cpp.kv_layout import StateLayout
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore, state_length
 from tanuki_cli.engines.llama_cpp.native import Context, DecodeAborted, NativeError
+from tanuki_cli.engines.token_model import shared_prefix
 from tanuki_cli.errors import EngineError, brief
 from tanuki_cli.i18n import _
 

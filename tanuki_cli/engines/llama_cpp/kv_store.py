@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.engines.base import shared_prefix
 from tanuki_cli.engines.llama_cpp.gguf import part_paths
 from tanuki_cli.engines.llama_cpp.kv_layout import HEAD, MAGIC
+from tanuki_cli.engines.token_model import shared_prefix
 from tanuki_cli.files import open_regular, real_path
 
 if sys.platform != "win32":

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from tanuki_cli.engines.answers import Token
-from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, shared_prefix
+from tanuki_cli.engines.base import EngineInfo, GenerationCancelled
 from tanuki_cli.engines.llama_cpp.cache import SequenceCache
 from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, Guess
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
@@ -15,6 +15,7 @@ from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.native import KV_KINDS, Context, ContextParams, Model, NativeError
 from tanuki_cli.engines.llama_cpp.picking import Picker
 from tanuki_cli.engines.masks import LogitsMask
+from tanuki_cli.engines.token_model import shared_prefix
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.sampling import SamplingOptions
@@ -87,7 +88,7 @@ class LlamaCppModel:
         """Yield the tokens that follow ``prompt_ids`` until closed or the context is full.
 
         ``mask`` and ``logprobs`` as in :meth:`TokenModel.generate
-        <tanuki_cli.engines.base.TokenModel.generate>`. Ends an earlier generator of this model.
+        <tanuki_cli.engines.token_model.TokenModel.generate>`. Ends an earlier generator of this model.
 
         Raises EngineError, and GenerationCancelled after :meth:`cancel`; ValueError for an empty prompt
         and after :meth:`close`.
@@ -102,7 +103,7 @@ class LlamaCppModel:
         self, ids: Sequence[int], *, first: int = 0, reuse: bool = False
     ) -> "Generator[Logits, None, None]":
         """Yield the logits after each of ``ids[first:]``; see :meth:`TokenModel.logits
-        <tanuki_cli.engines.base.TokenModel.logits>`."""
+        <tanuki_cli.engines.token_model.TokenModel.logits>`."""
         if self._closed or not 0 <= first < len(ids):
             raise ValueError("the model is closed" if self._closed else "first is none of the ids")
         self._end_running()

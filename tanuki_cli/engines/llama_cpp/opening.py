@@ -9,13 +9,14 @@ from typing import Final
 
 from tanuki_cli.catalog import TANUKI_8B, LocalModel
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import OpenOptions, shared_prefix
+from tanuki_cli.engines.base import OpenOptions
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts
 from tanuki_cli.engines.llama_cpp.gguf import GgufFile, read_gguf
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore, kv_folder
 from tanuki_cli.engines.llama_cpp.tuning import Tuner, TuningStore
 from tanuki_cli.engines.llama_cpp.vocabulary import tokenizer_from_metadata
 from tanuki_cli.engines.local import LocalEngine
+from tanuki_cli.engines.token_model import shared_prefix
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.packages import LLAMA_CPP, missing, pip_install, rebuild_llama_cpp

@@ -27,7 +27,7 @@ from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tanuki_cli.engines.answers import Token
-from tanuki_cli.engines.base import GenerationCancelled, Outcome, Request
+from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.faults import no_numbers
 from tanuki_cli.engines.llama_cpp.choosing import Chooser
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
@@ -35,6 +35,7 @@ from tanuki_cli.engines.llama_cpp.native import Context, Model
 from tanuki_cli.engines.llama_cpp.parts import Answering, Parts
 from tanuki_cli.engines.llama_cpp.places import Places
 from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
+from tanuki_cli.engines.token_model import Outcome, Request
 from tanuki_cli.errors import EngineError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ SPARE_OUTPUTS: Final = 32
 
 
 class LlamaCppParallel:
-    """Implements :class:`~tanuki_cli.engines.base.ParallelModel` with one sequence of ``context`` a place.
+    """Implements :class:`~tanuki_cli.engines.token_model.ParallelModel`: a sequence of ``context`` a place.
 
     ``chunk`` is how many ids of prompts a step takes while there are answers that wait for it; None where
     prompts come first. Frees ``context`` and ``weights`` in the end.
@@ -76,7 +77,7 @@ class LlamaCppParallel:
         self._turn = 0
 
     def add(self, request: Request) -> None:
-        """Take ``request``; see :meth:`ParallelModel.add <tanuki_cli.engines.base.ParallelModel.add>`."""
+        """Take ``request``: :meth:`ParallelModel.add <tanuki_cli.engines.token_model.ParallelModel.add>`."""
         prompt_ids = list(request.prompt_ids)
         if not 0 < len(prompt_ids) <= self.context_length:
             raise ValueError("the prompt is empty, or longer than the context")
@@ -92,7 +93,7 @@ class LlamaCppParallel:
 
     def step(self) -> list[Outcome]:
         """Compute once for all requests; see :meth:`ParallelModel.step
-        <tanuki_cli.engines.base.ParallelModel.step>`."""
+        <tanuki_cli.engines.token_model.ParallelModel.step>`."""
         for answering in self._full():
             self._end(answering)
         self._places.fill()
@@ -137,7 +138,7 @@ class LlamaCppParallel:
         self, ids: Sequence[int], *, first: int = 0, reuse: bool = False
     ) -> "Generator[Logits, None, None]":
         """Yield the logits after each of ``ids[first:]``; see :meth:`TokenModel.logits
-        <tanuki_cli.engines.base.TokenModel.logits>`. All requests wait until it ends."""
+        <tanuki_cli.engines.token_model.TokenModel.logits>`. All requests wait until it ends."""
         # Needs numpy, whose import takes longer than most answers ever need it.
         from tanuki_cli.engines.llama_cpp.ties import as_array, stacked
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from tanuki_cli.engines.base import Request
 from tanuki_cli.engines.llama_cpp.choosing import Chooser
 from tanuki_cli.engines.llama_cpp.cutting import MANY, chunk_size
 from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
+from tanuki_cli.engines.token_model import Request
 
 
 class Answering:

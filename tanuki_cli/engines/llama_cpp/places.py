@@ -91,7 +91,7 @@ class Places:
 
 
 def shared_length(first: list[int], second: list[int]) -> int:
-    """How many ids both lists begin with: :func:`~tanuki_cli.engines.base.shared_prefix` for long ones."""
+    """How many ids both lists begin with: :func:`~tanuki_cli.engines.token_model.shared_prefix`, for long ones."""
     low, high = 0, min(len(first), len(second))
     if first[:high] == second[:high]:
         return high

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from tanuki_cli.engines.base import PENALTY_WINDOW
 from tanuki_cli.engines.llama_cpp.bindings import native
 from tanuki_cli.engines.llama_cpp.builds import LLAMA_CPP
 from tanuki_cli.engines.llama_cpp.llama_h import set_fields
 from tanuki_cli.engines.llama_cpp.native import Context
+from tanuki_cli.engines.token_model import PENALTY_WINDOW
 from tanuki_cli.sampling import SamplingOptions
 
 if TYPE_CHECKING:

@@ -18,9 +18,10 @@ from transformers import DynamicCache, StaticCache
 from transformers.cache_utils import StaticLayer
 
 from tanuki_cli.engines.answers import Token
-from tanuki_cli.engines.base import EngineInfo, GenerationCancelled, shared_prefix
+from tanuki_cli.engines.base import EngineInfo, GenerationCancelled
 from tanuki_cli.engines.faults import no_numbers
 from tanuki_cli.engines.masks import LogitsMask
+from tanuki_cli.engines.token_model import shared_prefix
 from tanuki_cli.engines.transformers.library import translated
 from tanuki_cli.engines.transformers.sampling import TokenSampler
 from tanuki_cli.errors import EngineError
@@ -35,7 +36,7 @@ _WARM_UP_STEPS: Final = 5
 
 
 class TransformersModel:
-    """Implements :class:`~tanuki_cli.engines.base.TokenModel`; made by :func:`load_transformers`.
+    """Implements :class:`~tanuki_cli.engines.token_model.TokenModel`; made by :func:`load_transformers`.
 
     ``compile_backend`` names a ``torch.compile`` backend for the decode step; the KV cache then has
     its full size from the start. ``custom_code`` says that the model is code from a repository, which
@@ -112,7 +113,7 @@ class TransformersModel:
         """Yield the tokens that follow ``prompt_ids`` until closed or the context is full.
 
         ``mask`` and ``logprobs`` as in :meth:`TokenModel.generate
-        <tanuki_cli.engines.base.TokenModel.generate>`.
+        <tanuki_cli.engines.token_model.TokenModel.generate>`.
         The cache keeps what was processed, so that a prompt that begins the same costs only its end.
         Ends an earlier generator of this model. Raises EngineError, and GenerationCancelled after
         :meth:`cancel`; ValueError for an empty prompt and after :meth:`close`.
@@ -127,7 +128,7 @@ class TransformersModel:
         self, ids: Sequence[int], *, first: int = 0, reuse: bool = False
     ) -> Generator[NDArray[np.float32], None, None]:
         """Yield the logits after each of ``ids[first:]``; see :meth:`TokenModel.logits
-        <tanuki_cli.engines.base.TokenModel.logits>`."""
+        <tanuki_cli.engines.token_model.TokenModel.logits>`."""
         if self._model is None or not 0 <= first < len(ids):
             raise ValueError("the model is closed" if self._model is None else "first is none of the ids")
         self._begin(ids)

@@ -18,9 +18,9 @@ from transformers import (
 )
 
 from tanuki_cli.engines.answers import Token
-from tanuki_cli.engines.base import PENALTY_WINDOW
 from tanuki_cli.engines.masks import LogitsMask
 from tanuki_cli.engines.probabilities import Probabilities
+from tanuki_cli.engines.token_model import PENALTY_WINDOW
 from tanuki_cli.sampling import SamplingOptions
 
 
@@ -28,7 +28,7 @@ class TokenSampler:
     """Draws the tokens of one answer; ``options.seed`` must be set.
 
     One random number stream per answer, so the same seed and logits give the same tokens. ``mask`` and
-    ``logprobs`` as in :meth:`TokenModel.generate <tanuki_cli.engines.base.TokenModel.generate>`.
+    ``logprobs`` as in :meth:`TokenModel.generate <tanuki_cli.engines.token_model.TokenModel.generate>`.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from tanuki_cli.engines.base import shared_prefix
+from tanuki_cli.engines.token_model import shared_prefix
 from tanuki_cli.errors import PromptTooLongError
 from tanuki_cli.evaluation.compare.texts import Chat, Document, Text
 from tanuki_cli.prompt import fit_context

@@ -11,8 +11,9 @@ from dataclasses import asdict
 from typing import Final, Protocol
 
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import GenerationCancelled, TokenModel
+from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.local import LocalEngine
+from tanuki_cli.engines.token_model import TokenModel
 from tanuki_cli.errors import EngineError, InputError, InterruptedByUser
 from tanuki_cli.evaluation.asking import complete
 from tanuki_cli.evaluation.compare.answers import Answer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 import numpy as np
 
-from tanuki_cli.engines.base import TokenModel
+from tanuki_cli.engines.token_model import TokenModel
 from tanuki_cli.evaluation.compare.divergence import (
     CandidateScores,
     ReferenceRows,

@@ -16,7 +16,6 @@ import pytest
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog.practice import practice_model, suggestions
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp import ik_package
 from tanuki_cli.engines.llama_cpp.candidates import Candidates
 from tanuki_cli.engines.llama_cpp.ik import IkFunctions, load_ik
@@ -25,6 +24,7 @@ from tanuki_cli.engines.llama_cpp.sampling import Sampler
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.engines.probabilities import Logits, log_normalizer
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.errors import DamagedModelError, EngineError
 from tanuki_cli.machine.packages import IK
 from tanuki_cli.sampling import SamplingOptions

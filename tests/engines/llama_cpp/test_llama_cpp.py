@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tanuki_cli.engines.base import GenerationCancelled, TokenModel, shared_prefix, token_ids
+from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.llama_cpp.cutting import MANY
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
+from tanuki_cli.engines.token_model import TokenModel, shared_prefix, token_ids
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings

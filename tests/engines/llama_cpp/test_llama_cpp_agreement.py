@@ -12,8 +12,8 @@ from scripts.practice.export import read_gguf, read_tokenizer, write_gguf
 from scripts.practice.formats import write_safetensors
 from tanuki_cli.catalog.practice import practice_model, suggestions
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.support.lazy import lazy_imports
 from tests.support.llama_models import GREEDY, load

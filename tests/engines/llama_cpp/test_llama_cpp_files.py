@@ -9,7 +9,6 @@ import gguf
 import pytest
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
 from tanuki_cli.engines.llama_cpp import plan as llama_plan
 from tanuki_cli.engines.llama_cpp.admission import KINDS
@@ -19,6 +18,7 @@ from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 from tanuki_cli.engines.llama_cpp.memory import all_layers, forecast, gpu_layers_that_fit
 from tanuki_cli.engines.llama_cpp.vocabulary import tokenizer_from_metadata
 from tanuki_cli.engines.opening import open_engine
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.errors import EngineError, ExitCode
 from tanuki_cli.machine.hardware import Machine
 from tanuki_cli.sampling import SamplingOptions

@@ -18,10 +18,11 @@ import pytest
 
 from scripts.make_synthetic_gguf import write_model
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import GenerationCancelled, token_ids
+from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.llama_cpp import native as llama_native
 from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, DraftPolicy
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.settings.values import Settings
 from tests.support.llama_models import GREEDY, PROMPT, TINY, load
 

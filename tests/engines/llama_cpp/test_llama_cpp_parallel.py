@@ -11,7 +11,7 @@ import pytest
 
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog.practice import practice_model
-from tanuki_cli.engines.base import GenerationCancelled, Request
+from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.llama_cpp import capacity
 from tanuki_cli.engines.llama_cpp.cutting import MANY, chunk_size, reusable
 from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, GPU_COSTS
@@ -20,6 +20,7 @@ from tanuki_cli.engines.llama_cpp.memory import forecast
 from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
 from tanuki_cli.engines.llama_cpp.places import shared_length
 from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
+from tanuki_cli.engines.token_model import Request
 from tanuki_cli.errors import DamagedModelError, EngineError
 from tanuki_cli.machine.hardware import Machine
 from tanuki_cli.sampling import SamplingOptions

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp.cutting import MANY
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings, with_values
 from tests.support.llama_models import GREEDY, PROMPT, load, write_tiny

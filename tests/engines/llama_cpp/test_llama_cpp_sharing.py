@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tanuki_cli.engines.base import token_ids
+from tanuki_cli.engines.token_model import token_ids
 from tests.support.llama_models import GREEDY, load, write_tiny
 
 STATE_BYTES = 200_000

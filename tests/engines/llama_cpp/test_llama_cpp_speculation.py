@@ -10,9 +10,10 @@ import pytest
 
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog.practice import practice_model
-from tanuki_cli.engines.base import GenerationCancelled, token_ids
+from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.llama_cpp.drafting import LENGTHS, DraftPolicy, Guess, NgramIndex
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 from tests.support.llama_models import GREEDY, PROMPT, load, write_tiny

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import token_ids
 from tanuki_cli.engines.llama_cpp import calibration as llama_calibration
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
 from tanuki_cli.engines.llama_cpp.calibration import CONTEXT_LENGTH, Bench, calibrate
@@ -20,6 +19,7 @@ from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
 from tanuki_cli.engines.llama_cpp.native import Model
 from tanuki_cli.engines.llama_cpp.plan import plan_load
 from tanuki_cli.engines.llama_cpp.tuning import Tuner, Tuning, TuningStore, default_tuning, tuning_key
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.settings.values import Settings
 from tests.support.llama_models import GREEDY, PROMPT, load, write_tiny
 

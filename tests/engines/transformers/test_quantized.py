@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import token_ids
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import GenerationCancelled, token_ids
+from tanuki_cli.engines.base import GenerationCancelled
+from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
