@@ -147,7 +147,16 @@ def token_ids(tokens: Generator[Token, None, None]) -> Generator[int, None, None
 
 
 def shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """How many ids both begin with."""
-    pairs = zip(first, second, strict=False)
-    shorter = min(len(first), len(second))
-    return next((index for index, (one, other) in enumerate(pairs) if one != other), shorter)
+    """How many ids both begin with; found by halves, as prompts are long."""
+    if type(first) is not type(second):  # a list never equals a tuple
+        first, second = list(first), list(second)
+    low, high = 0, min(len(first), len(second))
+    if first[:high] == second[:high]:
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -7,6 +7,7 @@ from typing import Final
 from tanuki_cli.engines.llama_cpp.cutting import reusable
 from tanuki_cli.engines.llama_cpp.parts import Answering
 from tanuki_cli.engines.llama_cpp.sequences import Sequences
+from tanuki_cli.engines.token_model import shared_prefix
 
 _WORTH_COPYING: Final = 8
 """So many ids must be shared before they are copied."""
@@ -58,7 +59,7 @@ class Places:
         """Whether it has a sequence now."""
         text = answering.text
         source, length = self._longest(text)
-        soon = max((shared_length(text, other.text) for other in self.running), default=0)
+        soon = max((shared_prefix(text, other.text) for other in self.running), default=0)
         length = reusable(length, len(text), n_batch=self._n_batch)
         if reusable(soon, len(text), n_batch=self._n_batch) > length + _WORTH_WAITING:
             return False
@@ -69,7 +70,7 @@ class Places:
     def _longest(self, ids: list[int]) -> tuple[int, int]:
         """The sequence that shares most with ``ids``, and how many; rather one that is free."""
         length, _is_free, source = max(
-            (shared_length(ids, self._sequences.ids(sequence)), sequence in self._free, sequence)
+            (shared_prefix(ids, self._sequences.ids(sequence)), sequence in self._free, sequence)
             for sequence in range(self._sequences.count)
         )
         return source, length
@@ -88,17 +89,3 @@ class Places:
         self._sequences.trim(target, length)
         self._free.remove(target)
         return target
-
-
-def shared_length(first: list[int], second: list[int]) -> int:
-    """How many ids both lists begin with: :func:`~tanuki_cli.engines.token_model.shared_prefix`, for long ones."""
-    low, high = 0, min(len(first), len(second))
-    if first[:high] == second[:high]:
-        return high
-    while high - low > 1:
-        middle = (low + high) // 2
-        if first[low:middle] == second[low:middle]:
-            low = middle
-        else:
-            high = middle
-    return low

@@ -18,7 +18,6 @@ from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, GPU_COSTS
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.memory import forecast
 from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
-from tanuki_cli.engines.llama_cpp.places import shared_length
 from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
 from tanuki_cli.engines.token_model import Request
 from tanuki_cli.errors import DamagedModelError, EngineError
@@ -398,15 +397,6 @@ def says_alone(sequences: Sequences, place: int) -> list[float]:
         part = ids[start : start + 200]
         index = sequences.compute([Part(place, part, 1)])[0]
     return list(sequences.context.logits(index)[:20])
-
-
-def test_shared_length_is_the_first_difference() -> None:
-    chance = random.Random(0)
-    for _case in range(2000):
-        one, other = ([chance.randrange(2) for _id in range(chance.randrange(12))] for _list in range(2))
-        pairs = zip(one, other, strict=False)
-        expected = next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
-        assert shared_length(one, other) == expected
 
 
 def test_a_prompt_is_cut_as_a_model_for_one_cuts_it() -> None:
