@@ -10,7 +10,8 @@ from tanuki_cli.cli.options import OutputOptions, apply_options
 from tanuki_cli.errors import SettingsError
 from tanuki_cli.i18n import LANGUAGES, Language, activate
 from tanuki_cli.settings.values import Directories, Settings, load_settings
-from tanuki_cli.terminal.console import Console, Streams
+from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.streams import Streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,8 @@ from tanuki_cli.errors import ClosedPipeError, ExitCode, InterruptedByUser, Tanu
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import interruptible
-from tanuki_cli.terminal.console import Console, Streams
+from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.streams import Streams
 
 
 def run(app: typer.Typer, arguments: Sequence[str]) -> int:

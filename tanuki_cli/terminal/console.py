@@ -7,20 +7,17 @@ a pipe may end in a terminal too; only JSON carries it unchanged.
 
 import codecs
 import json
-import os
-import sys
 import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import _
 from tanuki_cli.options import fold
 from tanuki_cli.terminal.measuring import measure_terminal
+from tanuki_cli.terminal.streams import Streams, wants_color
 from tanuki_cli.terminal.typing_ahead import (
     ENTER,
     LINE_END,
@@ -43,45 +40,6 @@ _ACTING: Final = ("Cc", "Cf", "Cs", "Zl", "Zp")
 YES: Final = frozenset(("y", "yes", "はい", "ハイ", "いぇs"))
 NO: Final = frozenset(("n", "no", "いいえ", "イイエ", "ん", "の"))
 """Answers to a question; the last ones are what the keys of "yes", "n" and "no" type in an input method."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Streams:
-    """The three streams of the process, so that tests can pass others."""
-
-    stdin: TextIO
-    stdout: TextIO
-    stderr: TextIO
-
-    @classmethod
-    def of_process(cls) -> "Streams":
-        """The real ones. A character that their encoding lacks prints as ``?`` instead of failing."""
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                with suppress(OSError):  # it flushes; who writes next is told
-                    stream.reconfigure(errors="replace")
-        # A stream that was closed before the start (``<&-``) is None: nothing comes, nothing is shown.
-        return cls(
-            stdin=sys.stdin or Path(os.devnull).open(encoding="utf-8"),
-            stdout=sys.stdout or Path(os.devnull).open("w", encoding="utf-8"),
-            stderr=sys.stderr or Path(os.devnull).open("w", encoding="utf-8"),
-        )
-
-
-def wants_color(stream: TextIO, environ: Mapping[str, str], *, no_color: bool) -> bool:
-    """Whether ``stream`` gets colour, by the usual variables.
-
-    ``--no-color`` and ``NO_COLOR`` (if not empty) win; then ``FORCE_COLOR`` and ``CLICOLOR_FORCE``
-    force it even into a pipe; then it needs a terminal that is not dumb and ``CLICOLOR`` not 0.
-    """
-    if no_color or environ.get("NO_COLOR"):
-        return False
-    if environ.get("FORCE_COLOR", "0") not in {"", "0"} or environ.get("CLICOLOR_FORCE", "0") not in {
-        "",
-        "0",
-    }:
-        return True
-    return stream.isatty() and environ.get("TERM") != "dumb" and environ.get("CLICOLOR") != "0"
 
 
 def _tell_terminal(stream: TextIO, sequence: str) -> None:

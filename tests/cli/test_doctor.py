@@ -28,7 +28,8 @@ from tanuki_cli.machine.gpus import Gpu
 from tanuki_cli.machine.hardware import Machine
 from tanuki_cli.machine.packages import install_extra
 from tanuki_cli.settings.values import Directories, Settings
-from tanuki_cli.terminal.console import Console, Streams
+from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.streams import Streams
 from tests.support.chat_server import ChatServer
 from tests.support.history_data import FORK
 from tests.support.hub_server import Fault, Hub, running_hub

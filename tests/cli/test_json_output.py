@@ -103,7 +103,8 @@ def test_what_could_act_on_a_terminal_is_escaped(home: Path) -> None:
 
 def test_a_lone_surrogate_is_escaped_in_every_encoding(tmp_path: Path) -> None:
     code = (
-        "import os\nfrom tanuki_cli.terminal.console import Console, Streams\n"
+        "import os\n"
+        "from tanuki_cli.terminal.console import Console\nfrom tanuki_cli.terminal.streams import Streams\n"
         "Console(Streams.of_process(), os.environ).write_json({'a': 'x\\udcff狸'})"
     )
     for encoding in ("utf-8", "ascii", "utf-16"):

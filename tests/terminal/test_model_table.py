@@ -8,8 +8,9 @@ from tanuki_cli.catalog.engines import Engines, MemoryPlan
 from tanuki_cli.i18n import activate
 from tanuki_cli.machine.gpus import Gpu
 from tanuki_cli.machine.hardware import Machine
-from tanuki_cli.terminal.console import Console, Streams
+from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.model_table import list_models, print_models
+from tanuki_cli.terminal.streams import Streams
 from tests.support.engines import ALL, PLAIN
 
 GB = 10**9

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from tanuki_cli.terminal.console import Console, Streams
+from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.streams import Streams
 from tanuki_cli.terminal.typing_ahead import hold_typing, without_sequences
 
 
