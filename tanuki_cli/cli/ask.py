@@ -1,7 +1,7 @@
 """``tanuki ask``: one question, one answer on stdout."""
 
-from collections.abc import Generator, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Annotated, Final
 
@@ -20,9 +20,9 @@ from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.options import takes
 from tanuki_cli.cli.question import Question, read_question, truncate_question
 from tanuki_cli.cli.shapes import check_shape, explained, read_shape
-from tanuki_cli.conversation import Message
+from tanuki_cli.conversation import Conversation, Message
 from tanuki_cli.engines.answers import AnswerForm, Chunk
-from tanuki_cli.engines.base import GenerationCancelled
+from tanuki_cli.engines.base import Engine
 from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _, plural
 from tanuki_cli.loading import LoadedModel
@@ -61,8 +61,6 @@ def ask(
 ) -> None:
     """Ask one question and print the answer."""
     context = prepare(ctx, options)
-    if options.as_json and options.as_jsonl:
-        raise InputError(_("--json and --jsonl cannot be used together."), hint="tanuki ask --jsonl …")
     form = _form(context, options)
     question: Question | None = None
     if options.continue_answer:
@@ -74,17 +72,8 @@ def ask(
     conversation = starting_conversation(context, options, store)
     context = replace(context, settings=resumed_settings(context, options, conversation))
     unsaved: list[HistoryError] = []
-    first = []
-    if question is not None and not conversation.nodes and not options.long:
-        messages = [*conversation.path(), Message("user", question.text)]
-        first = with_persona(messages, conversation.settings.persona)
-    with closing(open_model(context, options, first=first)) as model, ExitStack() as stack:
-        engine = model.engine
-        if options.chunked:
-            from tanuki_cli.engines.answering import AnsweringEngine  # most questions are one
-
-            answerer = stack.enter_context(closing(engine.answerer()))
-            engine = AnsweringEngine(engine, answerer)
+    first = [] if question is None or options.long else _first_messages(conversation, question)
+    with closing(open_model(context, options, first=first)) as model, _engine(model, options) as engine:
         session = ChatSession(
             engine,
             conversation,
@@ -98,20 +87,53 @@ def ask(
         if model.practice and not options.machine_readable:
             context.console.note(_("豆だぬき, the practice model, answers:"), style="practice")
         try:
-            if question is None:
-                _answer(context, options, session, model, session.continue_())
-            else:
-                text = _fitted(context, options, session, question)
-                if options.score is not None:
-                    _score(context, options, session, text)
-                    return
-                _answer(context, options, session, model, session.send(text, typed=question.typed))
+            _reply(context, options, session, model, question)
         finally:
             for error in unsaved:  # not before: a warning must not break into a line of the answer
                 warn_history_failed(context, error)
         _suggest_keeping(context, options, model)
         if options.statistics and session.last_turn is not None:
             context.console.note(describe_turn(session.last_turn, load_s=model.load_s))
+
+
+def _first_messages(conversation: Conversation, question: Question) -> list[Message]:
+    """The messages that are answered first, where they are likely the only ones; empty where they are not."""
+    if conversation.nodes:
+        return []
+    messages = [*conversation.path(), Message("user", question.text)]
+    return with_persona(messages, conversation.settings.persona)
+
+
+@contextmanager
+def _engine(model: LoadedModel, options: AskOptions) -> Iterator[Engine]:
+    """What answers: the parts of a long text are answered together, where that is quicker."""
+    if not options.chunked:
+        yield model.engine
+        return
+    from tanuki_cli.engines.answering import AnsweringEngine  # most questions are one
+
+    with closing(model.engine.answerer()) as answerer:
+        yield AnsweringEngine(model.engine, answerer)
+
+
+def _reply(
+    context: CommandContext,
+    options: AskOptions,
+    session: ChatSession,
+    model: LoadedModel,
+    question: Question | None,
+) -> None:
+    """Answer ``question``, or say how likely an answer to it is; without one, the last answer goes on."""
+    if question is None:
+        _answer(context, options, session, model, session.continue_())
+        return
+    text = _fitted(context, options, session, question)
+    if options.score is None:
+        _answer(context, options, session, model, session.send(text, typed=question.typed))
+        return
+    from tanuki_cli.cli.probabilities import print_score  # most questions are answered
+
+    print_score(context, session, text, options.score, as_json=options.machine_readable)
 
 
 def _suggest_keeping(context: CommandContext, options: AskOptions, model: LoadedModel) -> None:
@@ -130,6 +152,8 @@ def _suggest_keeping(context: CommandContext, options: AskOptions, model: Loaded
 
 def _form(context: CommandContext, options: AskOptions) -> AnswerForm:
     """What is asked of the answer. Raises InputError for what cannot be asked together."""
+    if options.as_json and options.as_jsonl:
+        raise InputError(_("--json and --jsonl cannot be used together."), hint="tanuki ask --jsonl …")
     shape = read_shape(options, stdin=context.environment.streams.stdin)
     form = AnswerForm(
         shape=shape,
@@ -264,29 +288,3 @@ def _announce(context: CommandContext, session: ChatSession) -> None:
                 "--max-new-tokens allows longer ones."
             )
         )
-
-
-def _score(context: CommandContext, options: AskOptions, session: ChatSession, text: str) -> None:
-    """Say how likely the given answer is. Raises InterruptedByUser after a Ctrl-C."""
-    from tanuki_cli.cli.probabilities import score_json, score_lines  # only --score needs them
-    from tanuki_cli.cli.results import logprobs_json
-
-    messages = session.prompt_messages(Message("user", text))
-    with session.interruptible():
-        try:
-            (score,) = session.engine.score(
-                messages, [options.score or ""], alternatives=session.form.logprobs
-            )
-        except GenerationCancelled as exc:
-            raise InterruptedByUser(_("Interrupted.")) from exc
-    if options.machine_readable:
-        context.console.write_json(
-            {
-                "model": session.engine.info.model,
-                **score_json(score),
-                **logprobs_json(session, score.tokens),
-            }
-        )
-        return
-    for line in score_lines(score):
-        context.console.write(line + "\n")
