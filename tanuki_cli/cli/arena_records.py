@@ -85,7 +85,7 @@ def export(
         raise InputError(_("There are no votes yet."), hint="tanuki arena MODEL MODEL")
     text = "".join(map(export_line, chosen))
     if output is None or str(output) == "-":
-        context.console.write(text)
+        context.console.write_json_text(text)
         return
     write_export(output, text)
     context.console.note(

@@ -135,7 +135,7 @@ def results(ctx: typer.Context, options: ResultOptions) -> None:
             to_json(result, request.rating, sources=sources, provenance=provenance)
         )
     elif options.as_csv:
-        context.console.write(to_csv(result))
+        context.console.write_text(to_csv(result))
     else:
         print_standings(context.console, result, request.rating, sources=sources)
 

@@ -129,7 +129,7 @@ def compare(
     if as_json:
         context.console.write_json(result.to_json())
     elif as_csv:
-        context.console.write(result.to_csv())
+        context.console.write_text(result.to_csv())
     else:
         print_figures(context.console, result)
         print_answers(context.console, result)

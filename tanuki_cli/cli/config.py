@@ -26,7 +26,7 @@ from tanuki_cli.settings.specs import SPECS, Settings, find_spec, value_of
 from tanuki_cli.settings.values import load_settings
 from tanuki_cli.terminal.editor import edit_file
 from tanuki_cli.text.redaction import hide_queries
-from tanuki_cli.text.sanitize import sanitize, sanitize_line
+from tanuki_cli.text.sanitize import sanitize_line
 
 config_app = typer.Typer(
     add_completion=False,
@@ -100,7 +100,7 @@ def get(ctx: typer.Context, options: OutputOptions, key: Annotated[str, _KEY]) -
         value = format_value(value_of(context.settings, _spec(key)))
     else:
         value = _remote_url(name, context.settings)
-    context.console.write((sanitize(value) if context.console.out_is_terminal else value) + "\n")
+    context.console.write_text(value + "\n")
 
 
 @config_app.command(
@@ -171,7 +171,7 @@ def unset(ctx: typer.Context, options: OutputOptions, key: Annotated[str, _KEY])
 def show_path(ctx: typer.Context, options: OutputOptions) -> None:
     """Print the path of the file, whether it exists or not."""
     context = prepare_repair(ctx, options)
-    context.console.write(f"{context.directories.config_file}\n")
+    context.console.write_text(f"{context.directories.config_file}\n")
 
 
 @config_app.command("edit", help=N_("Open the file in $VISUAL or $EDITOR, and check it."))

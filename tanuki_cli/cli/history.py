@@ -20,7 +20,7 @@ from tanuki_cli.history.recovery import recover as recover_history
 from tanuki_cli.history.transfer import ExportFormat, export_text, format_of, from_json, write_export
 from tanuki_cli.i18n import N_, _, plural
 from tanuki_cli.options import OptionSpec, fold
-from tanuki_cli.text.sanitize import sanitize, sanitize_line
+from tanuki_cli.text.sanitize import sanitize_line
 
 _HELP = N_(
     """List, search, export and remove conversations.
@@ -182,7 +182,7 @@ def export_command(
         conversations = [] if everything and not wanted else _chosen(store, wanted)
     text = export_text(conversations, format=chosen)
     if to_stdout and chosen == "markdown":
-        _write(context, text)
+        context.console.write_text(text)
     elif to_stdout:
         context.console.write_json_text(text)
     elif file is not None:
@@ -226,7 +226,7 @@ def title_command(
         conversation = store.load(id)
         if words:
             store.set_title(conversation.id, words)
-    _write(context, (words or conversation.title) + "\n")
+    context.console.write_text((words or conversation.title) + "\n")
 
 
 @history_app.command("rm", help=N_("Remove conversations with all their messages."))
@@ -263,7 +263,7 @@ def verify_command(ctx: typer.Context, options: OutputOptions) -> None:
         problems = store.verify()
         count = len(store.list())
     for problem in problems:
-        _write(context, sanitize_line(problem) + "\n")
+        context.console.write_text(sanitize_line(problem) + "\n")
     if problems:
         raise HistoryError(
             plural(
@@ -351,8 +351,3 @@ def _read(context: CommandContext, file: Path) -> str:
         raise InputError(
             _("{path} cannot be read: {reason}").format(path=file, reason=reason), hint=f"ls -l {file}"
         ) from exc
-
-
-def _write(context: CommandContext, text: str) -> None:
-    """To stdout: into a pipe as it is, onto a terminal without what could act on it."""
-    context.console.write(sanitize(text) if context.console.out_is_terminal else text)

@@ -228,7 +228,7 @@ def show_command(
     if as_json:
         context.console.write_json(export.as_json(results), indent=2)
     elif as_csv:
-        context.console.write(export.as_csv(results))
+        context.console.write_text(export.as_csv(results))
     else:
         output.print_reports(context.console, results)
 

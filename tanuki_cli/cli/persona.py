@@ -13,7 +13,7 @@ from tanuki_cli.i18n import N_, _
 from tanuki_cli.options import fold
 from tanuki_cli.settings.personas import Persona, PersonaStore
 from tanuki_cli.text.decoding import decode_text, read_prompt, read_text_file
-from tanuki_cli.text.sanitize import sanitize, sanitize_line
+from tanuki_cli.text.sanitize import sanitize_line
 from tanuki_cli.text.width import cell_width, pad_cells, truncate_cells
 
 persona_app = typer.Typer(
@@ -104,7 +104,7 @@ def show_command(ctx: typer.Context, options: OutputOptions, name: Name) -> None
     """Print the text of a persona."""
     context = prepare(ctx, options)
     text = _store(context).find(name).text
-    context.console.write((sanitize(text) if context.console.out_is_terminal else text) + "\n")
+    context.console.write_text(text + "\n")
 
 
 @persona_app.command("rm", help=N_("Remove a persona that you saved."))

@@ -149,6 +149,11 @@ class Console:
         except BrokenPipeError as exc:
             raise ClosedPipeError(_("The reader of the output went away.")) from exc
 
+    def write_text(self, text: str) -> None:
+        """Write what came from outside to stdout: into a pipe or a file as it is, onto a terminal without
+        what could act on it."""
+        self.write(sanitize(text) if self.out_is_terminal else text)
+
     def write_json(self, document: object, *, indent: int | None = None) -> None:
         """Write ``document`` as JSON and a line break, as :meth:`write_json_text` does."""
         self.write_json_text(json.dumps(document, ensure_ascii=False, indent=indent) + "\n")

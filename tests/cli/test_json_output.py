@@ -1,4 +1,4 @@
-"""JSON on stdout: the same values whatever the encoding of stdout, and nothing that acts on a terminal."""
+"""What programs read on stdout: the same values in every encoding, and nothing that acts on a terminal."""
 
 import ast
 import json
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tanuki_cli.conversation import Conversation, Message
+from tanuki_cli.evaluation.arena.votes import Turn, Vote, VoteFile
 from tanuki_cli.history import HistoryStore
 from tests.support.program import COMMAND, ROOT, Terminal, environment
 
@@ -27,6 +28,7 @@ COMMANDS = (
     ("history", "search", "--json", "絵文字"),
     ("history", "export", "--all", "--format", "json"),
     ("history", "export", "--all", "--format", "jsonl"),
+    ("arena", "export"),
 )
 VARIES = {"id", "conversation_id", "detail", "reason", "status", "fix"}
 """Keys whose texts differ from run to run, or because the encoding is one of doctor's findings."""
@@ -41,6 +43,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     conversation.append(Message("user", ODD))
     with HistoryStore(home / "data" / "history.sqlite3") as store:
         store.add([conversation])
+    turn = Turn(question=ODD, answers=(ODD, TITLE))
+    vote = Vote(time=None, models=(ODD, "mame"), verdict="first", turns=(turn,))
+    VoteFile(home / "data" / "arena" / "votes.jsonl").add([vote])
     return home
 
 
@@ -99,6 +104,15 @@ def test_what_could_act_on_a_terminal_is_escaped(home: Path) -> None:
         assert "\\u202e" in terminal.text
         assert "\\u009b2J" in terminal.text
         assert json.loads("".join(terminal.text.splitlines()))["title"] == TITLE
+
+
+@pytest.mark.parametrize("arguments", [("history", "export"), ("arena", "results", "--csv")])
+def test_a_terminal_gets_no_text_that_could_act_on_it(home: Path, arguments: tuple[str, ...]) -> None:
+    with Terminal(home, [*arguments], columns=200) as terminal:
+        assert terminal.wait_for_exit() == 0
+        shown = terminal.raw.decode()
+        assert "<U+202E>" in shown
+        assert not {"\u202e", "\x9b"} & set(shown)
 
 
 def test_a_lone_surrogate_is_escaped_in_every_encoding(tmp_path: Path) -> None:
