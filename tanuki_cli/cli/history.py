@@ -1,6 +1,5 @@
-"""``tanuki history``: list, show, search, export, title, rm, import, recover."""
+"""``tanuki history``: list, show, search, export, import, title, rm; verify and recover are beside it."""
 
-import shlex
 from pathlib import Path
 from typing import Annotated, Final, get_args
 
@@ -11,16 +10,15 @@ from tanuki_cli.cli.completing import choices_of, conversation_ids
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history
 from tanuki_cli.cli.forgetting import remove_conversations, remove_everything
+from tanuki_cli.cli.history_repair import recover, verify
 from tanuki_cli.cli.options import OutputOptions, describe_group, read_count, read_option, takes
 from tanuki_cli.conversation import Conversation, ConversationKind
 from tanuki_cli.errors import HistoryError, InputError, brief
 from tanuki_cli.files import os_reason, read_stream
 from tanuki_cli.history import HistoryStore
-from tanuki_cli.history.recovery import recover as recover_history
 from tanuki_cli.history.transfer import ExportFormat, export_text, format_of, from_json, write_export
 from tanuki_cli.i18n import N_, _, plural
 from tanuki_cli.options import OptionSpec, fold
-from tanuki_cli.text.sanitize import sanitize_line
 
 _HELP = N_(
     """List, search, export and remove conversations.
@@ -254,64 +252,6 @@ def rm_command(
             remove_conversations(context, store, ids or [], yes=yes)
 
 
-@history_app.command("verify", help=N_("Check the history, and name what cannot be read."))
-@takes(OutputOptions)
-def verify_command(ctx: typer.Context, options: OutputOptions) -> None:
-    """Check the history, and name what cannot be read."""
-    context = prepare(ctx, options)
-    with open_history(context) as store:
-        problems = store.verify()
-        count = len(store.list())
-    for problem in problems:
-        context.console.write_text(sanitize_line(problem) + "\n")
-    if problems:
-        raise HistoryError(
-            plural(
-                len(problems),
-                "The history is damaged in {count} place.",
-                _("The history is damaged in {count} places."),
-            ).format(count=len(problems)),
-            hint=f"tanuki history recover {shlex.quote(str(store.path))}",
-        )
-    context.console.note(
-        plural(
-            count,
-            "The history is in order: {count} conversation.",
-            _("The history is in order: {count} conversations."),
-        ).format(count=count),
-        style="success",
-    )
-
-
-@history_app.command("recover", help=N_("Save what can be read of a damaged history; the file is kept."))
-@takes(OutputOptions)
-def recover_command(
-    ctx: typer.Context,
-    options: OutputOptions,
-    file: Annotated[
-        Path | None,
-        typer.Argument(metavar="[FILE]", help=N_("The damaged file; by default the one set aside last.")),
-    ] = None,
-) -> None:
-    """Save what can be read of a damaged history; the file is kept."""
-    context = prepare(ctx, options)
-    with open_history(context) as store:
-        report = recover_history(store, file)
-    found = report.recovered
-    context.console.note(
-        _("Read from {path}. Conversations: {conversations}; messages: {messages}.").format(
-            path=found.path, conversations=len(found.conversations), messages=found.messages
-        )
-    )
-    if found.unreadable or found.detached:
-        context.console.warn(
-            _(
-                "Rows that cannot be read: {unreadable}; messages that lost the one before: {detached}."
-            ).format(unreadable=found.unreadable, detached=found.detached)
-        )
-    context.console.note(output.import_sentence(report.imported))
-
-
 def _kind(text: str | None) -> ConversationKind | None:
     value = None if text is None else read_option(_KIND, text)
     return next((kind for kind in get_args(ConversationKind) if kind == value), None)
@@ -351,3 +291,9 @@ def _read(context: CommandContext, file: Path) -> str:
         raise InputError(
             _("{path} cannot be read: {reason}").format(path=file, reason=reason), hint=f"ls -l {file}"
         ) from exc
+
+
+history_app.command("verify", help=N_("Check the history, and name what cannot be read."))(verify)
+history_app.command("recover", help=N_("Save what can be read of a damaged history; the file is kept."))(
+    recover
+)
