@@ -30,7 +30,6 @@ _SUFFIXES: Final[Mapping[str, RowForm]] = {
     ".tab": "tsv",
 }
 _DIGEST_DIGITS: Final = 24
-_MAX_DEPTH: Final = 100
 
 Fields = Mapping[str, Any]
 
@@ -132,24 +131,9 @@ def _objects(lines: Iterator[Line]) -> Iterator[_Part]:
 def _json(text: str) -> object:
     """The JSON value ``text``; None for what is none, and for one that could not be written again."""
     try:
-        value = strict_loads(text)
-    except (ValueError, RecursionError):
+        return strict_loads(text)
+    except ValueError:
         return None
-    return value if text.count("[") + text.count("{") <= _MAX_DEPTH or _depth(value) <= _MAX_DEPTH else None
-
-
-def _depth(value: object) -> int:
-    """How many objects and arrays are within one another."""
-    depth, level = 0, [value]
-    while level := [inner for outer in level for inner in _within(outer)]:
-        depth += 1
-    return depth
-
-
-def _within(value: object) -> list[object]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
 
 
 def _table(lines: Iterator[Line], name: str, *, delimiter: str) -> Iterator[_Part]:

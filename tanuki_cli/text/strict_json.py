@@ -1,17 +1,43 @@
-"""JSON as the standard has it, which Python's own reader takes more loosely."""
+"""JSON as the standard has it, which Python's own reader takes more loosely; bounded before it is parsed."""
 
 import json
 import math
-from typing import Any, NoReturn
+import re
+from typing import Any, Final, NoReturn
+
+MAX_DEPTH: Final = 100
+"""Objects and arrays within one another."""
+_BRACKETS: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]+|[\]}]+', re.DOTALL)
+
+
+class NestedTooDeepError(ValueError):
+    """A text that is nested more than MAX_DEPTH deep."""
 
 
 def strict_loads(text: str) -> Any:
     """The value that ``text`` is.
 
     Raises ValueError for what is no JSON: NaN and Infinity, too, and numbers too large for a float, which
-    could not be written again. RecursionError where it is nested too deep.
+    could not be written again; NestedTooDeepError for what is nested more than MAX_DEPTH deep.
     """
+    if _is_deep(text):
+        raise NestedTooDeepError(f"it is nested more than {MAX_DEPTH} deep")
     return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+
+
+def _is_deep(text: str) -> bool:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for match in _BRACKETS.finditer(text):
+        first, length = match[0][0], len(match[0])
+        if first in "[{":
+            depth += length
+            if depth > MAX_DEPTH:
+                return True
+        elif first in "]}":
+            depth -= length
+    return False
 
 
 def _refuse(name: str) -> NoReturn:

@@ -6,7 +6,6 @@ from tanuki_cli.conversation import Message
 from tanuki_cli.protocol.fields import Fields
 from tanuki_cli.sampling import MAX_SEED, SamplingOptions
 from tanuki_cli.server.asking import Wanted, read_chat
-from tanuki_cli.server.body import MAX_DEPTH, read_object
 from tanuki_cli.server.faults import ApiError
 from tanuki_cli.server.served import ServedModel
 from tanuki_cli.tokenizer import ChatTokenizer
@@ -78,12 +77,3 @@ def test_the_whole_context_may_be_used(model: ServedModel, practice_tokenizer: C
     assert wanted.dropped >= 2
     assert len(wanted.jobs[0].prompt_ids) <= model.context_length - DEFAULTS.max_new_tokens
     assert wanted.jobs[0].prompt_ids[0] == practice_tokenizer.bos_id
-
-
-def test_depth_is_counted_outside_of_texts() -> None:
-    inside = "[" * MAX_DEPTH * 2 + '\\"{'
-    assert read_object(f'{{"a": "{inside}"}}'.encode()).text("a") == inside.replace("\\", "")
-    allowed = '{"a":' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1) + "}"
-    assert read_object(allowed.encode()).has("a")
-    with pytest.raises(ApiError):
-        read_object(allowed.replace("[]", "[[]]").encode())
