@@ -111,7 +111,8 @@ def _asked(row: Row, asking: Asking) -> _Asked:
         return _openai(fields, asking)
     options = _own_options(fields.get(_OPTIONS), asking.options)
     if fields.get("messages") is not None:
-        turns = read_turns(ProtocolFields(fields))
+        # Chats with their answers are data of many kinds: to go on with all of them is seldom what is meant.
+        turns = read_turns(ProtocolFields(fields), goes_on=False)
         return _Asked(
             messages=turns.messages,
             options=options,

@@ -58,7 +58,7 @@ def read_chat_request(
     if alternatives and logprobs is None:
         raise RequestError("top_logprobs", N_("'{name}' needs 'logprobs': true."))
     return ChatRequest(
-        turns=read_turns(request),
+        turns=read_turns(request, goes_on=request.raw("add_generation_prompt") is not True),
         options=read_options(request, defaults),
         shape=read_shape(request),
         logprobs=logprobs,

@@ -4,7 +4,8 @@
   are refused: Tanuki has one system prompt, at its beginning.
 - Messages of one role in a row are joined by a blank line.
 - ``tool``, ``function`` and calls of tools are refused, as is a content that is no text.
-- The user begins. A last message of the assistant's is one that goes on, with ``continue_final_message``.
+- The user begins. A last message of the assistant's is one that goes on, as llama-server and Ollama have it:
+  that is what Open WebUI sends to continue an answer. ``continue_final_message`` says it, or forbids it.
 - A line that imitates a heading of the prompt (``### 指示:``) gets a backslash: no content opens a turn.
 """
 
@@ -32,8 +33,11 @@ class Turns:
     guarded: int = 0
 
 
-def read_turns(request: Fields) -> Turns:
-    """The turns of ``messages``. Raises RequestError that names the message."""
+def read_turns(request: Fields, *, goes_on: bool) -> Turns:
+    """The turns of ``messages``; ``goes_on`` is whether an answer at their end does where they do not say.
+
+    Raises RequestError that names the message.
+    """
     found = request.items("messages", most=MAX_MESSAGES)
     if not found:
         raise RequestError("messages", N_("'{name}' must be a list of at least one message."))
@@ -47,15 +51,14 @@ def read_turns(request: Fields) -> Turns:
         guarded += changed
         _join(joined, message, path)
     begun = ""
-    goes_on = request.flag("continue_final_message")
     if joined[-1].role == "assistant":
         begun = joined.pop().content
-        if not goes_on:
+        if not request.flag("continue_final_message", default=goes_on):
             raise RequestError(
                 f"messages[{len(found) - 1}]",
                 N_("The last message is the assistant's. To let it go on, set 'continue_final_message'."),
             )
-    elif goes_on:
+    elif request.flag("continue_final_message"):
         raise RequestError("continue_final_message", N_("'{name}' needs a last message to go on with."))
     if not joined or joined[-1].role == "system":
         raise RequestError("messages", N_("'{name}' has no message of the user's to answer."))

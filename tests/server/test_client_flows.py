@@ -41,6 +41,10 @@ FLOWS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         "stream": True, "model": "mame",
         "messages": [{"role": "user", "content": [{"type": "text", "text": QUESTION}]}],
     }),
+    "Open WebUI, an answer goes on": (OPEN_WEBUI, {
+        "stream": True, "model": "mame", "stream_options": {"include_usage": True},
+        "messages": [ASKED, {"role": "assistant", "content": "わたし"}],
+    }),
     "Open WebUI, a title": (OPEN_WEBUI, {
         "model": "mame", "stream": False, "max_completion_tokens": 1000,
         "messages": [{"role": "user", "content": "### Task:\nGenerate a concise title.\n### Output:\nJSON"}],

@@ -172,11 +172,12 @@ def test_the_rule_for_roles(server: Serving, practice_tokenizer: ChatTokenizer) 
 def test_an_answer_goes_on(server: Serving, asked: dict[str, Any]) -> None:
     begun, rest = asked["answer"][:4], asked["answer"][4:]
     messages = [user(QUESTION), {"role": "assistant", "content": begun}]
-    body = {"messages": messages, "temperature": 0, "continue_final_message": True}
-    answer = server.post(CHAT, body).json()["choices"][0]
-    assert answer["message"]["content"] == rest
-    pieces = [event["choices"][0] for event in events(server.post(CHAT, {**body, "stream": True}))]
-    assert "".join(piece["delta"].get("content", "") for piece in pieces) == rest
+    for said in ({}, {"continue_final_message": True}):
+        body = {"messages": messages, "temperature": 0, **said}
+        answer = server.post(CHAT, body).json()["choices"][0]
+        assert answer["message"]["content"] == rest
+        pieces = [event["choices"][0] for event in events(server.post(CHAT, {**body, "stream": True}))]
+        assert "".join(piece["delta"].get("content", "") for piece in pieces) == rest
 
 
 def test_sampling_is_what_the_request_says(server: Serving) -> None:
