@@ -53,6 +53,9 @@ _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(\d{1,9})([smhd]?)")
 LONGEST_S: Final = 366 * 86400.0
 _DASHES: Final = ("-", "－", "−", "ー")
+_WORDS_FOR_DEFAULT: Final = frozenset(
+    ("", "none", "null", "nil", "default", "auto", "unset", "reset", "なし", "無し", "既定", "デフォルト")
+)
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -151,6 +154,11 @@ def fold(text: str) -> str:
 def is_dash(text: str) -> bool:
     """Whether this is ``-``, which takes a value back, or what its key types in an input method."""
     return text.strip() in _DASHES
+
+
+def asks_for_default(text: str) -> bool:
+    """Whether ``text``, which is no value, is what people type for none, or for the usual one."""
+    return is_dash(text) or fold(text).lower() in _WORDS_FOR_DEFAULT
 
 
 def parse_value(spec: OptionSpec, text: str) -> Value:

@@ -19,7 +19,7 @@ from tanuki_cli.engines.remote.credentials import require_own_variable
 from tanuki_cli.errors import InputError, SettingsError, TanukiError
 from tanuki_cli.files import locked
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.options import OptionSpec, Value, fold, format_value, is_dash, parse_value
+from tanuki_cli.options import OptionSpec, Value, asks_for_default, fold, format_value, is_dash, parse_value
 from tanuki_cli.settings.file import REMOTES_TABLE, read_config, write_config
 from tanuki_cli.settings.personas import PersonaStore
 from tanuki_cli.settings.specs import SPECS, Settings, find_spec, value_of
@@ -219,15 +219,19 @@ def _spelling(document: tomlkit.TOMLDocument, spec: OptionSpec) -> str | None:
 
 
 def _checked(spec: OptionSpec, text: str, context: CommandContext) -> Value:
+    take_back = f"tanuki config unset {spec.key}"
+    if is_dash(text) and spec.key != "persona":  # of which - says that there is none
+        raise InputError(_("A setting is taken back with unset, not with -."), hint=take_back)
     try:
         value = parse_value(spec, text)
     except ValueError as exc:
-        raise InputError(str(exc), hint=f"tanuki config set {spec.key} {spec.example}") from exc
+        example = f"tanuki config set {spec.key} {spec.example}"
+        raise InputError(str(exc), hint=take_back if asks_for_default(text) else example) from exc
     if spec.key == "model":
         try:
             parse_reference(text, context.settings.remotes)
         except TanukiError as exc:
-            raise InputError(exc.message, hint=exc.hint) from exc
+            raise InputError(exc.message, hint=take_back if asks_for_default(text) else exc.hint) from exc
     if spec.key == "persona" and text and not is_dash(text):
         PersonaStore(context.directories.personas).find(text)
     return value
@@ -269,9 +273,12 @@ def _checked_url(name: str, url: str) -> str:
     if url.strip().lower().startswith(("http://", "https://")):
         parse_reference(url)  # raises InputError for an address that is not one
         return url.strip()
+    key = f"{REMOTES_TABLE}.{name}"
     raise InputError(
         _("The address of a server begins with http:// or https://."),
-        hint=f"tanuki config set {REMOTES_TABLE}.{name} http://host:8000/v1",
+        hint=f"tanuki config unset {key}"
+        if asks_for_default(url)
+        else f"tanuki config set {key} http://host:8000/v1",
     )
 
 

@@ -97,6 +97,15 @@ def test_set_get_unset(config: Cli) -> None:
     assert (result.code, result.err) == (0, f"temperature is not set in {config.file}.\n")
 
 
+@pytest.mark.parametrize("key", [*(spec.key for spec in SPECS if spec.key != "persona"), "remotes.lab"])
+def test_what_is_typed_for_no_value_leads_to_unset(config: Cli, key: str) -> None:
+    free_text = key in ("system", "stop")
+    for word in ("-", "ー", *(() if free_text else ("none", "ＮＯＮＥ", "default", "なし"))):
+        result = config("set", key, word)
+        assert (result.code, f"tanuki config unset {key}" in result.err) == (2, True), (word, result.err)
+    assert not config.file.exists()
+
+
 @pytest.mark.parametrize(
     ("key", "value", "line"),
     [

@@ -11,7 +11,7 @@ from typing import Final
 from tanuki_cli.conversation import Node
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import LANGUAGES, _, activate, active_language, plural
-from tanuki_cli.options import OptionSpec, fold, format_value, is_dash, parse_value
+from tanuki_cli.options import OptionSpec, asks_for_default, fold, format_value, is_dash, parse_value
 from tanuki_cli.prompt import SYSTEM_TEXT, guard_markers, guarded
 from tanuki_cli.sampling import SAMPLING_SPECS
 from tanuki_cli.settings.specs import find_spec
@@ -138,7 +138,8 @@ def set_option(chat: Chat, argument: str) -> None:
         try:
             value = parse_value(spec, text)
         except ValueError as exc:
-            raise InputError(str(exc), hint=f"/set {spec.key} {spec.example}") from exc
+            example = "-" if asks_for_default(text) else spec.example
+            raise InputError(str(exc), hint=f"/set {spec.key} {example}") from exc
         chat.set_sampling(replace(chat.session.options, **{spec.key: value}))  # type: ignore[arg-type]
     chat.console.note(f"{spec.key} = {_shown(chat, spec)}")
 

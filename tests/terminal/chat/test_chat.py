@@ -198,6 +198,8 @@ def test_set_names_the_range_and_keeps_the_chat(tmp_path: Path) -> None:
         assert "0 to 2" in terminal.text
         assert "cannot be 9:" in terminal.text
         assert "Hint: /set temperature 0.5" in terminal.text
+        ask(terminal, "/set temperature none")
+        assert "Hint: /set temperature -" in terminal.text
         ask(terminal, "/set temperature 0.7")
         ask(terminal, "/params")
         assert "0.7" in terminal.text
