@@ -8,7 +8,7 @@ import re
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from functools import lru_cache
 from typing import Final, Protocol
 
 from tanuki_cli.conversation import Message
@@ -47,19 +47,24 @@ def segments(messages: Sequence[Message]) -> list[str]:
         system = turns.pop(0).content
     parts = [system]
     for index, message in enumerate(turns):
-        if message.role != ("user", "assistant")[index % 2]:
-            raise InputError(
-                _("Message {number} of the conversation cannot be from {role}.").format(
-                    number=len(messages) - len(turns) + index + 1, role=message.role
-                ),
-                hint=_("After at most one system message, user and assistant take turns; the user begins."),
-            )
+        _require_turn(message, index, before=len(messages) - len(turns))
         if message.role == "user":
             parts[-1] += INSTRUCTION_HEADING + message.content + RESPONSE_HEADING
         else:
             parts[-1] += message.content
             parts.append("")
     return parts
+
+
+def _require_turn(message: Message, index: int, *, before: int) -> None:
+    """Raise InputError unless ``message`` may be at ``index`` of the turns; ``before`` come first."""
+    if message.role != ("user", "assistant")[index % 2]:
+        raise InputError(
+            _("Message {number} of the conversation cannot be from {role}.").format(
+                number=before + index + 1, role=message.role
+            ),
+            hint=_("After at most one system message, user and assistant take turns; the user begins."),
+        )
 
 
 def guard_markers(text: str) -> tuple[str, int]:
@@ -103,13 +108,52 @@ def with_persona(messages: Sequence[Message], persona: str | None) -> list[Messa
     if not persona:
         return list(messages)
     return [
-        replace(message, content=f"{persona}\n\n{message.content}") if message.role == "user" else message
+        _question_with(persona, message.content) if message.role == "user" else message
         for message in messages
     ]
 
 
+@lru_cache(maxsize=1 << 14)  # the questions of a long conversation: they are asked with every turn
+def _question_with(persona: str, question: str) -> Message:
+    return Message("user", f"{persona}\n\n{question}")
+
+
+class TurnSizes:
+    """How many tokens each turn of a conversation takes; ``count`` gives those of a text.
+
+    What was counted is remembered until another conversation comes: as one grows, only its new turns are
+    looked at. Several threads may ask.
+    """
+
+    def __init__(self, count: Callable[[str], int]) -> None:
+        self._count = count
+        self._known: tuple[list[Message], list[int]] = ([], [0])
+
+    def sums(self, turns: list[Message], *, before: int) -> list[int]:
+        """The tokens of all turns before each turn, and at the end those of all of them.
+
+        ``before`` messages come before them. Raises InputError unless user and assistant take turns.
+        """
+        known, sums = self._known
+        if turns[: len(known)] != known:
+            shared = next(index for index, one in enumerate(known) if [one] != turns[index : index + 1]) // 2
+            known, sums = known[: 2 * shared], sums[: shared + 1]
+        sums = sums.copy()
+        for start in range(len(known), len(turns), 2):
+            turn = turns[start : start + 2]
+            for index, message in enumerate(turn, start=start):
+                _require_turn(message, index, before=before)
+            text = segments([Message("system", ""), *turn])[0]
+            sums.append(sums[-1] + self._count(text) + 1)  # and the </s> before it, or <s>
+        whole = len(turns) // 2
+        self._known = turns[: 2 * whole], sums[: whole + 1]
+        return sums
+
+
 class ChatEncoder(Protocol):
     """What fitting needs of a tokenizer."""
+
+    turn_sizes: TurnSizes
 
     @property
     def pieces(self) -> Mapping[str, int]:
@@ -127,25 +171,30 @@ def fit_context(
     The system message and the newest question always stay. When turns must go, enough go to reach
     the next quarter of the limit: the start of the prompt, and with it the KV cache, then stays the
     same for several turns. Depends on nothing but its arguments, so a resumed chat sees the same.
+    What was dropped before is not tokenised again, so that a turn takes no longer than one before it.
 
-    Raises PromptTooLongError if the newest question alone is too long.
+    Raises PromptTooLongError if the newest question alone is too long, and InputError as :func:`segments`.
     """
     head = [message for message in messages[:1] if message.role == "system"]
     turns = list(messages[len(head) :])
     _refuse_what_cannot_fit(turns[-1].content, encoder, max_prompt_tokens=max_prompt_tokens)
-    total = len(encoder.encode_chat(messages))
-    if total <= max_prompt_tokens:
-        return list(messages)
+    sums = encoder.turn_sizes.sums(turns, before=len(head))
+    total = len(encoder.encode_chat(head)) - 1 + sums[-1]
 
     def size_without(dropped_turns: int) -> int:
         return len(encoder.encode_chat(head + turns[2 * dropped_turns :]))
 
+    if total <= 2 * max_prompt_tokens:  # turns that are tokenised together may take a little less
+        total = size_without(0)
+        if total <= max_prompt_tokens:
+            return list(messages)
     most = (len(turns) - 1) // 2  # dropping more would drop the newest question
     step = max(1, max_prompt_tokens // 4)
     target = max_prompt_tokens - (-(total - max_prompt_tokens) % step)
     for limit in (target, max_prompt_tokens):
-        # Sizes fall as more turns are dropped; bisect wants them to rise.
-        dropped = bisect_left(range(most + 1), -limit, key=lambda count: -size_without(count))
+        dropped = bisect_left(sums, total - limit, hi=most + 1)
+        while dropped <= most and size_without(dropped) > limit:
+            dropped += 1
         if dropped <= most:
             return head + turns[2 * dropped :]
     raise prompt_too_long(

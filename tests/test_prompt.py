@@ -1,12 +1,16 @@
 """The prompt format, foreign text that imitates it, and fitting a conversation into the context."""
 
+import sys
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tanuki_cli.conversation import Conversation, Message
 from tanuki_cli.errors import ExitCode, InputError, PromptTooLongError
-from tanuki_cli.prompt import SYSTEM_TEXT, fit_context, guard_markers, segments
+from tanuki_cli.prompt import SYSTEM_TEXT, fit_context, guard_markers, segments, with_persona
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.conftest import small_unigram
 
@@ -187,3 +191,71 @@ def test_the_error_counts_what_must_go() -> None:
     # Cutting that many characters is enough.
     cut = messages[-1].content[: -error.excess_characters]
     assert fit([*messages[:-1], Message("user", cut)], 100)
+
+
+# --- long conversations ----------------------------------------------------------------------------------
+
+
+class CountingTokenizer(ChatTokenizer):
+    """Counts the characters that are tokenised."""
+
+    characters = 0
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        self.characters += len(text)
+        return super()._encode(text)
+
+
+def calls_of(action: Callable[[], object]) -> int:
+    """How many functions, of Python and of C, are called while ``action`` runs."""
+    count = 0
+
+    def note(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    sys.setprofile(note)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("persona", [None, "丁寧に。"])
+def test_a_turn_costs_the_same_after_ten_turns_and_after_a_thousand(persona: str | None) -> None:
+    """Only the new turn is tokenised, and no function is called for each of the old ones."""
+    tokenizer = CountingTokenizer(BACKEND, bos_id=1, eos_id=2, vocab_size=BACKEND.get_vocab_size())
+    conversation = Conversation()
+    costs = []
+    for number in range(1000):
+        conversation.append(Message("user", f"{number:04}ばんめ"))
+        told = with_persona(conversation.path(), persona)
+        before = tokenizer.characters
+        calls = calls_of(partial(fit_context, told, tokenizer, max_prompt_tokens=400))
+        costs.append((tokenizer.characters - before, calls))
+        conversation.append(Message("assistant", f"{number:04}のこたえ"))
+    early, late = costs[10:20], costs[-10:]
+    assert max(late)[0] <= max(early)[0]
+    # The search among the turns takes a step more whenever their number doubles.
+    assert max(calls for _characters, calls in late) <= max(calls for _characters, calls in early) + 20
+
+
+def test_turns_are_counted_again_where_the_conversation_is_another() -> None:
+    """The memory changes nothing: /undo, another answer, another conversation, and back."""
+    stories = [
+        chat(*(f"{name}{index}" * 5 for index in range(length)))
+        for name, length in [("あ", 9), ("あ", 7), ("い", 9), ("あ", 11), ("い", 3)]
+    ]
+    stories.append([*stories[3][:6], Message("user", "べつの問い"), *stories[3][7:]])
+    for messages in [*stories, *reversed(stories)]:
+        fresh = ChatTokenizer(BACKEND, bos_id=1, eos_id=2, vocab_size=BACKEND.get_vocab_size())
+        assert fit(messages, 150) == fit_context(messages, fresh, max_prompt_tokens=150)
+
+
+def test_messages_out_of_turn_are_an_error_however_long_ago() -> None:
+    messages = chat(*("たぬき" * 10 for _index in range(41)), system="短く。")
+    messages[4] = Message("user", "もう一つ")
+    for _time in range(2):
+        with pytest.raises(InputError, match=r"Message 5 .* cannot be from user"):
+            fit(messages, 150)

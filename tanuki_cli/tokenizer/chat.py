@@ -23,7 +23,7 @@ from tokenizers import Tokenizer
 from tanuki_cli.conversation import Message
 from tanuki_cli.errors import DamagedModelError
 from tanuki_cli.i18n import _
-from tanuki_cli.prompt import segments
+from tanuki_cli.prompt import TurnSizes, segments
 from tanuki_cli.tokenizer.detokenizer import Detokenizer
 from tanuki_cli.tokenizer.file import (
     Section,
@@ -89,6 +89,7 @@ class ChatTokenizer:
         self.can_be_guarded = all(len(spelling) > 1 for spelling in spellings)
         self._spelling = _any_of(spellings)
         self._encode_cached = lru_cache(maxsize=_CACHED_SEGMENTS)(self._encode)
+        self.turn_sizes = TurnSizes(lambda text: len(self._encode_cached(text)))
         self._decode_cached = lru_cache(maxsize=_CACHED_PIECES)(self.decode)
         self._ending_ids = (
             frozenset(self.pieces.values())
