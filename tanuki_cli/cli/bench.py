@@ -15,6 +15,7 @@ from tanuki_cli.engines.speed import RUNS, Speed, measure_speed
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.machine.hardware import format_bytes
+from tanuki_cli.terminal.status_row import StatusRow
 
 bench_app = typer.Typer(add_completion=False)
 
@@ -72,8 +73,8 @@ def _progress(context: CommandContext) -> Iterator[Callable[[str], None]]:
     if console.quiet or not console.err_can_move_cursor:
         yield lambda text: None
         return
-    with console.err.status("") as status:
-        yield status.update
+    with StatusRow(console.err) as row:
+        yield row.update
 
 
 def _show(context: CommandContext, speed: Speed) -> None:

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from typing import Final, TextIO
 
 import rich.console
+import rich.control
+import rich.segment
 import rich.theme
 
 from tanuki_cli.errors import ClosedPipeError
 from tanuki_cli.i18n import _
+from tanuki_cli.terminal.live_row import BEGIN_ROW, END_ROW, WIPE_ROW
 
 _STYLES: Final = {
     "note": "dim",
@@ -26,6 +29,33 @@ class _RichConsole(rich.console.Console):
     def on_broken_pipe(self) -> None:
         """What rich calls."""
         raise ClosedPipeError(_("The reader of the output went away."))
+
+    def push_render_hook(self, hook: rich.console.RenderHook) -> None:
+        """What rich calls when a live row begins."""
+        super().push_render_hook(_FromRowStart(hook))
+
+
+class _FromRowStart(rich.console.RenderHook):
+    """A live row of rich's, drawn as :mod:`tanuki_cli.terminal.live_row` says."""
+
+    def __init__(self, hook: rich.console.RenderHook) -> None:
+        self._hook = hook
+
+    def process_renderables(
+        self, renderables: list[rich.console.ConsoleRenderable]
+    ) -> list[rich.console.ConsoleRenderable]:
+        """What rich calls whenever something is printed: the row comes after it."""
+        found = self._hook.process_renderables(renderables)
+        if len(found) == len(renderables):
+            return found
+        *printed, row = found
+        return [_control(WIPE_ROW), *printed, _control(BEGIN_ROW), row, _control(END_ROW)]
+
+
+def _control(sequence: str) -> rich.control.Control:
+    control = rich.control.Control()
+    control.segment = rich.segment.Segment(sequence, None, [(rich.segment.ControlType.CARRIAGE_RETURN,)])
+    return control
 
 
 def open_rich(

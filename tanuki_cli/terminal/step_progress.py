@@ -3,12 +3,15 @@
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.download import format_time
 from tanuki_cli.text.sanitize import sanitize_line
+
+if TYPE_CHECKING:
+    from tanuki_cli.terminal.status_row import StatusRow
 
 _INTERVAL_S: Final = 0.2
 
@@ -26,19 +29,18 @@ class StepProgress:
         self._first: tuple[float, int] | None = None
         self._shown_at = float("-inf")
         self._told_tenths = 0
-        live = console.err_can_move_cursor and not console.quiet
-        self._status = console.err.status("") if live else None
+        self._row = _open_row(console) if console.err_can_move_cursor and not console.quiet else None
 
     def __enter__(self) -> "StepProgress":
-        if self._status is not None:
-            self._status.start()
+        if self._row is not None:
+            self._row.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._status is not None:
-            self._status.stop()
+        if self._row is not None:
+            self._row.__exit__(kind, error, trace)
 
     def update(self, done: int, total: int, detail: str = "") -> None:
         """``done`` of ``total`` steps are behind us; may be called for every token."""
@@ -51,10 +53,16 @@ class StepProgress:
         if done > before:
             left = (now - start) / (done - before) * (total - done)
             parts.append(_("{time} left").format(time=format_time(left)))
-        if self._status is None:
+        if self._row is None:
             if 10 * done // max(total, 1) > self._told_tenths:
                 self._told_tenths = 10 * done // max(total, 1)
                 self._console.note(" · ".join(parts))
         elif now - self._shown_at >= _INTERVAL_S:
             self._shown_at = now
-            self._status.update(" · ".join(parts))
+            self._row.update(" · ".join(parts))
+
+
+def _open_row(console: Console) -> "StatusRow":
+    from tanuki_cli.terminal.status_row import StatusRow  # brings rich's live rows
+
+    return StatusRow(console.err)

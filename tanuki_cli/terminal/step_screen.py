@@ -1,6 +1,7 @@
 """Steps that take minutes, on stderr: a line for each, written over while it goes on."""
 
 from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.live_row import BEGIN_ROW, END_ROW, WIPE_ROW
 from tanuki_cli.text.sanitize import sanitize
 from tanuki_cli.text.width import truncate_cells
 
@@ -26,7 +27,7 @@ class StepScreen:
         if self._is_live:
             width = self._console.err.width - 1
             text = truncate_cells(sanitize(line), width, ambiguous=self._console.ambiguous_width)
-            self._console.streams.stderr.write(f"\r{text}\x1b[K")
+            self._console.streams.stderr.write(f"{WIPE_ROW}{BEGIN_ROW}{text}{END_ROW}")
             self._console.streams.stderr.flush()
 
     def end(self) -> None:
