@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import until
 from tests.support.chat_server import ChatServer, Status, chat_answer
 from tests.support.program import COMMAND, Terminal, environment, run
 
@@ -95,6 +96,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     with Terminal(tmp_path, command) as terminal:
         terminal.wait_for("/3000")
         terminal.wait_for("tokens/s")
+        until(lambda: output.exists() and b"\n" in output.read_bytes())
         terminal.interrupt()
         assert terminal.wait_for_exit() == 130
         assert "Answered: " in terminal.text
