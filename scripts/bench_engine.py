@@ -34,10 +34,12 @@ SECOND_TURN = 32
 """Tokens that a second turn computes."""
 
 
-def times(model: LlamaCppModel, prompt: Sequence[int], count: int) -> tuple[list[float], list[int]]:
+def times(
+    model: LlamaCppModel, prompt: Sequence[int], count: int, options: SamplingOptions = GREEDY
+) -> tuple[list[float], list[int]]:
     """Seconds until each of ``count`` ids came, and the ids."""
     seconds, ids, before = [], [], time.perf_counter()
-    with closing(token_ids(model.generate(prompt, GREEDY))) as generator:
+    with closing(token_ids(model.generate(prompt, options))) as generator:
         for id_ in islice(generator, count):
             seconds.append(time.perf_counter() - before)
             ids.append(id_)
@@ -88,15 +90,21 @@ def late_speed(model: LlamaCppModel, prompt: list[int]) -> float:
     return len(seconds) / sum(seconds)
 
 
-def forced(model: LlamaCppModel, prompt: list[int], answer: Sequence[int], count: int) -> list[float]:
+def forced(
+    model: LlamaCppModel,
+    prompt: list[int],
+    answer: Sequence[int],
+    count: int,
+    options: SamplingOptions = GREEDY,
+) -> list[float]:
     """Seconds until each of ``count`` ids of ``answer`` came, which is taken for what was sampled."""
 
-    def pick(picker: Picker, index: int = -1) -> tuple[Token, bool]:
+    def pick(picker: Picker, index: int = -1) -> tuple[Token, int]:
         picker._chooser.sampler.sample(picker._cache.context, index)
-        return Token(answer[len(picker.text.ids) - len(prompt)]), False
+        return Token(answer[len(picker.text.ids) - len(prompt)]), 0
 
     with patch.object(Picker, "pick", pick):
-        return times(model, prompt, count)[0]
+        return times(model, prompt, count, options)[0]
 
 
 def main() -> None:

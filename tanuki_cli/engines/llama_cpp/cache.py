@@ -82,8 +82,8 @@ class SequenceCache:
         """Forget what was drafted and not confirmed."""
         self.forget_from(len(self.ids))
 
-    def settle(self) -> None:
-        """Compute the loose ids again, in the steps that would have been taken without drafts.
+    def settle(self) -> int:
+        """Compute the loose ids again, in the steps that would have been taken without drafts; how many.
 
         The logits of the last one are kept. If it is stopped half-way, the ids not yet computed again
         are gone from the cache.
@@ -95,6 +95,7 @@ class SequenceCache:
         for size in steps:
             part, loose = loose[:size], loose[size:]
             self.compute(part, outputs=0 if loose else 1)
+        return sum(steps)
 
     def forget_from(self, length: int) -> None:
         """Keep the first ``length`` ids; none where llama.cpp cannot cut there."""

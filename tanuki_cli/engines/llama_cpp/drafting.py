@@ -5,23 +5,37 @@ guessed tokens are checked in one batch, which on a CPU costs a good part of com
 so the guess must be long and likely; what a batch costs is the machine's, what is likely the text's.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-KEY_LENGTH: Final = 3
-"""Ids that must agree before a place counts as an earlier occurrence."""
+KEY_LENGTHS: Final = (16, 8, 4, 2)
+"""Ids that must agree before a place counts as an earlier occurrence; the longest that do count."""
 MAX_MATCH: Final = 64
-LENGTHS: Final = (4, 7, 15, 31)
-"""With the token before it a draft fills a batch of 5, 8, 16 or 32. One more can cost as much as
+LENGTHS: Final = (1, 2, 4, 7, 15, 31)
+"""With the token before it a draft fills a batch of 2, 3, 5, 8, 16 or 32. One more can cost as much as
 sixteen: on two cores batches of 6 and of 16 took the same time, and one of 17 nearly that of 32."""
 MAX_DRAFT: Final = LENGTHS[-1]
-_WORTH_IT: Final = 1.15
+_WORTH_IT: Final = 1.1
 """A draft must promise this many times the speed of single steps."""
-_LEARNING_RATE: Final = 0.3
-CPU_COSTS: Final[Mapping[int, float]] = {1: 1.0, 5: 3.4, 8: 6.5, 16: 7.8, 32: 13.5}
+_MISSES: Final = 1.25
+"""After a match of m ids this share of 1/m goes on otherwise; counted in the texts of
+scripts/bench_drafts.py, in edited source files and in translated pages."""
+_KNOWN_BEFORE: Final = 8.0
+"""So many guesses of an answer's own weigh as much as that share."""
+_MEMORY: Final = 0.95
+"""What every guess is worth after the next one of its kind."""
+_GREEDY_HITS: Final = 8.0
+"""Right tokens that a draft must promise in a greedy answer, where at the first near tie all that was
+computed since it is computed again."""
+_GREEDY_LOSS: Final = 8.0
+"""Single steps that may be lost to that before greedy answers are computed without drafts."""
+_FORGIVEN: Final = 0.9
+"""What of such a loss, or of what was saved, still counts in the next answer."""
+CPU_COSTS: Final[Mapping[int, float]] = {1: 1.0, 2: 1.8, 3: 2.4, 5: 3.4, 8: 6.5, 16: 7.8, 32: 13.5}
 """Time of a batch in single steps, where it was not measured: two cores, 8B, Q4_K_M."""
-GPU_COSTS: Final[Mapping[int, float]] = {1: 1.0, 5: 1.2, 8: 1.4, 16: 1.8, 32: 2.2}
+GPU_COSTS: Final[Mapping[int, float]] = {1: 1.0, 2: 1.1, 3: 1.1, 5: 1.2, 8: 1.4, 16: 1.8, 32: 2.2}
 """The same for a GPU, which waits for the weights however many ids there are. Not measured yet."""
 
 
@@ -35,7 +49,7 @@ class Guess:
 
 
 class NgramIndex:
-    """The text so far, and where each run of three ids last went on."""
+    """The text so far, and where each run of ids, of the lengths that count, last went on."""
 
     def __init__(self, ids: Sequence[int]) -> None:
         self.ids: list[int] = []
@@ -44,17 +58,19 @@ class NgramIndex:
             self.append(id_)
 
     def append(self, id_: int) -> None:
-        """Add one id. The run it ends is entered only when the next one comes: it goes on nowhere yet."""
-        if len(self.ids) >= KEY_LENGTH:
-            self._next[tuple(self.ids[-KEY_LENGTH:])] = len(self.ids)
+        """Add one id. The runs it ends are entered only when the next one comes: they go on nowhere yet."""
+        for length in KEY_LENGTHS:
+            if len(self.ids) >= length:
+                self._next[tuple(self.ids[-length:])] = len(self.ids)
         self.ids.append(id_)
 
     def guess(self) -> Guess | None:
-        """The newest earlier occurrence of the end of the text, or None."""
-        start = self._next.get(tuple(self.ids[-KEY_LENGTH:]))
+        """The newest earlier occurrence of as much of the end of the text as occurred; None if too little."""
+        starts = (self._next.get(tuple(self.ids[-length:])) for length in KEY_LENGTHS)
+        start = next((start for start in starts if start is not None), None)
         if start is None:
             return None
-        match, limit = KEY_LENGTH, min(start, MAX_MATCH)
+        match, limit = 0, min(start, MAX_MATCH)
         while match < limit and self.ids[start - 1 - match] == self.ids[-1 - match]:
             match += 1
         return Guess(start, match)
@@ -68,70 +84,84 @@ class NgramIndex:
 
 
 @dataclass(slots=True)
-class _Watched:
-    """A guess that was not drafted: the ids it named, and how many of them have come."""
-
-    guess: Guess
-    ids: list[int]
-    hits: int = 0
-
-
-@dataclass(slots=True)
 class DraftPolicy:
     """How many tokens to draft: none unless it promises to be faster.
 
-    After a match of m ids the next j agree with probability (m + 1) / (m + 1 + j), by Laplace's rule;
-    ``trust`` scales that by what was really accepted. Guesses that only a lack of trust keeps from being
-    drafted are compared with what comes, which costs nothing: so trust also returns. ``costs`` is the
-    time of a batch in single steps, by its size. No clock is read, and every answer begins with full
-    trust: the same text with the same seed is drafted the same way again.
+    How often a text goes on as it did after a match of so many ids is counted in every answer, beginning
+    with what was usual in others; the guesses that are not drafted count, too, which costs nothing. So
+    what misleads is soon drafted less, and a text that begins to repeat is soon drafted again. ``costs``
+    is the time of a batch in single steps, by its size. No clock is read, and every answer begins alike:
+    the same text with the same seed is drafted the same way again. Only for greedy ones, which are the
+    same with any drafts, it is remembered what near ties cost.
     """
 
     costs: Mapping[int, float] = field(default_factory=lambda: CPU_COSTS)
-    trust: float = 1.0
-    _watched: _Watched | None = None
+    _right: dict[int, float] = field(default_factory=dict)
+    _seen: dict[int, float] = field(default_factory=dict)
+    _watched: tuple[int, int] | None = None
+    _greedy: bool = False
+    _balance: float = 0.0
 
-    def start(self) -> None:
+    def start(self, *, greedy: bool = False) -> None:
         """Another answer begins."""
-        self.trust, self._watched = 1.0, None
+        self._right, self._seen, self._watched = {}, {}, None
+        self._greedy = greedy
+        self._balance *= _FORGIVEN if greedy else 1.0
 
     def choose(self, guess: Guess | None, *, room: int) -> int:
         """Tokens to draft after the next one, 0 for none; at most ``room``."""
-        return self._choose(guess, room, self.trust)
-
-    def watch(self, guess: Guess, text: NgramIndex) -> None:
-        """``guess`` is not drafted: if it would be at full trust, compare it with what comes instead."""
-        if self._watched is None and self._choose(guess, MAX_DRAFT, 1.0):
-            # Short, so that trust returns soon; longer ones were slower on edited source files.
-            self._watched = _Watched(guess, text.draft(guess, LENGTHS[0]))
-
-    def see(self, id_: int) -> None:
-        """The next id of the text, which was not drafted."""
-        watched = self._watched
-        if watched is None:
-            return
-        right = watched.ids[watched.hits] == id_
-        watched.hits += right
-        if not right or watched.hits == len(watched.ids):
-            self.record_hits(watched.guess, len(watched.ids), watched.hits)
-
-    def record_hits(self, guess: Guess, drafted: int, hits: int) -> None:
-        """Learn how much of a draft was right; a draft that was right to its end speaks for more."""
-        share = min(1.0, hits / expected_hits(guess.match, drafted)) if hits < drafted else 1.0
-        self.trust += _LEARNING_RATE * (share - self.trust)
-        self._watched = None
-
-    def _choose(self, guess: Guess | None, room: int, trust: float) -> int:
-        best, best_speed = 0, _WORTH_IT
-        for length in LENGTHS if guess else ():
-            if guess is None or length > room or length + 1 not in self.costs:
-                continue
-            speed = (1.0 + trust * expected_hits(guess.match, length)) / self.costs[length + 1]
-            if speed > best_speed:
+        if guess is None or (self._greedy and self._balance < -_GREEDY_LOSS):
+            return 0
+        best, best_speed, least_hits = 0, _WORTH_IT, _GREEDY_HITS if self._greedy else 0.0
+        hits, likely, match = 0.0, 1.0, guess.match
+        for length in LENGTHS:
+            if length > room:
+                break
+            while match < guess.match + length:
+                likely *= self._likely(match)
+                hits += likely
+                match += 1
+            speed = (1.0 + hits) / self.costs.get(length + 1, math.inf)
+            if speed > best_speed and hits >= least_hits:
                 best, best_speed = length, speed
         return best
 
+    def watch(self, guess: Guess, text: NgramIndex) -> None:
+        """``guess`` is not drafted: compare the next id with what it names."""
+        self._watched = guess.match, text.draft(guess, 1)[0]
 
-def expected_hits(match: int, length: int) -> float:
-    """How many of ``length`` drafted tokens agree after ``match`` that did, before the first miss."""
-    return sum((match + 1) / (match + 1 + index) for index in range(1, length + 1))
+    def see(self, id_: int) -> None:
+        """The next id of the text, which was not drafted."""
+        if self._watched is not None:
+            match, named = self._watched
+            self._learn(match, named == id_)
+            self._watched = None
+
+    def record_hits(self, guess: Guess, drafted: int, hits: int) -> None:
+        """Learn that of ``drafted`` tokens after ``guess`` the first ``hits`` were right."""
+        for place in range(min(hits + 1, drafted)):
+            self._learn(guess.match + place, place < hits)
+        if self._greedy:
+            self._balance += max(0.0, 1.0 + hits - self.costs[drafted + 1])
+
+    def record_settled(self, count: int) -> None:
+        """Learn that ``count`` tokens had to be computed again, one by one, for a near tie."""
+        self._balance = min(self._balance, _GREEDY_LOSS) - count
+
+    def _likely(self, match: int) -> float:
+        """How likely the next id is what followed a match of so many ids."""
+        kind, usual = _kind(match), 1.0 - _MISSES / min(match, MAX_MATCH)
+        return (self._right.get(kind, 0.0) + _KNOWN_BEFORE * usual) / (
+            self._seen.get(kind, 0.0) + _KNOWN_BEFORE
+        )
+
+    def _learn(self, match: int, right: bool) -> None:
+        kind = _kind(match)
+        self._right[kind] = _MEMORY * self._right.get(kind, 0.0) + right
+        self._seen[kind] = _MEMORY * self._seen.get(kind, 0.0) + 1.0
+
+
+def _kind(match: int) -> int:
+    """Matches of nearly the same length are one kind: 2, 3, 4–5, 6–7, 8–11, 12–15, … 64."""
+    bits = min(match, MAX_MATCH).bit_length()
+    return 2 * bits + (match >> (bits - 2) & 1)

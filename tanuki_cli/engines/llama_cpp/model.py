@@ -204,7 +204,7 @@ class LlamaCppModel:
         if min(len(prompt_ids) + options.max_new_tokens, self.context_length) > self._context.length:
             self._widen()
         self._process_prompt(prompt_ids)
-        self._policy.start()
+        self._policy.start(greedy=options.greedy)
         with Picker(
             self._cache,
             options,
@@ -321,6 +321,7 @@ class LlamaCppModel:
             token, settled = picker.pick(hits)
             if token.id != drafted or settled:
                 self._policy.record_hits(guess, len(draft), hits)
+                self._policy.record_settled(settled)
                 self._cache.drop_draft()
                 return token
             self._cache.confirm(token.id)
@@ -373,7 +374,11 @@ class LlamaCppModel:
 
     def _next(self, picker: Picker, index: int = -1) -> Token | None:
         """The token after what was computed, from output ``index``; None if the context is full."""
-        return picker.pick(index)[0] if self._room else None
+        if not self._room:
+            return None
+        token, settled = picker.pick(index)
+        self._policy.record_settled(settled)
+        return token
 
     @property
     def _room(self) -> int:

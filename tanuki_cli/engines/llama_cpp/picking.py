@@ -52,20 +52,20 @@ class Picker:
         mask = self._chooser.mask
         return len(draft) if mask is None else mask.agreed(self._chooser.answer, draft)
 
-    def pick(self, index: int = -1) -> tuple[Token, bool]:
-        """Choose from output ``index`` of the newest computation; whether the cache was settled for it.
+    def pick(self, index: int = -1) -> tuple[Token, int]:
+        """Choose from output ``index`` of the newest computation; how many ids were computed again for it.
 
         The best of two tokens that are nearly equal may depend on rounding. A greedy answer must not
         depend on what was drafted, so there the cache is computed again without drafts first.
         """
         chooser = self._chooser
         if forced := chooser.forced():
-            return self.take_forced(forced[0], index), False
+            return self.take_forced(forced[0], index), 0
         allowed = chooser.allowed()
         self._cache.require_numbers(index, self._n_vocab)
-        settled = chooser.sampler.greedy and not self._cache.settled and self._is_near_tie(index, allowed)
-        if settled:
-            self._cache.settle()
+        settled = 0
+        if chooser.sampler.greedy and not self._cache.settled and self._is_near_tie(index, allowed):
+            settled = self._cache.settle()
             index = -1
             self._cache.require_numbers(index, self._n_vocab)
         return chooser.choose(self._cache.context, index, allowed), settled
