@@ -71,6 +71,8 @@ def ask(
     store = open_history(context)
     conversation = starting_conversation(context, options, store)
     context = replace(context, settings=resumed_settings(context, options, conversation))
+    if not (options.machine_readable or options.score or form.shape or context.settings.plain):
+        context.console.measure_terminal()  # before keys are typed ahead: those are the shell's
     unsaved: list[HistoryError] = []
     first = [] if question is None or options.long else _first_messages(conversation, question)
     with closing(open_model(context, options, first=first)) as model, _engine(model, options) as engine:

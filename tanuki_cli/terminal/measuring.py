@@ -46,12 +46,14 @@ def measure_terminal(
     Prints the character at the start of the current line, asks for the cursor position, and wipes
     the character again. The background is asked for first: every terminal tells the position, so that what
     did not come before that does not come. Waits at most ``timeout`` seconds. Nothing is asked when a stream
-    is not a terminal; nor when keys are already waiting, unless the caller has a use for them
-    (``among_keys``).
+    is not a terminal, nor in the background, where the terminal is the shell's; nor when keys are already
+    waiting, unless the caller has a use for them (``among_keys``).
     """
     if sys.platform == "win32" or not (stream_in.isatty() and stream_out.isatty()):
         return Measurement()
     source, target = stream_in.fileno(), stream_out.fileno()
+    if _is_the_shells(source):
+        return Measurement()
     if not among_keys and select.select([source], [], [], 0)[0]:
         return Measurement()
     received = bytearray()
@@ -66,6 +68,13 @@ def measure_terminal(
     width = column - 1 if column in {2, 3} else None
     background = _take_background(received)
     return Measurement(ambiguous_width=width, background=background, typed=received.decode("utf-8", "ignore"))
+
+
+def _is_the_shells(descriptor: int) -> bool:
+    try:
+        return os.tcgetpgrp(descriptor) != os.getpgrp()
+    except OSError:  # it is not the terminal that this process was started from
+        return False
 
 
 def _take_background(received: bytearray) -> Literal["dark", "light"] | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 
 from tanuki_cli.catalog.practice import practice_model
 from tests.conftest import until
-from tests.support.chat_server import ChatServer, Hang
+from tests.support.chat_server import ChatServer, Hang, chat_answer
 from tests.support.program import COMMAND, ROOT, Terminal, environment, run
 
 ESCAPE = "\x1b"
@@ -251,6 +252,27 @@ def test_on_a_terminal_nothing_but_the_answer_stays(tmp_path: Path) -> None:
         assert terminal.wait_for_exit() == 0
         assert "豆だぬき" in terminal.text
         assert "Traceback" not in terminal.text
+
+
+@pytest.mark.parametrize(("background", "color"), [("ffff/ffff/f0f0", "35"), ("0000/0000/2020", "93")])
+def test_an_answer_is_drawn_for_the_background(tmp_path: Path, background: str, color: str) -> None:
+    told = f"\x1b]11;rgb:{background}\x1b\\"
+    with ChatServer(chat_answer("`符号`です。")) as server:
+        arguments = ["ask", "-m", server.url, "何?"]
+        env = {"TERM": "xterm-256color"}
+        with Terminal(tmp_path, arguments, env=env, before_report=told) as terminal:
+            assert terminal.wait_for_exit() == 0
+            assert "符号です。" in terminal.text
+            assert f"\x1b[{color}m符号" in terminal.raw.decode()
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_in_the_background_the_terminal_is_left_alone(tmp_path: Path) -> None:
+    asked = shlex.join([*COMMAND, "ask", "-q", "-m", "mame", "--no-save", "こんにちは"])
+    script = f"set -m; {asked} & wait $!; echo ended with $?"  # a job that stops is waited for no longer
+    with Terminal(tmp_path, [], command=["bash", "-c", script]) as terminal:
+        assert terminal.wait_for_exit() == 0
+        assert "ended with 0" in terminal.text
 
 
 def test_nothing_to_ask_on_a_terminal(tmp_path: Path) -> None:
