@@ -13,6 +13,7 @@ from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.server.asking import Wanted, read_chat
 from tanuki_cli.server.served import ServedModel
 from tanuki_cli.tokenizer import ChatTokenizer
+from tests.support.served import served_model
 
 DEFAULTS = SamplingOptions(temperature=0.3, top_k=7, max_new_tokens=50, stop=("終",), seed=4)
 USER = {"role": "user", "content": "たぬき"}
@@ -24,18 +25,7 @@ FUNCTION = {"type": "function", "function": {"name": "f"}}
 @pytest.fixture
 def model(practice_tokenizer: ChatTokenizer) -> ServedModel:
     """No ids: the server gives the messages on, as ``tanuki batch`` does."""
-    return ServedModel(
-        name="mame",
-        names=frozenset(("gpt-4o",)),
-        engine="llama.cpp",
-        device="CPU",
-        tokenizer=practice_tokenizer,
-        takes_ids=False,
-        context_length=4096,
-        max_characters=100_000,
-        defaults=DEFAULTS,
-        created=0,
-    )
+    return served_model(practice_tokenizer, DEFAULTS, takes_ids=False)
 
 
 def served(body: dict[str, Any], model: ServedModel) -> Wanted:
@@ -75,7 +65,7 @@ TAKEN: tuple[dict[str, Any], ...] = (
     {**messages(USER, ANSWER), "continue_final_message": True},
     {**messages(USER, ANSWER), "continue_final_message": True, "add_generation_prompt": False},
     messages(USER, ANSWER), messages(USER, {**ANSWER, "content": ""}), messages(USER, ANSWER, ANSWER),
-    {"truncation": "auto"}, {"truncation": "disabled"}, {"model": "gpt-4o"},
+    {"truncation": "auto"}, {"truncation": "disabled"}, {"model": "tanuki"},
     {"tools": []}, {"tools": [FUNCTION], "tool_choice": "none"}, {"tool_choice": "auto"}, {"functions": []},
     {"modalities": ["text"]}, {"logit_bias": {}}, {"presence_penalty": 0, "frequency_penalty": 0.0},
     {"stop_token_ids": []}, {"best_of": 1}, {"min_tokens": 0, "ignore_eos": False},

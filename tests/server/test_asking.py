@@ -9,24 +9,14 @@ from tanuki_cli.server.asking import Wanted, read_chat
 from tanuki_cli.server.faults import ApiError
 from tanuki_cli.server.served import ServedModel
 from tanuki_cli.tokenizer import ChatTokenizer
+from tests.support.served import served_model
 
 DEFAULTS = SamplingOptions(temperature=0.3, top_k=7, max_new_tokens=50)
 
 
 @pytest.fixture
 def model(practice_tokenizer: ChatTokenizer) -> ServedModel:
-    return ServedModel(
-        name="mame",
-        names=frozenset(("tanuki",)),
-        engine="llama.cpp",
-        device="CPU",
-        tokenizer=practice_tokenizer,
-        takes_ids=True,
-        context_length=256,
-        max_characters=100_000,
-        defaults=DEFAULTS,
-        created=0,
-    )
+    return served_model(practice_tokenizer, DEFAULTS, context_length=256)
 
 
 def chat(model: ServedModel, **fields: object) -> Wanted:
