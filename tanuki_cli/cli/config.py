@@ -1,6 +1,5 @@
 """``tanuki config``: show and change the settings. What mends a broken file works on a broken file."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, cast
@@ -10,19 +9,19 @@ import tomlkit
 import typer
 from tomlkit.items import Table
 
-from tanuki_cli.catalog import VARIANT_BY_NAME, parse_reference
-from tanuki_cli.catalog.variants import FAMILY_BY_NAME, PRACTICE_NAME
+from tanuki_cli.catalog import parse_reference
 from tanuki_cli.cli.completing import setting_keys
+from tanuki_cli.cli.config_remotes import checked_url, not_a_table, remote_name, remote_url
 from tanuki_cli.cli.context import CommandContext, prepare, prepare_repair
 from tanuki_cli.cli.options import OutputOptions, describe_group, takes
 from tanuki_cli.engines.remote.credentials import require_own_variable
 from tanuki_cli.errors import InputError, SettingsError, TanukiError
 from tanuki_cli.files import locked
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.options import OptionSpec, Value, asks_for_default, fold, format_value, is_dash, parse_value
+from tanuki_cli.options import OptionSpec, Value, asks_for_default, format_value, is_dash, parse_value
 from tanuki_cli.settings.file import REMOTES_TABLE, read_config, write_config
 from tanuki_cli.settings.personas import PersonaStore
-from tanuki_cli.settings.specs import SPECS, Settings, find_spec, value_of
+from tanuki_cli.settings.specs import SPECS, find_spec, value_of
 from tanuki_cli.settings.values import load_settings
 from tanuki_cli.terminal.editor import edit_file
 from tanuki_cli.text.redaction import hide_queries
@@ -51,7 +50,6 @@ _SOURCES: Final[Mapping[Source, str]] = {
     "file": N_("file"),
     "default": N_("default"),
 }
-_REMOTE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _KEY: Final = typer.Argument(
     metavar="KEY", help=N_("A key of `tanuki config list`, or remotes.NAME."), autocompletion=setting_keys
 )
@@ -95,11 +93,11 @@ def list_settings(ctx: typer.Context, options: OutputOptions) -> None:
 def get(ctx: typer.Context, options: OutputOptions, key: Annotated[str, _KEY]) -> None:
     """Print the value of ``key`` alone."""
     context = prepare(ctx, options)
-    name = _remote_name(key)
+    name = remote_name(key)
     if name is None:
         value = format_value(value_of(context.settings, _spec(key)))
     else:
-        value = _remote_url(name, context.settings)
+        value = remote_url(name, context.settings)
     context.console.write_text(value + "\n")
 
 
@@ -118,7 +116,7 @@ def set_value(
     path = context.directories.config_file
     with locked(path):
         document = read_config(path)
-        name = _remote_name(key)
+        name = remote_name(key)
         if name is None:
             spec = _spec(key)
             parsed = _checked(spec, value, context)
@@ -128,11 +126,11 @@ def set_value(
             _warn_of_environment(context, spec)
             shown = f"{spec.key} = {format_value(parsed)}"
         else:
-            url = _checked_url(name, value)
+            url = checked_url(name, value)
             require_own_variable(name, (known for known, _url in context.settings.remotes))
             table = document.setdefault(REMOTES_TABLE, tomlkit.table())
             if not isinstance(table, Table):
-                raise _not_a_table(context)
+                raise not_a_table(context)
             table[name] = url
             shown = f"{REMOTES_TABLE}.{name} = {url}"
         write_config(path, document)
@@ -147,7 +145,7 @@ def unset(ctx: typer.Context, options: OutputOptions, key: Annotated[str, _KEY])
     path = context.directories.config_file
     with locked(path):
         document = read_config(path)
-        name = _remote_name(key)
+        name = remote_name(key)
         if name is not None:
             table = document.get(REMOTES_TABLE)
             removed = isinstance(table, Table) and table.pop(name, None) is not None
@@ -244,51 +242,6 @@ def _warn_of_environment(context: CommandContext, spec: OptionSpec) -> None:
                 name=spec.environment
             )
         )
-
-
-def _remote_name(key: str) -> str | None:
-    """The name in ``remotes.NAME``; None for any other key."""
-    table, dot, name = fold(key).partition(".")
-    return name if dot and table.lower() == REMOTES_TABLE else None
-
-
-def _remote_url(name: str, settings: Settings) -> str:
-    try:
-        return dict(settings.remotes)[name]
-    except KeyError as exc:
-        known = ", ".join(name for name, _url in settings.remotes)
-        raise InputError(
-            _("There is no server named {name}.").format(name=name),
-            hint=_("Known: {names}").format(names=known) if known else "tanuki config set remotes.NAME URL",
-        ) from exc
-
-
-def _checked_url(name: str, url: str) -> str:
-    taken = {"auto", PRACTICE_NAME, *FAMILY_BY_NAME, *VARIANT_BY_NAME}
-    if not _REMOTE_NAME.fullmatch(name) or name.lower() in taken:
-        raise InputError(
-            _("A server cannot be named {name!r}.").format(name=name),
-            hint=_("Use letters, digits, - and _, and not the name of a model: remotes.lab"),
-        )
-    if url.strip().lower().startswith(("http://", "https://")):
-        parse_reference(url)  # raises InputError for an address that is not one
-        return url.strip()
-    key = f"{REMOTES_TABLE}.{name}"
-    raise InputError(
-        _("The address of a server begins with http:// or https://."),
-        hint=f"tanuki config unset {key}"
-        if asks_for_default(url)
-        else f"tanuki config set {key} http://host:8000/v1",
-    )
-
-
-def _not_a_table(context: CommandContext) -> SettingsError:
-    return SettingsError(
-        _('{path}: [remotes] must hold lines such as lab = "http://host:8000/v1".').format(
-            path=context.directories.config_file
-        ),
-        hint="tanuki config edit",
-    )
 
 
 def _template() -> str:
