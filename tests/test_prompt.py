@@ -1,7 +1,5 @@
 """The prompt format, foreign text that imitates it, and fitting a conversation into the context."""
 
-import sys
-from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -13,6 +11,7 @@ from tanuki_cli.errors import ExitCode, InputError, PromptTooLongError
 from tanuki_cli.prompt import SYSTEM_TEXT, fit_context, guard_markers, segments, with_persona
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.conftest import small_unigram
+from tests.support.calls import calls_of
 
 BACKEND = small_unigram()
 TOKENIZER = ChatTokenizer(BACKEND, bos_id=1, eos_id=2, vocab_size=BACKEND.get_vocab_size())
@@ -204,22 +203,6 @@ class CountingTokenizer(ChatTokenizer):
     def _encode(self, text: str) -> tuple[int, ...]:
         self.characters += len(text)
         return super()._encode(text)
-
-
-def calls_of(action: Callable[[], object]) -> int:
-    """How many functions, of Python and of C, are called while ``action`` runs."""
-    count = 0
-
-    def note(_frame: object, event: str, _argument: object) -> None:
-        nonlocal count
-        count += event in {"call", "c_call"}
-
-    sys.setprofile(note)
-    try:
-        action()
-    finally:
-        sys.setprofile(None)
-    return count
 
 
 @pytest.mark.parametrize("persona", [None, "丁寧に。"])

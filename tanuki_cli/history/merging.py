@@ -37,7 +37,9 @@ def merge(connection: sqlite3.Connection, conversations: Iterable[Conversation])
             saved = _saved_nodes(connection, conversation.id)
         missing = [node for node in conversation.nodes.values() if node.id not in (saved or {})]
         if saved is None:
-            connection.execute(rows.INSERT_OR_UPDATE_CONVERSATION, rows.conversation_values(conversation))
+            connection.execute(
+                rows.INSERT_OR_UPDATE_CONVERSATION, rows.conversation_values(conversation, missing)
+            )
         insert_nodes(connection, conversation.id, missing)
         if missing and conversation.kind == "chat":  # a question that was gone on with elsewhere
             connection.execute("UPDATE conversations SET kind = 'chat' WHERE id = ?", (conversation.id,))

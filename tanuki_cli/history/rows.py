@@ -77,15 +77,15 @@ def last_change(nodes: Iterable[Node], *, created_at: datetime) -> str:
     return timestamp(max((node.created_at for node in nodes), default=created_at))
 
 
-def conversation_values(conversation: Conversation) -> tuple[Column, ...]:
-    """The values of INSERT_OR_UPDATE_CONVERSATION."""
+def conversation_values(conversation: Conversation, nodes: Iterable[Node]) -> tuple[Column, ...]:
+    """The values of INSERT_OR_UPDATE_CONVERSATION; ``nodes`` are those that are new."""
     return (
         conversation.id,
         storable(conversation.title),
         None if conversation.system is None else storable(conversation.system),
         settings_to_json(conversation.settings),
         timestamp(conversation.created_at),
-        last_change(conversation.nodes.values(), created_at=conversation.created_at),
+        last_change(nodes, created_at=conversation.created_at),
         conversation.tip,
         conversation.kind,
     )

@@ -252,10 +252,10 @@ def _save(
     Nodes are removed with their whole conversation only, and a node without its parent cannot be there: so
     it is enough to look for the last of those.
     """
-    values = rows.conversation_values(conversation)
-    connection.execute(rows.INSERT_OR_UPDATE_CONVERSATION, values)
     if settled and _saved(connection, conversation.id, nodes[settled - 1]) is None:
         settled = 0
+    values = rows.conversation_values(conversation, nodes[settled:])
+    connection.execute(rows.INSERT_OR_UPDATE_CONVERSATION, values)
     for node in nodes[settled:]:
         saved = _saved(connection, conversation.id, node)
         if saved is None:

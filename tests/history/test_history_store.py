@@ -18,6 +18,7 @@ from tanuki_cli.errors import HistoryError
 from tanuki_cli.history import AmbiguousIdError, HistoryStore, UnknownConversationError
 from tanuki_cli.history.titles import MAX_TITLE_CELLS, title_from
 from tanuki_cli.sampling import SamplingOptions
+from tests.support.calls import calls_of
 from tests.support.history_data import FINISHED, UNFINISHED, ask
 
 
@@ -302,3 +303,19 @@ def test_the_file_itself_refuses_a_broken_tree(path: Path) -> None:
     conversation.nodes[orphan.id] = orphan
     with HistoryStore(path) as store, pytest.raises(HistoryError):
         store.save(conversation)
+
+
+def test_a_turn_is_saved_as_quickly_after_a_thousand_as_after_ten(path: Path) -> None:
+    """Nothing is called for each of the turns that are saved already."""
+    conversation = Conversation()
+    costs = []
+    with HistoryStore(path) as store:
+        for turns in (10, 1000):
+            while len(conversation.nodes) < 2 * turns:
+                ask(conversation, "質問", "答え")
+            store.save(conversation)
+            ask(conversation, "次の質問", "次の答え")
+            costs.append(calls_of(lambda: store.save(conversation)))
+            newest = conversation.path_nodes()[-1].created_at
+            assert store.list()[0].updated_at == newest
+    assert costs[0] == costs[1]

@@ -64,7 +64,7 @@ class ContextMeter:
 
     def _count_anew(self) -> tuple[int | None, int]:
         session = self._session
-        if not session.conversation.path_nodes():
+        if session.conversation.tip is None:
             return 0, 0
         try:
             plan = session.engine.plan(session.prompt_messages(), session.options)

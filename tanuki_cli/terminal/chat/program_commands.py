@@ -178,7 +178,7 @@ def copy(chat: Chat, argument: str) -> None:
 
 def context(chat: Chat, _argument: str) -> None:
     """Show which messages the model sees, and how full the context is."""
-    if not chat.conversation.path_nodes():
+    if chat.conversation.tip is None:
         chat.console.note(_("This conversation is still empty."))
         return
     plan = chat.model.engine.plan(chat.session.prompt_messages(), chat.session.options)
