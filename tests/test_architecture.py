@@ -2,6 +2,7 @@
 
 import ast
 import io
+import os
 import re
 import subprocess
 import sys
@@ -200,17 +201,23 @@ def test_start_up_is_light(arguments: list[str]) -> None:
     assert result.stderr.strip() == "[]"
 
 
-def test_a_plain_ask_imports_only_what_it_needs() -> None:
+@pytest.mark.parametrize("saving", [[], ["--no-save"]], ids=["saved", "not saved"])
+def test_a_plain_ask_imports_only_what_it_needs(tmp_path: Path, saving: list[str]) -> None:
     """Downloads, recovery, the other engines, shapes and screens are for those who ask for them; and what
     draws is for a terminal."""
     code = (
         "import sys\nfrom tanuki_cli.cli import main\n"
-        "sys.argv = ['tanuki', 'ask', '--no-save', '-q', '-m', 'mame', 'あなたは誰?']\n"
+        f"sys.argv = ['tanuki', 'ask', '-q', '-m', 'mame', 'あなたは誰?', *{saving!r}]\n"
         "try:\n    main()\nexcept SystemExit as exc:\n    assert not exc.code, exc.code\n"
         "print(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=True,
+        env=os.environ | {"TANUKI_HOME": str(tmp_path)},
     )
     seldom = (
         "hub", "history.recovery", "history.transfer", "engines.transformers", "engines.remote",
@@ -218,4 +225,6 @@ def test_a_plain_ask_imports_only_what_it_needs() -> None:
         "loading.offers", "engines.parallel", "engines.llama_cpp.parallel",
     )  # fmt: skip
     unwanted = {f"tanuki_cli.{room}" for room in seldom} | {*HEAVY, "rich", "wcwidth", "tomlkit", "logging"}
+    if sys.platform == "linux":  # which says in files what psutil is asked elsewhere
+        unwanted |= {"psutil", "socket"}
     assert not [name for name in done.stderr.split() if name in unwanted]

@@ -4,6 +4,7 @@ Commands are imported when they are run: ``tanuki --version`` and ``--help`` tou
 """
 
 import contextlib
+import gc
 import importlib
 import os
 import sys
@@ -67,6 +68,8 @@ class CommandGroup(Group):
         module = importlib.import_module(f"tanuki_cli.cli.{row.module or row.name}")
         command = adopt(getattr(module, f"{cmd_name}_app"))
         command.name = cmd_name
+        gc.freeze()  # what stays to the end need not be looked through
+        gc.enable()
         return command
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

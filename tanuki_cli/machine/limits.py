@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 try:
     import resource
 except ImportError:  # Windows
@@ -23,6 +21,8 @@ def address_space_left() -> int:
     limit, _hard = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return sys.maxsize
+    import psutil  # for those who set the limit
+
     return max(0, limit - int(psutil.Process().memory_info().vms))
 
 

@@ -221,7 +221,8 @@ def test_an_earlier_program_goes_on_in_a_file_that_was_brought_up_under_it(tmp_p
         store.save(question)
         new = Conversation()
         for conversation in (expected(), question, new):
-            earlier.execute(SAVE_OF_3, conversation_values(replace(conversation, tip=None))[:-1])
+            values = conversation_values(replace(conversation, tip=None), conversation.nodes.values())
+            earlier.execute(SAVE_OF_3, values[:-1])
         assert {one.id: one.kind for one in store.list()} == {
             expected().id: None,
             question.id: "question",

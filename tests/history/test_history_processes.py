@@ -1,19 +1,29 @@
 """Several processes on one history file: nothing is lost, nothing is locked, and the dead are known."""
 
+import os
 import sqlite3
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tanuki_cli.conversation import Conversation, Message
 from tanuki_cli.history import HistoryStore
+from tanuki_cli.history.writer import is_alive, this_writer
 from tests.support.history_data import FINISHED, FORK, UNFINISHED, talked
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "data" / "history.sqlite3"
+
+
+def test_this_process_began_when_psutil_says() -> None:
+    pid, _separator, began = this_writer().partition("@")
+    assert int(pid) == os.getpid()
+    assert abs(float(began) - psutil.Process().create_time()) < 1.5
+    assert is_alive(this_writer())
 
 
 def test_an_answer_whose_writer_is_gone_is_interrupted(path: Path) -> None:

@@ -14,7 +14,7 @@ from tanuki_cli.engines.installed import installed_engines
 from tanuki_cli.machine import gpus, hardware
 from tanuki_cli.machine.gpus import Gpu, visible_devices
 from tanuki_cli.machine.hardware import format_bytes, free_disk_bytes, inspect_machine, usable_physical_cores
-from tanuki_cli.machine.limits import cgroup_cpus, cgroup_memory
+from tanuki_cli.machine.limits import CGROUP_ROOT, cgroup_cpus, cgroup_memory, own_cgroups
 from tanuki_cli.machine.memory import KvType, MemoryEstimate, estimate_memory
 
 
@@ -41,7 +41,9 @@ def estimate_8b(
 
 def test_this_machine() -> None:
     machine = inspect_machine(os.environ)
-    assert 0 < machine.available_ram_bytes <= machine.ram_bytes <= psutil.virtual_memory().total
+    limit, _used = cgroup_memory(CGROUP_ROOT, own_cgroups())
+    assert 0 < machine.available_ram_bytes <= machine.ram_bytes
+    assert machine.ram_bytes == min(psutil.virtual_memory().total, limit)
     assert 1 <= machine.physical_cores <= (os.cpu_count() or 1)
     assert machine.free_vram_bytes <= sum(gpu.total_bytes for gpu in machine.gpus)
 
