@@ -13,9 +13,11 @@ from tokenizers.models import Unigram
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.engines.opening import read_tokenizer
 from tanuki_cli.i18n import activate
+from tanuki_cli.machine.hardware import inspect_machine
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.support.fast import mark_slow
 from tests.support.model_servers import LLAMA_SERVER, PYTHON_SERVER, running
+from tests.support.sharing import processes_for, put_long_files_first
 
 CONTROL_PIECES = ("<unk>", "<s>", "</s>", "<pad>", "<CLS>", "<SEP>", "<EOD>", "<MASK>")
 CODE_PIECES = ("<llm-code>", "</llm-code>", "<llm-code-output>", "</llm-code-output>")
@@ -34,9 +36,17 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let ``-m "not slow"`` choose among all tests."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let ``-m "not slow"`` choose among all tests; in a process that shares them with others, order them."""
     mark_slow(items)
+    if hasattr(config, "workerinput"):
+        put_long_files_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What ``-n auto`` means."""
+    return processes_for(inspect_machine(os.environ))
 
 
 def until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:

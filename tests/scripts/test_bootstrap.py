@@ -392,6 +392,8 @@ def test_the_test_environment_keeps_its_torch_and_passes_arguments_on(
     (site / "pytest.py").write_text("import sys; print(sys.argv[1:])")
     result = checkout.start("-k", "a b", script=Path("scripts/test"))
     assert (result.returncode, result.stdout, result.stderr) == (0, "['-k', 'a b']\n", "")
+    # All tests are shared out to several processes; a choice of them runs in one, which starts sooner.
+    assert checkout.start(script=Path("scripts/test")).stdout == "['--numprocesses=auto']\n"
 
 
 def test_the_fast_tests_need_no_torch_and_take_the_whole_environment_where_it_is(
@@ -412,5 +414,5 @@ def test_the_fast_tests_need_no_torch_and_take_the_whole_environment_where_it_is
     (whole / "pytest.py").write_text((site / "pytest.py").read_text())
     assert (
         checkout.start("--fast", script=script).stdout
-        == f"{checkout.root / '.venv-test'} ['-m', 'not slow']\n"
+        == f"{checkout.root / '.venv-test'} ['-m', 'not slow', '--numprocesses=auto']\n"
     )

@@ -17,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+import psutil
+
 from tests.support.screen import Screen
 
 COMMAND: Final = (sys.executable, "-m", "tanuki_cli")
@@ -90,6 +92,7 @@ class Terminal:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         master, slave = pty.openpty()
         self._master = master
+        self._name = os.ttyname(slave)
         self._set_size(columns, lines)
         self.process = subprocess.Popen(
             [*command, *arguments],
@@ -195,6 +198,29 @@ class Terminal:
     def _prompt_is_drawn(self) -> bool:
         *_, opened = _PROMPT.finditer(self.raw)
         return b">" in self.raw[opened.start() :]
+
+    def settle(self, quiet_s: float = 0.2, *, timeout_s: float = 60) -> None:
+        """Until the program took all that was typed and waits for more, with nothing printed for ``quiet_s``.
+
+        Silence alone does not say so: on a busy machine the program may not have had its turn.
+        """
+        deadline = time.monotonic() + timeout_s
+        while self.pump(quiet_s) or not self._waits():
+            assert time.monotonic() < deadline, f"it never came to rest; the screen is\n{self.text}"
+
+    def _waits(self) -> bool:
+        try:
+            side = os.open(self._name, os.O_RDWR | os.O_NOCTTY)
+        except OSError:  # it ended
+            return True
+        try:
+            (untaken,) = struct.unpack("i", fcntl.ioctl(side, termios.FIONREAD, bytes(4)))
+        finally:
+            os.close(side)
+        try:
+            return not untaken and psutil.Process(self.foreground).status() == psutil.STATUS_SLEEPING
+        except psutil.NoSuchProcess:
+            return True
 
     def wait_for(self, text: str, *, timeout_s: float = 60) -> None:
         """Until ``text`` is on the screen or in the scrollback."""

@@ -162,7 +162,7 @@ def test_the_cursor_stands_where_an_input_method_composes(tmp_path: Path) -> Non
     with open_chat(tmp_path) as terminal:
         terminal.type("たぬき")
         terminal.wait_for("> たぬき")
-        until(lambda: not terminal.pump(0.1))
+        terminal.settle()
         cursor = terminal.screen.raw.cursor
         assert terminal.screen.window[cursor.y] == "> たぬき"
         assert cursor.x == 2 + 6
@@ -385,12 +385,12 @@ def test_ctrl_r_takes_what_was_found(tmp_path: Path) -> None:
         ask(terminal, "たぬきはどんな動物?")
         ask(terminal, "ありがとう")
         terminal.type(CTRL_R)
-        until(lambda: not terminal.pump(0.2))
+        terminal.settle()
         terminal.type("どんな")
-        terminal.wait_for("どんな動物?\n", timeout_s=10)
-        until(lambda: not terminal.pump(0.2))
+        terminal.wait_for("どんな動物?\n")
+        terminal.settle()
         terminal.type(ENTER)
-        until(lambda: not terminal.pump(0.3))
+        terminal.settle(0.3)
         terminal.type(ENTER)
         until(lambda: not terminal.pump(0.3) and len(saved_or_nothing(tmp_path)) == 5)
         terminal.type(CTRL_D)
@@ -403,9 +403,9 @@ def test_typing_on_disarms_leaving(tmp_path: Path) -> None:
         terminal.type(CTRL_C)
         terminal.wait_for("Ctrl-C again")
         terminal.type("a\x7f")
-        until(lambda: not terminal.pump(0.3))
+        terminal.settle(0.3)
         terminal.type(CTRL_C)
-        until(lambda: not terminal.pump(0.3))
+        terminal.settle(0.3)
         assert terminal.process.poll() is None
 
 
@@ -471,7 +471,7 @@ def test_a_message_that_is_too_long_is_back_in_the_input_with_the_reason_in_sigh
         terminal.wait_for("39行目")
         terminal.type(ENTER)
         terminal.wait_for("too long")
-        until(lambda: not terminal.pump(0.5))
+        terminal.settle(0.5)
         assert "too long" in terminal.screen.window[-1]
         assert "39行目" in "\n".join(terminal.screen.window)
 

@@ -7,7 +7,6 @@ import pytest
 from wcwidth import wcswidth
 
 from tanuki_cli.history import HistoryStore
-from tests.conftest import until
 from tests.support.program import COMMAND, Terminal, run
 
 CHAT: Final = ("chat", "-m", "mame", "--temperature", "0", "--max-new-tokens", "2")
@@ -22,10 +21,6 @@ def open_chat(home: Path, *options: str, columns: int = 80, lines: int = 24) -> 
     terminal = Terminal(home, [*CHAT, *options], columns=columns, lines=lines)
     terminal.wait_for_prompt(0)
     return terminal
-
-
-def settle(terminal: Terminal) -> None:
-    until(lambda: not terminal.pump(0.2))
 
 
 def questions(home: Path) -> list[str]:
@@ -75,9 +70,9 @@ def test_moving_and_deleting(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         for typed, sent in edits:
             terminal.type(typed)
-            settle(terminal)
+            terminal.settle()
             terminal.type(END)
-            settle(terminal)
+            terminal.settle()
             shown = terminal.screen.window[terminal.screen.raw.cursor.y]
             blanks = len(sent) - len(sent.rstrip())  # the screen has none at the end of a line
             assert terminal.screen.raw.cursor.x == wcswidth(shown) + blanks, repr(typed)
@@ -90,14 +85,14 @@ def test_moving_and_deleting(tmp_path: Path) -> None:
 @pytest.mark.parametrize("columns", [20, 80])
 def test_ctrl_c_clears_a_paste_of_graphemes_and_leaves_the_prompt(tmp_path: Path, columns: int) -> None:
     with open_chat(tmp_path, columns=columns) as terminal:
-        settle(terminal)
+        terminal.settle()
         before = terminal.text.rstrip()
         for pasted in (FAMILY, f"家族{FAMILY}です" * 5, f"{FLAG}{THUMB}{GA}{KEYCAP}" * 8):
             terminal.paste(pasted)
-            settle(terminal)
+            terminal.settle()
             assert pasted in "".join(line.removeprefix(">").strip() for line in terminal.text.splitlines())
             terminal.interrupt()
-            settle(terminal)
+            terminal.settle()
             assert terminal.text.split() == before.split()
         terminal.type(CTRL_D)
         assert terminal.wait_for_exit() == 0
@@ -106,7 +101,7 @@ def test_ctrl_c_clears_a_paste_of_graphemes_and_leaves_the_prompt(tmp_path: Path
 def test_pasted_tabs_are_shown_and_sent(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         terminal.paste("def f():\n\treturn\t漢\t1\n")
-        settle(terminal)
+        terminal.settle()
         assert "\n          return  漢      1\n" in terminal.text
         assert "^I" not in terminal.text
         terminal.send("")
@@ -119,10 +114,10 @@ def test_vi_keys_take_graphemes_and_words(tmp_path: Path) -> None:
     with open_chat(tmp_path, "--editing-mode", "vi") as terminal:
         for typed in (f"あ{FAMILY}い\x1b", "0", "l", "x", "A漢字かなカナ\x1b", "0", "w", "i-"):
             terminal.type(typed)
-            settle(terminal)
+            terminal.settle()
         terminal.send("")
         terminal.type("\x1b")
-        settle(terminal)
+        terminal.settle()
         terminal.type("i" + CTRL_D)
         terminal.wait_for_exit()
     assert questions(tmp_path) == ["あい-漢字かなカナ"]
@@ -134,12 +129,12 @@ def test_a_search_says_when_nothing_is_found(tmp_path: Path) -> None:
         terminal.type("\x12")
         terminal.wait_for("Search past input")
         terminal.type("たぬ")
-        settle(terminal)
+        terminal.settle()
         assert "Nothing is found" not in terminal.text
         terminal.type("x")
         terminal.wait_for("Nothing is found in past input: たぬx")
         terminal.type("\x07")
-        settle(terminal)
+        terminal.settle()
         assert "Nothing is found" not in terminal.text
 
 

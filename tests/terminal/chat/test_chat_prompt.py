@@ -50,7 +50,7 @@ def test_a_long_help_is_paged_and_the_prompt_comes_back(tmp_path: Path) -> None:
         prompts = terminal.prompts
         terminal.type("/help" + ENTER)
         terminal.wait_for("(space for more, q to go back)")
-        until(lambda: not terminal.pump(0.3))
+        terminal.settle(0.3)
         assert terminal.prompts == prompts
         terminal.interrupt()  # is the pager's
         terminal.type(ENTER)

@@ -9,7 +9,6 @@ from typing import Final
 import pytest
 
 from tanuki_cli.history import HistoryStore
-from tests.conftest import until
 from tests.support.chat_server import ChatServer, Hang, chat
 from tests.support.program import COMMAND, Terminal
 
@@ -61,7 +60,7 @@ def test_at_the_prompt(tmp_path: Path, term: str) -> None:
         terminal.wait_for("\n>")
         terminal.type("書きかけ")
         terminal.wait_for("書きかけ")
-        until(lambda: not terminal.pump(0.2))
+        terminal.settle()
         terminate(terminal)
         terminal.wait_for_exit()
         assert terminal.text.splitlines()[-1] == f"ended with {128 + signal.SIGTERM}"
