@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,13 @@ HEAVY = (
 EXITS = ("tanuki_cli.cli", "tanuki_cli.__main__")
 
 
-def modules() -> list[Path]:
-    return sorted(PACKAGE.rglob("*.py"))
+@cache
+def modules() -> tuple[Path, ...]:
+    return tuple(sorted(PACKAGE.rglob("*.py")))
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def dotted(path: Path) -> str:
@@ -75,11 +81,14 @@ def dotted(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def imported(path: Path) -> tuple[str, ...]:
     """What a module imports, anywhere in it: functions, and strings that name a module, count too."""
-    text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    known = {dotted(module) for module in modules()}
+    return tuple(_imported(path, {dotted(module) for module in modules()}))
+
+
+def _imported(path: Path, known: set[str]) -> Iterator[str]:
+    tree = parsed(path)
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -91,7 +100,7 @@ def imported(path: Path) -> Iterator[str]:
                 yield submodule if submodule in known else str(node.module)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
             yield from _named(node.value, known)
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+    for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
         if token.type == tokenize.COMMENT and "import" in token.string:
             yield from _named(token.string, known)
 
@@ -144,7 +153,7 @@ def test_screens_and_the_command_line_stay_in_their_rooms(path: Path) -> None:
 def test_no_name_of_a_package_hides_one_of_its_modules(path: Path) -> None:
     modules_in_it = {entry.stem for entry in path.parent.iterdir() if entry.suffix == ".py" or entry.is_dir()}
     names: set[str] = set()
-    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+    for statement in parsed(path).body:
         if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
             names.add(statement.name)
         elif isinstance(statement, ast.ImportFrom):
@@ -178,7 +187,7 @@ def test_imports_have_no_cycle() -> None:
 @pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_only_main_exits_and_only_the_console_prints(path: Path) -> None:
     name = dotted(path)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id != "print", f"{name}:{node.lineno} prints"
         if isinstance(node, ast.Attribute) and node.attr in {"exit", "_exit"}:
