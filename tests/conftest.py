@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers
 from tokenizers.models import Unigram
 
@@ -18,6 +19,10 @@ from tanuki_cli.tokenizer import ChatTokenizer
 from tests.support.fast import mark_slow
 from tests.support.model_servers import LLAMA_SERVER, PYTHON_SERVER, running
 from tests.support.sharing import processes_for, put_long_files_first
+
+# On a busy machine an example may take its time: hypothesis asserts none.
+settings.register_profile("tanuki", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tanuki")
 
 CONTROL_PIECES = ("<unk>", "<s>", "</s>", "<pad>", "<CLS>", "<SEP>", "<EOD>", "<MASK>")
 CODE_PIECES = ("<llm-code>", "</llm-code>", "<llm-code-output>", "</llm-code-output>")

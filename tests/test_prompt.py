@@ -3,7 +3,7 @@
 from functools import partial
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tanuki_cli.conversation import Conversation, Message
@@ -107,10 +107,8 @@ contents = st.lists(
 ).map(lambda found: found if len(found) % 2 else found[:-1])
 systems = st.none() | st.text(st.sampled_from("短く。"), max_size=10)
 limits = st.integers(20, 400)
-quick = settings(deadline=None)
 
 
-@quick
 @given(contents=contents, system=systems, limit=limits)
 def test_whole_oldest_turns_go_and_no_more_than_needed_by_a_quarter(
     contents: list[str], system: str | None, limit: int
@@ -139,7 +137,6 @@ def test_whole_oldest_turns_go_and_no_more_than_needed_by_a_quarter(
         assert size(one_more) > goal or size(fitted) > goal
 
 
-@quick
 @given(contents=contents, system=systems, limit=limits)
 def test_a_resumed_chat_is_shown_the_same(contents: list[str], system: str | None, limit: int) -> None:
     conversation = Conversation(system=system)
@@ -156,7 +153,6 @@ def test_a_resumed_chat_is_shown_the_same(contents: list[str], system: str | Non
         assert fit(resumed.path(), limit) == expected
 
 
-@quick
 @given(
     turns=st.lists(
         st.text(st.sampled_from("たぬきの話。"), min_size=1, max_size=12), min_size=4, max_size=30

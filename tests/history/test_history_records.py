@@ -43,7 +43,7 @@ ANY_GENERATION = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(generation=ANY_GENERATION, text=ANY_TEXT, title=ANY_TEXT, time=ANY_TIME)
 def test_what_the_writer_accepts_every_reader_takes(
     tmp_path: Path, generation: Generation, text: str, title: str, time: datetime

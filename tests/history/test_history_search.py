@@ -144,7 +144,7 @@ def test_an_excerpt_keeps_its_highlights(store: HistoryStore) -> None:
     assert len(text) == 42
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(TEXT)
 def test_folding_by_pieces_is_folding_the_whole(text: str) -> None:
     folded = FoldedText.of(text)
@@ -154,7 +154,7 @@ def test_folding_by_pieces_is_folding_the_whole(text: str) -> None:
     assert list(folded.starts) == sorted(folded.starts)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.lists(TEXT, min_size=1, max_size=5), st.data())
 def test_every_substring_is_found_and_nothing_else(texts: list[str], data: st.DataObject) -> None:
     connection = _in_memory(texts)

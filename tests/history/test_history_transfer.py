@@ -94,13 +94,13 @@ def small() -> Conversation:
     return conversation
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(conversations(), max_size=3))
 def test_json_gives_back_what_went_in(given_: list[Conversation]) -> None:
     assert from_json(export_text(given_, format="json"), name="x") == given_
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(conversations(), min_size=1, max_size=3))
 def test_a_new_history_from_an_export_equals_the_old(tmp_path: Path, given_: list[Conversation]) -> None:
     first, second = tmp_path / f"{new_id()}.sqlite3", tmp_path / f"{new_id()}.sqlite3"

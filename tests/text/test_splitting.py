@@ -19,7 +19,7 @@ def parts(text: str, limit: int) -> list[str]:
 
 
 @given(st.lists(PIECES, max_size=200).map("".join), st.integers(1, 60))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_parts_are_the_text_and_none_is_too_long(text: str, limit: int) -> None:
     found = parts(text, limit)
     assert "".join(found) == text

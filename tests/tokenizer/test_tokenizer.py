@@ -44,7 +44,7 @@ plain_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=40).fil
     )
 )
 ids_strategy = st.lists(st.one_of(st.integers(0, 320), st.integers(0, 65023)), max_size=40)
-quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 @pytest.fixture(params=["small_tokenizer", "practice_tokenizer", "real_tokenizer"])

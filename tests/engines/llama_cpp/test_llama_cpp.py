@@ -208,7 +208,7 @@ def test_cancel_inside_a_prompt_batch_leaves_a_whole_cache(
     model.close()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, 12), st.booleans(), st.integers(1, 40)), min_size=1, max_size=4))
 def test_after_random_interrupts_the_next_turn_is_as_fresh(
     shared_model: LlamaCppModel, expected: list[list[int]], turns: list[tuple[int, bool, int]]

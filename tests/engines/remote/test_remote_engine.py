@@ -297,7 +297,7 @@ def test_the_same_ids_give_the_same_answer_as_on_a_local_engine(small_tokenizer:
         closing(open_engine(server, tokenizer=small_tokenizer)) as engine,
     ):
 
-        @settings(max_examples=40, deadline=None)
+        @settings(max_examples=40)
         @given(ids=ids_lists, stop=stops)
         @example(ids=[13, 2], stop=())  # a byte that is withheld until the end
         def same(ids: list[int], stop: tuple[str, ...]) -> None:

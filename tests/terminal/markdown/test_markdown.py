@@ -147,7 +147,7 @@ def test_one_character_at_a_time_ends_like_all_at_once(text: str, size: tuple[in
     assert show(text, *size, cut=lambda _: 1).display == show(text, *size).display
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(markdown_text, st.sampled_from(SIZES), st.randoms(use_true_random=False))
 def test_any_pieces_end_like_all_at_once(text: str, size: tuple[int, int], rng: random.Random) -> None:
     pieces = show(text, *size, cut=lambda left: rng.randint(1, min(8, left)))
@@ -310,7 +310,7 @@ def test_an_answer_ends_with_exactly_one_newline() -> None:
         assert not output.endswith("\n\n")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(markdown_text, st.sampled_from((20, 40)))
 def test_no_row_is_wider_than_the_window_or_ends_in_a_space(text: str, width: int) -> None:
     written: list[str] = []

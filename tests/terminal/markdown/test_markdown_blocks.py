@@ -187,7 +187,7 @@ def test_inline_markup(source: str, shown: str) -> None:
     assert merged == shown
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(markdown_text)
 def test_settled_text_means_the_same_alone(source: str) -> None:
     settled, rest = split_settled(source)

@@ -37,7 +37,7 @@ def markdown(write: Callable[[str], object]) -> AnswerStream:
 
 
 @pytest.mark.parametrize("make", [markdown, PlainStream], ids=["markdown", "plain"])
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(text=attack, size=st.integers(1, 9))
 def test_output_is_printing_newlines_and_our_own_sequences(
     make: Callable[[Callable[[str], object]], AnswerStream], text: str, size: int
@@ -54,7 +54,7 @@ def test_output_is_printing_newlines_and_our_own_sequences(
     output.encode("utf-8")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(text=attack, size=st.integers(1, 9))
 def test_the_terminal_is_as_before_but_for_the_text(text: str, size: int) -> None:
     screen = Screen(40, 10)

@@ -100,7 +100,7 @@ def test_a_paragraph_reads_the_same_wherever_it_is_cut(parts: list[str], place: 
     assert "".join(span.text for span in cut) == whole
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sampled_from(DISPLAYED + INLINE), st.integers(1, 60))
 def test_streamed_in_pieces_it_is_shown_as_at_once(written: str, step: int) -> None:
     text = f"式です。\n{written}\n**以上**。\n"
