@@ -106,7 +106,7 @@ def tell(home: Path, model: str) -> Told:
 
 def wait_for_some_answer(terminal: Terminal, home: Path, *, nodes: int) -> None:
     """Return when the last of ``nodes`` messages has begun to be kept."""
-    while len(load(home).path_nodes()) < nodes or not load(home).path_nodes()[-1].message.content:
+    while len(path := load(home).path_nodes()) < nodes or not path[-1].message.content:
         assert terminal.process.poll() is None, terminal.text
         terminal.pump(0.05)
 

@@ -50,7 +50,7 @@ def run(
     *arguments: str,
     stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
-    timeout_s: float = 120,
+    timeout_s: float = 240,
     cwd: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``tanuki arguments`` to its end with ``stdin`` piped in, in the folder ``cwd``."""
