@@ -54,7 +54,7 @@ def pytest_xdist_auto_num_workers() -> int:
     return processes_for(inspect_machine(os.environ))
 
 
-def until(condition: Callable[[], object], *, timeout_s: float = 60) -> None:
+def until(condition: Callable[[], object], *, timeout_s: float = 120) -> None:
     """Return as soon as ``condition`` holds; fail the test if it does not within ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -182,13 +182,13 @@ class Terminal:
         """How many prompts were opened so far."""
         return len(_PROMPT.findall(self.raw))
 
-    def send(self, line: str, *, timeout_s: float = 60) -> None:
+    def send(self, line: str, *, timeout_s: float = 120) -> None:
         """Type ``line`` and Enter, and wait until the next prompt is open."""
         before = self.prompts
         self.type(line + "\r")
         self.wait_for_prompt(before, timeout_s=timeout_s)
 
-    def wait_for_prompt(self, before: int, *, timeout_s: float = 60) -> None:
+    def wait_for_prompt(self, before: int, *, timeout_s: float = 120) -> None:
         """Until more than ``before`` prompts were opened and the last one is drawn."""
         deadline = time.monotonic() + timeout_s
         while self.prompts <= before or not self._prompt_is_drawn():
@@ -199,7 +199,7 @@ class Terminal:
         *_, opened = _PROMPT.finditer(self.raw)
         return b">" in self.raw[opened.start() :]
 
-    def settle(self, quiet_s: float = 0.2, *, timeout_s: float = 60) -> None:
+    def settle(self, quiet_s: float = 0.2, *, timeout_s: float = 120) -> None:
         """Until the program took all that was typed and waits for more, with nothing printed for ``quiet_s``.
 
         Silence alone does not say so: on a busy machine the program may not have had its turn.
@@ -222,7 +222,7 @@ class Terminal:
         except psutil.NoSuchProcess:
             return True
 
-    def wait_for(self, text: str, *, timeout_s: float = 60) -> None:
+    def wait_for(self, text: str, *, timeout_s: float = 120) -> None:
         """Until ``text`` is on the screen or in the scrollback."""
         deadline = time.monotonic() + timeout_s
         while text not in self.text:
@@ -231,7 +231,7 @@ class Terminal:
             if not self.pump(0.05) and not alive:
                 assert text in self.text, f"{text!r} never came before the end; the screen is\n{self.text}"
 
-    def wait_for_exit(self, *, timeout_s: float = 60) -> int:
+    def wait_for_exit(self, *, timeout_s: float = 120) -> int:
         """Until the program ends; returns its exit code."""
         deadline = time.monotonic() + timeout_s
         while self.process.poll() is None:
