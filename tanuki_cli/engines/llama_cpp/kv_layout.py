@@ -71,12 +71,17 @@ class StateLayout:
         """What stands before the cells: of how many streams they are, where there are any."""
         return _STREAMS if self.has_streams else b""
 
+    @property
+    def _end(self) -> bytes:
+        """What stands after the numbers: a zero where there are no streams, of a part that no state has."""
+        return b"" if self.has_streams else _COUNT.pack(0)
+
     def _size(self, count: int) -> int:
         """Bytes of a state of ``count`` ids."""
         cells = len(self._streams) + _COUNT.size + self._cell.size * count
         heads = self.n_layer * (_ROWS.size + (_COLUMNS.size if self.transposed else _ROWS.size))
         numbers = 2 * self.n_layer * count * self._row
-        return HEAD.size + 4 * count + cells + _BODY.size + heads + numbers
+        return HEAD.size + 4 * count + cells + _BODY.size + heads + numbers + len(self._end)
 
     def _has_cells(self, file: BufferedReader, count: int) -> bool:
         """Every position from 0 on once, each of one sequence, in one stream."""
@@ -93,7 +98,7 @@ class StateLayout:
             if _read(file, head) != expected:
                 return False
             file.seek(count * self._row, os.SEEK_CUR)
-        return True
+        return file.read() == self._end
 
     def _heads(self) -> Iterator[tuple[struct.Struct, tuple[int, ...]]]:
         """What stands before the keys and the values of each layer."""

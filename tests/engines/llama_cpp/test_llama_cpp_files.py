@@ -24,7 +24,7 @@ from tanuki_cli.machine.hardware import Machine
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
 from tests.fuzz import gguf as fuzzed
-from tests.support.llama_models import GREEDY, PROMPT, TINY, load, rewrite, split, write_tiny
+from tests.support.llama_models import ENGINE, GREEDY, PROMPT, TINY, load, rewrite, split, write_tiny
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def refusal(path: Path) -> EngineError:
     model = LocalModel(name="tiny", format="gguf", path=path)
     with pytest.raises(EngineError) as caught:
-        open_engine(model, Settings(context_length=512, threads=1))
+        open_engine(model, Settings(context_length=512, threads=1, engine=ENGINE))
     assert caught.value.exit_code == ExitCode.ENGINE
     assert caught.value.hint
     assert "--verify" not in caught.value.hint  # the file is the user's own
@@ -282,7 +282,9 @@ def test_tokenizer_needs_real_scores(tmp_path: Path, tiny: Path) -> None:
 
 def test_load_with_a_header_that_was_read_already(tiny: Path) -> None:
     model = LocalModel(name="tiny", format="gguf", path=tiny)
-    loaded = load_llama_cpp(model, Settings(threads=1), debug=False, facts=model_facts(read_gguf(tiny)))
+    loaded = load_llama_cpp(
+        model, Settings(threads=1, engine=ENGINE), debug=False, facts=model_facts(read_gguf(tiny))
+    )
     assert loaded.info.model == "tiny"
     assert loaded.info.device == "CPU"
     loaded.close()

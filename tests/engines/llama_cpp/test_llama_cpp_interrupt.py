@@ -24,7 +24,7 @@ from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, DraftPolicy
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
 from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.settings.values import Settings
-from tests.support.llama_models import GREEDY, PROMPT, TINY, load
+from tests.support.llama_models import ENGINE, GREEDY, PROMPT, TINY, load
 
 GENEROUS_S = 5.0
 """Far above the 0.3 s that users are promised: a loaded machine must not fail the test."""
@@ -69,7 +69,9 @@ def pressing(handler: PressCtrlC) -> Iterator[None]:
 
 def _load(path: Path, _model: LlamaCppModel) -> None:
     load_llama_cpp(
-        LocalModel(name="long", format="gguf", path=path), Settings(context_length=512), debug=True
+        LocalModel(name="long", format="gguf", path=path),
+        Settings(context_length=512, engine=ENGINE),
+        debug=True,
     ).close()
 
 
@@ -85,7 +87,7 @@ def test_ctrl_c_at_any_line_of_the_log_is_honoured(
 
     def short() -> LlamaCppModel:
         local = LocalModel(name="long", format="gguf", path=long_model)
-        return load_llama_cpp(local, Settings(threads=1), debug=False, first_tokens=300)
+        return load_llama_cpp(local, Settings(threads=1, engine=ENGINE), debug=False, first_tokens=300)
 
     model = short()
     with pressing(counting := PressCtrlC()):
