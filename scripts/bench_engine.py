@@ -1,6 +1,6 @@
 """The engine's figures for scripts/bench_peers.py, from one process; prints JSON.
 
-python -m scripts.bench_engine MODEL STORE PROMPT_TOKENS HISTORY_TOKENS
+python -m scripts.bench_engine MODEL STORE PROMPT_TOKENS HISTORY_TOKENS ENGINE
 """
 
 import json
@@ -111,8 +111,8 @@ def main() -> None:
     """Measure prompt, answer, second turn, resume."""
     path, folder = Path(sys.argv[1]), Path(sys.argv[2])
     prompt_tokens, history_tokens = int(sys.argv[3]), int(sys.argv[4])
-    local = LocalModel(name="bench", format="gguf", path=path)
-    model = load_llama_cpp(local, Settings(), debug=False, kv_store=KvStore(folder))
+    local, settings = LocalModel(name="bench", format="gguf", path=path), Settings(engine=sys.argv[5])
+    model = load_llama_cpp(local, settings, debug=False, kv_store=KvStore(folder))
     model.speculative = False
     seconds, _ids = times(model, varied(model, prompt_tokens, 1), 1 + DECODED)
     result = {"prompt": prompt_tokens / seconds[0], "decode": DECODED / sum(seconds[1:])}
@@ -120,13 +120,15 @@ def main() -> None:
     result["repeat_late"] = late_speed(model, varied(model, 2 * REPEATED, 6))
     model.speculative = False
     if history_tokens:
-        result |= after_history(model, path, folder, history_tokens)
+        result |= after_history(model, local, settings, folder, history_tokens)
     model.close()
     shutil.rmtree(folder)
     sys.stdout.write(json.dumps(result))
 
 
-def after_history(model: LlamaCppModel, path: Path, folder: Path, history_tokens: int) -> dict[str, float]:
+def after_history(
+    model: LlamaCppModel, local: LocalModel, settings: Settings, folder: Path, history_tokens: int
+) -> dict[str, float]:
     """Seconds to the first token: of a second turn after a short prompt, of a long prompt, of a second
     turn after that, and of going on with it in another process, which finds its KV cache on the disk."""
     result = {}
@@ -140,8 +142,7 @@ def after_history(model: LlamaCppModel, path: Path, folder: Path, history_tokens
     # The last token of an answer is computed only now.
     result["second_turn"] = times(model, [*history, *answer, 2, *question], 1)[0][0]
     model.close()
-    local = LocalModel(name="bench", format="gguf", path=path)
-    resumed = load_llama_cpp(local, Settings(), debug=False, kv_store=KvStore(folder))
+    resumed = load_llama_cpp(local, settings, debug=False, kv_store=KvStore(folder))
     result["resume"] = times(resumed, [*history, *answer, 2, 8, 8], 1)[0][0]
     if resumed.cached_tokens < len(history):
         raise RuntimeError("the history was not resumed")
