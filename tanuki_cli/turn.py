@@ -62,7 +62,7 @@ class Turn:
         self._first_text_at: float | None = None
         self._text: list[str] = []
         self._tokens: list[Token] = []
-        self._ids: list[int] = []  # with those that it began with
+        self._begun: tuple[Token, ...] = ()  # those that it began with
         self._scores: tuple[AnswerScore, ...] = ()
         self._generation = Generation(model=model, finish_reason=None)
         self._prompt_tokens = self._completion_tokens = 0
@@ -72,8 +72,8 @@ class Turn:
     def take(self, chunk: Chunk) -> None:
         """Note a chunk, and save what has grown if it is time."""
         self._text.append(chunk.text)
-        self._ids.extend(token.id for token in chunk.tokens)
         if chunk.plan is not None:
+            self._begun = chunk.tokens
             self._prompt_tokens = chunk.plan.prompt_tokens or 0
             return
         self._tokens.extend(chunk.tokens)
@@ -129,7 +129,8 @@ class Turn:
     def _update(self) -> None:
         assert self.node is not None
         can_go_on = self._finish_reason != "stop"
-        generation = replace(self._generation, token_ids=tuple(self._ids) if can_go_on else ())
+        ids = tuple(token.id for token in (*self._begun, *self._tokens)) if can_go_on else ()
+        generation = replace(self._generation, token_ids=ids)
         node = self._conversation.update(self.node.id, "".join(self._text), generation)
         self._saved_at = self._clock()
         self._save(lambda store: store.update_node(self._conversation.id, node))

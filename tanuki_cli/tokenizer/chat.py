@@ -213,7 +213,9 @@ class ChatTokenizer:
     def detokenizer(self, prompt_ids: Sequence[int] = ()) -> Detokenizer:
         """For the text of ids that come after ``prompt_ids``, one by one."""
         context = [id_ for id_ in prompt_ids[-8:] if id_ in self._ending_ids][-1:]
-        return Detokenizer(self.decode, self._decode_cached, self._ending_ids, context)
+        return Detokenizer(
+            self.decode, self._decode_cached, self._ending_ids, context, additive=self._file.additive
+        )
 
     def complete_length(self, ids: Sequence[int]) -> int:
         """How many of ``ids`` are whole text: those after it may be the beginning of a character."""

@@ -9,7 +9,7 @@ class Detokenizer:
     A byte run decodes as a whole: one bad byte turns all of its characters into U+FFFD. So a run is
     withheld until one of ``ending_ids``, which are visible, ends it; skipped ids do not end it. ``context``
     is what the first of its ids is decoded behind. ``decode_cached`` does the same as ``decode``, for what
-    comes often.
+    comes often. ``additive`` says that nothing but such runs is decoded together.
     """
 
     def __init__(
@@ -18,6 +18,8 @@ class Detokenizer:
         decode_cached: Callable[[tuple[int, ...]], str],
         ending_ids: frozenset[int],
         context: list[int],
+        *,
+        additive: bool = False,
     ) -> None:
         self._decode = decode
         self._decode_cached = decode_cached
@@ -25,15 +27,18 @@ class Detokenizer:
         self._context = context
         self._head = decode(context)
         self._run: list[int] = []
+        self._additive = additive
 
     def feed(self, id_: int) -> str:
         """The text that ``id_`` completes; empty while a character is incomplete."""
-        self._run.append(id_)
         if id_ not in self._ending_ids:
+            self._run.append(id_)
             return ""
-        text = self._decode(self._context + self._run)[len(self._head) :]
-        self._context, self._run = [id_], []
-        self._head = self._decode_cached((id_,))
+        text = head = self._decode_cached((id_,))
+        if self._run or not self._additive:
+            text = self._decode([*self._context, *self._run, id_])[len(self._head) :]
+            self._run = []
+        self._context, self._head = [id_], head
         return text
 
     def flush(self) -> str:

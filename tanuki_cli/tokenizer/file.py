@@ -28,6 +28,7 @@ from tanuki_cli.tokenizer.parts import (
     PRE_TOKENIZERS,
     NotAllowedError,
     check_sections,
+    is_additive,
     is_idempotent,
     parts_of,
 )
@@ -47,7 +48,8 @@ class TokenizerFile:
     the sections that would have cut or filled up prompts.
 
     ``splittable``: a text may be normalised before it is split, and its parts once more, with the same
-    result. ``plain``: no part of it can fail on a text.
+    result. ``plain``: no part of it can fail on a text. ``additive``: see
+    :func:`~tanuki_cli.tokenizer.parts.is_additive`.
     """
 
     tokenizer: Tokenizer
@@ -55,6 +57,7 @@ class TokenizerFile:
     switched_off: tuple[Section, ...]
     splittable: bool
     plain: bool
+    additive: bool
 
 
 class TokenizerFault(Exception):
@@ -131,7 +134,9 @@ def read_tokenizer_file(path: Path) -> TokenizerFile:
 def made_here(tokenizer: Tokenizer) -> TokenizerFile:
     """As a file's, for a tokenizer that this program put together."""
     pieces = tokenizer.get_vocab(with_added_tokens=True)
-    return TokenizerFile(tokenizer=tokenizer, pieces=pieces, switched_off=(), splittable=True, plain=True)
+    return TokenizerFile(
+        tokenizer=tokenizer, pieces=pieces, switched_off=(), splittable=True, plain=True, additive=False
+    )
 
 
 def _read(path: Path) -> bytes:
@@ -157,7 +162,7 @@ def _checked(tokenizer: Tokenizer) -> TokenizerFile:
         raise NotAllowedError(_("its pieces are impossible"))
     splittable = all(map(is_idempotent, parts_of(tokenizer.normalizer, NORMALIZERS)))
     pre_tokenizer = parts_of(tokenizer.pre_tokenizer, PRE_TOKENIZERS)
-    parts_of(tokenizer.decoder, DECODERS)
+    decoder = parts_of(tokenizer.decoder, DECODERS)
     found: dict[Section, object] = {"truncation": tokenizer.truncation, "padding": tokenizer.padding}
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -168,4 +173,5 @@ def _checked(tokenizer: Tokenizer) -> TokenizerFile:
         switched_off=tuple(section for section, value in found.items() if value is not None),
         splittable=splittable,
         plain=splittable and not pre_tokenizer,
+        additive=is_additive(decoder),
     )

@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from tanuki_cli.errors import brief
@@ -123,6 +123,16 @@ def is_idempotent(part: Part) -> bool:
     pattern = part.get("pattern")
     text = pattern.get("String") if isinstance(pattern, dict) else None
     return part["type"] in ("NFC", "NFKC") or (isinstance(text, str) and text not in str(part["content"]))
+
+
+def is_additive(decoder: Sequence[Part]) -> bool:
+    """Whether a text is that of each of its pieces, one after another; runs of bytes are one piece."""
+    replaced = [part["pattern"] for part in decoder if part["type"] == "Replace"]
+    return (
+        {part["type"] for part in decoder} <= {"Replace", "ByteFallback", "Fuse"}
+        and all(isinstance(one, dict) and len(str(one.get("String", ""))) == 1 for one in replaced)
+        and bool(decoder)  # without one there would be spaces between them
+    )
 
 
 def _always(_part: Part) -> bool:

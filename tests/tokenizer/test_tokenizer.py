@@ -160,6 +160,30 @@ def test_joined_segments_equal_the_full_decode(tokenizer: ChatTokenizer, ids: li
     assert tokenizer.decode(prompt_ids) + "".join(tokenizer.detokenize(ids, prompt_ids=prompt_ids)) == whole
 
 
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]),
+        decoders.Sequence(
+            [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        ),
+        decoders.Sequence([decoders.ByteFallback(), decoders.Fuse(), decoders.Replace("たぬき", "狸")]),
+        decoders.Metaspace(),
+        None,
+    ],
+    ids=["Tanuki's", "strips", "replaces words", "metaspace", "none"],
+)
+def test_text_is_put_together_only_where_the_decoder_does_so(tmp_path: Path, decoder: object) -> None:
+    """A decoder that looks at more than one piece is asked with more than one."""
+    backend = small_unigram()
+    backend.decoder = decoder
+    backend.save(str(tmp_path / "tokenizer.json"))
+    tokenizer = ChatTokenizer.from_reference(tmp_path / "tokenizer.json")
+    ids = [*tokenizer.encode("た ぬき  たぬき"), *(FIRST_BYTE_ID + byte for byte in "𝼥".encode()), 2]
+    ids += tokenizer.encode(" です")
+    assert "".join(tokenizer.detokenize(ids)) == tokenizer.decode(ids)
+
+
 @quick
 @given(text=plain_texts)
 def test_bytes_split_anywhere_give_whole_characters(tokenizer: ChatTokenizer, text: str) -> None:

@@ -53,22 +53,27 @@ class NgramIndex:
 
     def __init__(self, ids: Sequence[int]) -> None:
         self.ids: list[int] = []
+        self._end: tuple[int, ...] = ()  # as many as the longest run has
         self._next: dict[tuple[int, ...], int] = {}
         for id_ in ids:
             self.append(id_)
 
     def append(self, id_: int) -> None:
         """Add one id. The runs it ends are entered only when the next one comes: they go on nowhere yet."""
+        ids, end = self.ids, self._end
         for length in KEY_LENGTHS:
-            if len(self.ids) >= length:
-                self._next[tuple(self.ids[-length:])] = len(self.ids)
-        self.ids.append(id_)
+            if len(end) >= length:
+                self._next[end[-length:]] = len(ids)
+        ids.append(id_)
+        self._end = (*end, id_)[-KEY_LENGTHS[0] :]
 
     def guess(self) -> Guess | None:
         """The newest earlier occurrence of as much of the end of the text as occurred; None if too little."""
-        starts = (self._next.get(tuple(self.ids[-length:])) for length in KEY_LENGTHS)
-        start = next((start for start in starts if start is not None), None)
-        if start is None:
+        for length in KEY_LENGTHS:
+            start = self._next.get(self._end[-length:])
+            if start is not None:
+                break
+        else:
             return None
         match, limit = 0, min(start, MAX_MATCH)
         while match < limit and self.ids[start - 1 - match] == self.ids[-1 - match]:

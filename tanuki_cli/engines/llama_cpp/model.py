@@ -303,9 +303,9 @@ class LlamaCppModel:
         is kept only as far as it agrees. Returns the next token, still to be computed, or None if the
         context is full.
         """
-        forced = picker.forced()[: max(0, self._room - 1)]
-        if forced:
-            yield from self._advance_forced(id_, forced, picker)
+        forced = picker.forced()
+        if forced and (fitting := forced[: max(0, self._room - 1)]):
+            yield from self._advance_forced(id_, fitting, picker)
             return self._next(picker)
         guess = picker.text.guess() if self.speculative else None
         draft: Sequence[int] = ()
