@@ -173,7 +173,9 @@ def test_joined_segments_equal_the_full_decode(tokenizer: ChatTokenizer, ids: li
     ],
     ids=["Tanuki's", "strips", "replaces words", "metaspace", "none"],
 )
-def test_text_is_put_together_only_where_the_decoder_does_so(tmp_path: Path, decoder: object) -> None:
+def test_text_is_put_together_only_where_the_decoder_does_so(
+    tmp_path: Path, decoder: decoders.Decoder | None
+) -> None:
     """A decoder that looks at more than one piece is asked with more than one."""
     backend = small_unigram()
     backend.decoder = decoder
