@@ -3,27 +3,33 @@
 One computation a step gives every answer its next token. Where somebody reads along, a second one reads a
 chunk of the oldest prompt, or by turns of the shortest: small enough that answers go on while a long prompt
 is read. Where only the time of all counts, answers wait until the prompts are read, several of these in one
-computation: a step costs each answer the less the more there are in it. What a prompt
-begins with is copied from any sequence that has it, running or ended, and a prompt waits while another one
-computes what both begin with.
+computation: a step costs each answer the less the more there are in it. What a prompt begins with is copied
+from any sequence that has it, running or ended, and a prompt waits while another one computes what both begin
+with.
 
-Every request has a sequence with places of its own, for as many ids as a context holds: nobody has to wait,
-or to be computed again, because others grew. (One cache for all would take less memory, but the numbers of a
-position then depend on what else is in it: of 32 answers of the practice model in company, at temperature 1,
-26 were the same as alone, and of 32 with a cache each, 32. It was slower, too.)
+Every request has a sequence with room for as many ids as a context holds: nobody has to wait, or to be
+computed again, because others grew. With llama.cpp each has places of its own. (One cache for all would take
+less memory, but the numbers of a position then depend on what else is in it: of 32 answers of the practice
+model in company, at temperature 1, 26 were the same as alone, and of 32 with a cache each, 32. It was slower,
+too.) Other libraries know only such a shared cache: see :class:`~tanuki_cli.engines.llama_cpp.builds.Build`.
+
+Damaged weights may give a request no numbers. In a shared cache these spread to all others, and in any cache
+they may come from what was there before. So a request is ended for them only if it was computed by itself, in
+an empty cache.
 
 The ids of a request and its sampler are all of its state, and the cache only saves work. What is promised:
 
 - The same requests, added in the same order to a new model, get the same tokens: no clock decides anything.
 - Alone, a request gets the tokens that :class:`LlamaCppModel` gives it without drafts.
-- In company, too, as far as llama.cpp's kernels give the same numbers for one id as for several of different
-  sequences. On a CPU with AVX2 they do, to the last bit: with weights of 8 bits always, with those of 4 to 6
-  bits for up to 6 at once. Elsewhere a greedy answer parts only where the two best tokens are a near tie (see
-  ties.py), a sampled one where the draw falls next to a border between two tokens, and each goes on as good.
+- In company, too, as far as sequences have places of their own, and the kernels give the same numbers for
+  one id as for several of different sequences. llama.cpp's do on a CPU with AVX2, to the last bit: with
+  weights of 8 bits always, with those of 4 to 6 bits for up to 6 at once. Elsewhere a greedy answer parts
+  only where the two best tokens are a near tie (see ties.py), a sampled one where the draw falls next to a
+  border between two tokens, and each goes on as good.
 - A prompt that goes on from an earlier answer keeps that answer's numbers, which were computed id by id.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from tanuki_cli.engines.answers import Token
@@ -41,6 +47,7 @@ from tanuki_cli.errors import EngineError
 if TYPE_CHECKING:
     from tanuki_cli.engines.probabilities import Logits
 
+_Share = tuple[Answering, Part]
 SPARE_OUTPUTS: Final = 32
 """Positions of a step whose logits are kept, beside one for every place."""
 
@@ -71,6 +78,7 @@ class LlamaCppParallel:
         self._closed = False
         self._sequences = Sequences(context, self.places, should_stop=lambda: self._cancelled)
         self._places = Places(self._sequences, n_batch=context.n_batch)
+        self._suspect: Answering | None = None
         self._parts = Parts(self._sequences, context_length=context_length)
         self._known: dict[Request, Answering] = {}
         self._outcomes: list[Outcome] = []  # what a step brought before it was stopped
@@ -97,24 +105,10 @@ class LlamaCppParallel:
         for answering in self._full():
             self._end(answering)
         self._places.fill()
-        answers: list[tuple[Answering, Part]] = []
-        others: list[Answering] = []
-        for answering in self._places.running:
-            if self._parts.missing(answering) != 1:
-                others.append(answering)
-            elif answering.awaited:
-                answers.append((answering, self._parts.next_of(answering, 1)))
-            else:  # the most common by far
-                answers.append((answering, Part(answering.sequence, answering.text[-1:], 1)))
         try:
-            prompts = self._read_forced(others)
-            if prompts and self._chunk is None:
-                self._compute(self._parts.equal(prompts))
-            else:
-                if answers:
-                    self._compute(answers)
-                if prompts:
-                    self._read_one(prompts, self._chunk if answers else None)
+            for parts in self._computations(self._to_compute()):
+                if not self._compute(parts):
+                    break  # what was to follow is not there any more
         except GenerationCancelled:
             self._cancelled = False
             raise
@@ -144,7 +138,7 @@ class LlamaCppParallel:
 
         if not 0 <= first < len(ids) <= self.context_length:
             raise ValueError("first is none of the ids, or they are too many")
-        ids = list(ids)
+        ids, doubted = list(ids), False
         try:
             with self._places.borrowed(ids[:first] if reuse else []) as sequence:
                 while (done := self._sequences.length(sequence)) < len(ids):
@@ -155,9 +149,12 @@ class LlamaCppParallel:
                     rows = range(start, start + part.outputs)
                     if not self._are_numbers(rows):
                         self._sequences.clear()
-                        raise no_numbers()
-                    if rows:
+                        if doubted:
+                            raise no_numbers()
+                        doubted = True
+                    elif rows:
                         yield stacked([as_array(self._context.logits(row), self._n_vocab) for row in rows])
+                        first = end
         except GenerationCancelled:
             self._cancelled = False
             raise
@@ -189,31 +186,55 @@ class LlamaCppParallel:
         self.drop(answering.request)
         self._outcomes = [*kept, Outcome(answering.request, error=error)]
 
-    def _read_forced(self, others: Sequence[Answering]) -> list[Answering]:
-        """Of ``others``, who have more to compute than their newest id, let those go on after which a mask
-        forced ids; the rest, who have a prompt to read."""
-        prompts = []
-        for answering in others:
-            if answering.chooser.answer and self._parts.missing(answering) <= (
-                self._chunk or self._context.n_batch
-            ):
-                self._compute([(answering, self._parts.next_of(answering))])
+    def _to_compute(self) -> list[Answering]:
+        """All who have a sequence; or only one, in an empty cache, as long as there are any that are
+        doubted."""
+        running = list(self._places.running)
+        suspect = next((answering for answering in running if answering.doubted), None)
+        if suspect is not self._suspect:
+            self._suspect = suspect
+            if suspect is not None:
+                self._sequences.clear()
+        return running if suspect is None else [suspect]
+
+    def _computations(self, running: Sequence[Answering]) -> Iterator[list[_Share]]:
+        """What a step computes of ``running``, one after the other; each is made when the one before it is
+        done."""
+        answers: list[Answering] = []
+        forced: list[Answering] = []  # a mask forced ids after the newest one
+        prompts: list[Answering] = []
+        most_forced = self._chunk or self._context.n_batch
+        for answering in running:
+            missing = self._parts.missing(answering)
+            if missing == 1:
+                answers.append(answering)
+            elif answering.chooser.answer and missing <= most_forced:
+                forced.append(answering)
             else:
                 prompts.append(answering)
-        return prompts
+        for answering in forced:
+            yield [(answering, self._parts.next_of(answering))]
+        if prompts and self._chunk is None:
+            yield self._parts.equal(prompts)
+            return
+        if answers:
+            yield [(answering, self._parts.newest_of(answering)) for answering in answers]
+        if prompts:
+            yield [self._of_one(prompts, self._chunk if answers else None)]
 
-    def _read_one(self, prompts: Sequence[Answering], most: int | None) -> None:
+    def _of_one(self, prompts: Sequence[Answering], most: int | None) -> _Share:
         """Go on with the oldest of ``prompts``, or by turns with the shortest."""
         self._turn += 1
         answering = prompts[0] if self._turn % 2 else min(prompts, key=self._parts.missing)
-        self._compute([(answering, self._parts.next_of(answering, most))])
+        return answering, self._parts.next_of(answering, most)
 
-    def _compute(self, parts: Sequence[tuple[Answering, Part]]) -> None:
-        """Compute ``parts``, and note what comes of them."""
+    def _compute(self, parts: Sequence[_Share]) -> bool:
+        """Compute ``parts``, and note what comes of them. False where some are no numbers; then nothing is
+        in the cache any more."""
         # Sequences next to each other are computed together.
         parts = sorted(parts, key=lambda part: part[1].sequence)
         firsts = self._sequences.compute([part for _answering, part in parts])
-        are_all_numbers = True
+        spoilt = []
         for (answering, part), first in zip(parts, firsts, strict=True):
             if not part.outputs:
                 continue
@@ -221,13 +242,17 @@ class LlamaCppParallel:
                 answering.doubted = False
                 self._take(answering, part, first)
                 continue
-            are_all_numbers = False
-            if answering.doubted:
-                self._end(answering, no_numbers())
+            spoilt.append(answering)
+        if not spoilt:
+            return True
+        # What is no number stays in places that are free, too, and would spread from there.
+        self._sequences.clear()
+        if spoilt[0].doubted:
+            self._end(spoilt[0], no_numbers())
+            return False
+        for answering in spoilt if self._context.build.has_streams else self._places.running:
             answering.doubted = True
-        if not are_all_numbers:
-            # What is no number stays in places that are free, too, and would spread from there.
-            self._sequences.clear()
+        return False
 
     def _are_numbers(self, indices: Sequence[int]) -> bool:
         return all(self._context.has_finite_logits(index, self._n_vocab) for index in indices)

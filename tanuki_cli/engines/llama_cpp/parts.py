@@ -12,7 +12,8 @@ class Answering:
     """One request on its way: ``text`` is its prompt and answer so far.
 
     The last ``awaited`` ids of it were forced by a mask and not given away yet. ``sequence`` is -1 while it
-    waits. ``doubted``: its logits were no numbers, which may come from what was in its sequence before.
+    waits. ``doubted``: logits were no numbers, which may come from it, from others, or from what was in the
+    cache before.
     """
 
     __slots__ = ("awaited", "cached_tokens", "chooser", "doubted", "request", "sequence", "text")
@@ -53,6 +54,12 @@ class Parts:
         excess = max(0, outputs - self._max_outputs)
         outputs, size = outputs - excess, size - excess
         return Part(answering.sequence, text[done : done + size], min(outputs, size))
+
+    def newest_of(self, answering: Answering) -> Part:
+        """The one id that is missing."""
+        if answering.awaited:
+            return self.next_of(answering, 1)
+        return Part(answering.sequence, answering.text[-1:], 1)  # the most common by far
 
     def equal(self, prompts: Sequence[Answering]) -> list[tuple[Answering, Part]]:
         """The same number of ids of as many of ``prompts`` as a computation takes: llama.cpp computes
