@@ -6,6 +6,8 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.native import Context
 from tanuki_cli.engines.llama_cpp.parallel import SPARE_OUTPUTS, LlamaCppParallel
@@ -97,17 +99,52 @@ def alone(model: LlamaCppModel, request: Request, count: int) -> list[int]:
     return list(islice(generated, count))
 
 
+def as_alone(model: LlamaCppModel, request: Request, ids: Sequence[int], count: int) -> bool:
+    """Whether ``ids`` are what ``model``, one for one conversation, gives: to the last token, or, where
+    sequences share a cache, up to where rounding may choose another one."""
+    expected = alone(model, request, count)
+    if model._model.build.has_streams:
+        return list(ids) == expected
+    if request.options.greedy:
+        return parts_at_a_tie(model, request, expected, ids)
+    return parts_at_a_border(model, request, expected, ids)
+
+
 def parts_at_a_tie(
     model: LlamaCppModel, request: Request, first: Sequence[int], second: Sequence[int]
 ) -> bool:
     """Whether two greedy answers are equal, or part where ``model`` finds two tokens nearly as good."""
-    if list(first) == list(second):
-        return True
-    place = next(place for place, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
-    text = [*request.prompt_ids, *first[:place]]
+    text = common(request, first, second)
+    if text is None:
+        return list(first) == list(second)
     rows = next(model.logits(text, first=len(text) - 1))
     options = request.options
     return is_near_tie(rows[0], repeat_penalty=options.repeat_penalty, recent_ids=text[-64:])
+
+
+def parts_at_a_border(
+    model: LlamaCppModel, request: Request, first: Sequence[int], second: Sequence[int]
+) -> bool:
+    """Whether two sampled answers are equal, or part where they take neighbours in the order of their
+    probability: a random number next to the border between these chooses either. For weights in f32, where
+    rounding moves the borders by less than a token is wide."""
+    text = common(request, first, second)
+    if text is None:
+        return list(first) == list(second)
+    logits = next(model.logits(text, first=len(text) - 1))[0].copy()
+    recent = list(set(text[-64:]))
+    penalty = request.options.repeat_penalty
+    logits[recent] = np.where(logits[recent] > 0, logits[recent] / penalty, logits[recent] * penalty)
+    done = len(text) - len(request.prompt_ids)
+    ranks = [int(np.count_nonzero(logits > logits[ids[done]])) for ids in (first, second)]
+    return abs(ranks[0] - ranks[1]) <= 2  # two of about the same probability may change places
+
+
+def common(request: Request, first: Sequence[int], second: Sequence[int]) -> list[int] | None:
+    """The text up to where two answers to ``request`` part; None where they do not."""
+    pairs = enumerate(zip(first, second, strict=False))
+    place = next((place for place, (one, other) in pairs if one != other), None)
+    return None if place is None else [*request.prompt_ids, *first[:place]]
 
 
 def sampled(seed: int, temperature: float = 0.8) -> SamplingOptions:

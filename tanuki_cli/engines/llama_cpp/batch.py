@@ -4,7 +4,6 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any, Final
 
-from tanuki_cli.engines.llama_cpp.bindings import native
 from tanuki_cli.engines.llama_cpp.llama_h import Kernels
 
 _MOST: Final = 1 << 20
@@ -14,7 +13,7 @@ _MOST: Final = 1 << 20
 class Batch:
     """Room for ``size`` ids. Filled anew for every decode: :meth:`clear`, then :meth:`add`."""
 
-    def __init__(self, size: int, functions: Kernels = native) -> None:
+    def __init__(self, size: int, functions: Kernels) -> None:
         self._functions = functions
         self.native = functions.llama_batch_init(size, 0, 1)
         # Looked up once: each use of a field of the structure makes a new object.

@@ -16,8 +16,8 @@ KV_KINDS: Final[Mapping[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextParams:
     """Lengths are tokens. ``n_batch`` is the most that one decode takes, ``max_outputs`` the most
-    positions of it whose logits are kept. Each of ``n_sequences`` has its share of the ``n_ctx`` places of
-    the cache for itself."""
+    positions of it whose logits are kept. The cache has ``n_ctx`` places for ``n_sequences``, an equal share
+    for each."""
 
     n_ctx: int
     n_batch: int
@@ -33,8 +33,10 @@ class ContextParams:
 class Build:
     """A library: ``functions`` load and compute, ``model_fields`` (of whether to repack) and
     ``context_fields`` name what is set in its structures. ``kv_types`` are the caches that it can be used
-    with. ``on_gpus`` says whether it may be used there, ``has_streams`` whether the cache of each sequence is
-    kept apart, in memory and in the files of states: several requests at once want that.
+    with. ``on_gpus`` says whether it may be used there. ``has_streams``: the cache of each sequence is kept
+    apart, in memory and in the files of states; else they share one, where a copy takes no memory, what is
+    computed for one looks at the places of all, and its numbers depend on what is there. ``close_gaps`` (of a
+    context) moves together what is in a shared one, before something is computed; False if that failed.
     ``repacks_in_place`` where repacked weights are no second copy. ``admits`` says which of the models
     that llama.cpp runs it runs, too."""
 
@@ -46,6 +48,7 @@ class Build:
     kv_types: tuple[KvType, ...]
     on_gpus: bool
     has_streams: bool
+    close_gaps: Callable[[int], bool]
     repacks_in_place: bool
     admits: Callable[[ModelFacts], bool]
 
@@ -73,6 +76,7 @@ LLAMA_CPP: Final = Build(
     kv_types=tuple(KV_KINDS),
     on_gpus=True,
     has_streams=True,
+    close_gaps=lambda _ctx: True,
     repacks_in_place=False,
     admits=lambda _facts: True,
 )

@@ -49,22 +49,25 @@ def plan_capacity(
     interactive: bool,
     gpu_layers: int,
     costs: Mapping[int, float],
+    has_streams: bool,
 ) -> Capacity:
     """For ``wanted`` requests at a time, or as many as fit and pay; ``one`` is the context of a single one,
     and each gets such a one. ``interactive``: somebody reads each answer as it comes.
 
-    ``costs`` is the time of a batch in single steps, by its size. Raises EngineError where so many do not
-    fit.
+    ``costs`` is the time of a batch in single steps, by its size. ``has_streams`` as in Build.
+    Raises EngineError where so many do not fit.
     """
     cost_of_many = costs.get(_MANY, _MANY)
     cheap = cost_of_many <= _MANY_ARE_CHEAP
-    most = _most_that_fit(facts, one, gpu_layers)
+    most = _most_that_fit(facts, one, gpu_layers) if has_streams else _most_that_share(facts, one)
     if wanted is not None and wanted > most:
         raise EngineError(
             _("There is not enough memory to answer {places} questions at once.").format(places=wanted),
             hint=f"--parallel {most}",
         )
-    many = cheap or (not interactive and cost_of_many <= _MANY_PAY and most >= _MANY)
+    pay = cheap or (not interactive and cost_of_many <= _MANY_PAY and most >= _MANY)
+    # In a shared cache each looks at the places of all: with some hundred ids each that costs what many gain.
+    many = has_streams and pay
     places = wanted or min(most, _MANY if many else _FEW)
     params = replace(
         one,
@@ -97,3 +100,17 @@ def _most_that_fit(facts: ModelFacts, one: ContextParams, gpu_layers: int) -> in
         free = sum(max(0, gpu.free_bytes - GPU_RESERVE_BYTES) for gpu in llama_native.gpus())
         most = min(most, 1 + free // per_place)
     return max(1, most)
+
+
+def _most_that_share(facts: ModelFacts, one: ContextParams) -> int:
+    """The same for one cache that all share: what is computed for each, too, is as long as all of it."""
+    available = inspect_machine(os.environ).available_ram_bytes * (1.0 - _SPARE_MEMORY)
+
+    def fits(places: int) -> bool:
+        length = places * one.n_ctx
+        return (
+            forecast(facts, context_length=length, kv_type=one.kv_type, n_batch=one.n_batch).host.total
+            <= available
+        )
+
+    return max(filter(fits, range(1, MOST_PLACES + 1)), default=1)

@@ -3,8 +3,9 @@
 It left llama.cpp in 2024: functions have older names, and failures other ways. What is not used of it:
 
 - Flash attention: numbers that are none, as damaged weights give them, end the process there.
-- Several sequences: they share one cache, where such numbers spread from one to all.
 - Its samplers: llama.cpp's choose from its logits.
+
+Sequences share one cache. It must have no gaps when something is computed: :meth:`IkFunctions.close_gaps`.
 
 The structures are those of the one version that was tried; see CONTRIBUTING.md.
 """
@@ -49,6 +50,7 @@ def load_ik() -> Build:
         kv_types=("f16",),
         on_gpus=False,
         has_streams=False,
+        close_gaps=functions.close_gaps,
         repacks_in_place=True,
         admits=_admits,
     )
@@ -65,10 +67,24 @@ def _model_fields(repack: bool) -> Mapping[str, object]:
 
 
 def _context_fields(params: ContextParams) -> Mapping[str, object]:
-    assert params.n_sequences == 1
     assert not params.flash_attention
     # It makes room for the logits of as many positions as there are sequences.
     return {"n_seq_max": params.max_outputs, "flash_attn": False}
+
+
+class _CacheView(ctypes.Structure):
+    """llama_kv_cache_view."""
+
+    _fields_ = (
+        ("n_cells", ctypes.c_int32),
+        ("n_seq_max", ctypes.c_int32),
+        ("token_count", ctypes.c_int32),
+        ("used_cells", ctypes.c_int32),
+        ("max_contiguous", ctypes.c_int32),
+        ("max_contiguous_idx", ctypes.c_int32),
+        ("cells", ctypes.c_void_p),
+        ("cells_sequences", ctypes.c_void_p),
+    )
 
 
 class IkFunctions:
@@ -131,6 +147,12 @@ class IkFunctions:
         )
         self._state_size = function("llama_state_seq_get_size", number, pointer, place, ctypes.c_uint32)
         self._clear = api.llama_kv_cache_clear
+        self._defragment = function("llama_kv_cache_defrag", None, pointer)
+        self._update = function("llama_kv_cache_update", place, pointer)
+        view = ctypes.POINTER(_CacheView)
+        self._view = function("llama_kv_cache_view_init", _CacheView, pointer, place)
+        self._look = function("llama_kv_cache_view_update", None, pointer, view)
+        self._forget_view = function("llama_kv_cache_view_free", None, view)
         self._model = function("llama_get_model", pointer, pointer)
         self._n_vocab = function("llama_n_vocab", place, pointer)
         self._decode = api.llama_decode
@@ -144,6 +166,24 @@ class IkFunctions:
         """It always overwrites what was in it."""
         assert data
         self._clear(mem)
+
+    def close_gaps(self, ctx: int) -> bool:
+        """Move what is in the cache together. Computations look at the places up to the last one taken, and
+        to find that the library tries every 32nd only: beyond a gap it may see nothing. Not to be stopped:
+        what was not moved then would be taken for moved."""
+        view = self._view(ctx, 1)
+        try:
+            # A call moves what some hundred steps do, and at least something.
+            for _call in range(self.llama_n_ctx(ctx)):
+                self._look(ctx, ctypes.byref(view))
+                if view.max_contiguous == view.n_cells - view.used_cells:
+                    return True
+                self._defragment(ctx)
+                if self._update(ctx):
+                    break
+            return False
+        finally:
+            self._forget_view(ctypes.byref(view))
 
     def llama_state_seq_get_size(self, ctx: int, seq_id: int) -> int:
         """All of the state."""

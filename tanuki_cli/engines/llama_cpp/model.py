@@ -110,11 +110,6 @@ class LlamaCppModel:
         running = self._running = self._logits(list(ids), first, reuse)
         return running
 
-    @property
-    def has_streams(self) -> bool:
-        """Whether :meth:`parallel` may be used: each request then has a cache for itself."""
-        return self._model.build.has_streams
-
     def parallel(self, places: int | None = None, interactive: bool = False) -> "LlamaCppParallel":
         """The same weights with a cache for ``places`` requests at once, or for as many as fit and pay.
 
@@ -135,6 +130,7 @@ class LlamaCppModel:
             interactive=interactive,
             gpu_layers=self.gpu_layers,
             costs=self._policy.costs,
+            has_streams=self._model.build.has_streams,
         )
         self.save_state()
         self._context.close()

@@ -155,6 +155,7 @@ class Context:
         self.max_outputs = params.max_outputs
         self.n_sequences = params.n_sequences
         self._memory = functions.llama_get_memory(handle)
+        self._has_gaps = False
         self._no_abort = functions.ggml_abort_callback()
 
     def decode(
@@ -179,6 +180,10 @@ class Context:
         ``should_stop`` is asked between the steps of the computation, hundreds of times for each
         batch; when it says yes, DecodeAborted is raised. Works on the CPU; a GPU finishes the batch.
         """
+        if self._has_gaps:
+            if not self.build.close_gaps(self.handle):
+                raise NativeError(_explanation())
+            self._has_gaps = False
         if should_stop is None:
             status = self._functions.llama_decode(self.handle, batch.native)
         else:
@@ -232,7 +237,7 @@ class Context:
 
     def trim(self, length: int, *, sequence: int = 0) -> bool:
         """Forget every position of ``sequence`` from ``length`` on. False if all of it had to go."""
-        if self._functions.llama_memory_seq_rm(self._memory, sequence, length, -1):
+        if self._remove(sequence, length):
             return True
         self.forget(sequence)
         return False
@@ -276,8 +281,12 @@ class Context:
     def forget(self, sequence: int) -> None:
         """Forget all of ``sequence``. Alone in the cache it is overwritten too: a place that is free may
         not hold NaN, which would spread from there."""
-        if self.n_sequences == 1 or not self._functions.llama_memory_seq_rm(self._memory, sequence, -1, -1):
+        if self.n_sequences == 1 or not self._remove(sequence, 0):
             self.clear()
+
+    def _remove(self, sequence: int, start: int) -> bool:
+        self._has_gaps = self.n_sequences > 1
+        return self._functions.llama_memory_seq_rm(self._memory, sequence, start, -1)
 
     def close(self) -> None:
         """Free the cache."""

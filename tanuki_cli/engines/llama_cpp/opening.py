@@ -50,8 +50,7 @@ def open_gguf(target: LocalModel, settings: Settings, options: OpenOptions) -> L
         first_tokens=_first_tokens(tokenizer, options.first, longest_answer),
         tuner=_tuner(options),
     )
-    parallel = model.parallel if model.has_streams else None
-    return LocalEngine(model, tokenizer, get_again=target.get_again, parallel=parallel)
+    return LocalEngine(model, tokenizer, get_again=target.get_again, parallel=model.parallel)
 
 
 def read_tokenizer(target: LocalModel) -> ChatTokenizer:

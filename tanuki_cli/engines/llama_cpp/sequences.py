@@ -1,7 +1,7 @@
 """The KV caches of several sequences on llama.cpp, and a true record of what is in each.
 
-As in cache.py: every sequence holds exactly the ids in its record, whatever happened before. Each has
-places of its own in the cache, so that what is computed of one depends on nothing that is in another.
+As in cache.py: every sequence holds exactly the ids in its record, whatever happened before. Where each has
+places of its own in the cache, what is computed of one depends on nothing that is in another.
 """
 
 import time
@@ -34,7 +34,7 @@ class Sequences:
         self.context = context
         self.count = count
         self._ids: list[list[int]] = [[] for _sequence in range(count)]
-        self._batch = Batch(context.n_batch)
+        self._batch = Batch(context.n_batch, context.build.functions)
         self._should_stop = should_stop
         self._is_slow = False
 
@@ -49,7 +49,7 @@ class Sequences:
     def copy(self, source: int, target: int, length: int) -> None:
         """Let ``target`` begin with the first ``length`` ids of ``source``; whatever was in it is gone.
 
-        Moves as much memory as the cache of one sequence takes.
+        Moves as much memory as the cache of one sequence takes; none in a cache that all share.
         """
         self.trim(target, 0)
         self.context.copy(source, target)

@@ -21,8 +21,8 @@ from tanuki_cli.engines.llama_cpp.candidates import Candidates
 from tanuki_cli.engines.llama_cpp.ik import IkFunctions, load_ik
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.sampling import Sampler
-from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.opening import open_engine
+from tanuki_cli.engines.parallel import ParallelAnswerer
 from tanuki_cli.engines.probabilities import Logits, log_normalizer
 from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.errors import DamagedModelError, EngineError
@@ -41,8 +41,10 @@ SUITES = (
     ("llama_cpp/test_llama_cpp.py", "not q8"),
     ("llama_cpp/test_llama_cpp_files.py", "not gpu_layers"),
     ("llama_cpp/test_llama_cpp_interrupt.py", ""),
+    ("llama_cpp/test_llama_cpp_parallel.py", ""),
     ("llama_cpp/test_llama_cpp_resume.py", ""),
     ("llama_cpp/test_llama_cpp_speculation.py", ""),
+    ("test_parallel_answerer.py", ""),
     ("test_masks.py", "not logprobs_are and not both_engines and not torch"),
 )
 
@@ -115,12 +117,13 @@ def test_what_was_not_computed_is_an_error(model: LlamaCppModel, monkeypatch: py
     assert list(islice(token_ids(model.generate(PROMPT, GREEDY)), 8)) == expected
 
 
-def test_several_requests_are_answered_one_after_the_other() -> None:
+def test_several_requests_are_answered_at_once() -> None:
     engine = open_engine(practice_model(), SETTINGS)
-    assert isinstance(engine, LocalEngine)
     assert engine.info.engine == "ik_llama.cpp"
-    assert engine.answerer(4).places == 1
-    engine.close()
+    answerer = engine.answerer(4)
+    assert isinstance(answerer, ParallelAnswerer)
+    assert answerer.places == 4
+    answerer.close()
 
 
 def test_answers_of_the_practice_model_are_llama_cpps(practice_tokenizer: ChatTokenizer) -> None:
