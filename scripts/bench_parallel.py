@@ -1,19 +1,23 @@
 """Several answers at once in a process of its own: tokens per second, ids in and ids out.
 
-    python -m scripts.bench_parallel MODEL PROMPT_TOKENS ANSWER_TOKENS PLACES…
+    python -m scripts.bench_parallel MODEL PROMPT_TOKENS ANSWER_TOKENS PLACES… [--engine ik] [--repack]
 
 Prints one JSON object: for every number of places the speed of the answers alone, and that of prompts and
 answers together, as llama-batched-bench counts them.
 """
 
+import argparse
 import json
-import sys
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.llama_cpp.facts import model_facts
+from tanuki_cli.engines.llama_cpp.gguf import read_gguf
 from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
+from tanuki_cli.engines.llama_cpp.tuning import Tuner, Tuning, TuningStore, default_tuning
 from tanuki_cli.engines.token_model import Request
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
@@ -22,11 +26,27 @@ GREEDY = SamplingOptions(temperature=0.0, seed=0)
 WARM_UP = 4
 
 
-def speeds(path: Path, prompt_tokens: int, answer_tokens: int, places: int) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class Fixed(TuningStore):
+    """Knows one way to run every model: ``tuning``."""
+
+    tuning: Tuning
+
+    def find(self, key: str) -> Tuning:
+        """That one."""
+        return self.tuning
+
+
+def speeds(
+    path: Path, prompt_tokens: int, answer_tokens: int, places: int, *, engine: str, repack: bool
+) -> dict[str, float]:
     """Tokens per second with ``places`` requests, all there from the beginning."""
     local = LocalModel(name="bench", format="gguf", path=path)
-    context_length = max(512, prompt_tokens + answer_tokens + WARM_UP)
-    model = load_llama_cpp(local, Settings(context_length=context_length), debug=False).parallel(places)
+    facts = model_facts(read_gguf(path))
+    tuning = replace(default_tuning(facts, gpu=False), repack=repack)
+    tuner = Tuner(store=Fixed(Path(), tuning)) if repack else None
+    settings = Settings(context_length=max(512, prompt_tokens + answer_tokens + WARM_UP), engine=engine)
+    model = load_llama_cpp(local, settings, debug=False, facts=facts, tuner=tuner).parallel(places)
     try:
         run(model, WARM_UP, WARM_UP, 0)
         started = time.perf_counter()
@@ -65,10 +85,26 @@ def run(model: LlamaCppParallel, prompt_tokens: int, answer_tokens: int, start: 
 
 def main() -> None:
     """Measure, print."""
-    path, prompt_tokens, answer_tokens = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", type=Path)
+    parser.add_argument("prompt_tokens", type=int)
+    parser.add_argument("answer_tokens", type=int)
+    parser.add_argument("places", type=int, nargs="+")
+    parser.add_argument("--engine", choices=("llama.cpp", "ik"), default="llama.cpp")
+    parser.add_argument("--repack", action="store_true", help="rearrange the weights for the CPU")
+    given = parser.parse_args()
     result: dict[str, float] = {}
-    for places in map(int, sys.argv[4:]):
-        result |= speeds(path, prompt_tokens, answer_tokens, places)
+    for places in given.places:
+        result |= speeds(
+            given.model,
+            given.prompt_tokens,
+            given.answer_tokens,
+            places,
+            engine=given.engine,
+            repack=given.repack,
+        )
     print(json.dumps(result))
 
 
