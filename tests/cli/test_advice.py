@@ -153,4 +153,5 @@ def test_suggestions_are_prefixes_then_habits_then_near_spellings_or_none() -> N
     assert suggest("gone", known, habits={"gone": "not here"}) == "not here"
     assert suggest("gone", known, habits={"gone": "nothere"}) is None
     assert suggest("sistem", known) == "system"
+    assert suggest("aks", ["ask", "arena"]) == "ask"
     assert suggest("zzz", known) is None

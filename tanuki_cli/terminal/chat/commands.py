@@ -236,4 +236,9 @@ def run_command(chat: Chat, line: str) -> None:
     word, argument = match.groups("") if match else ("", "")
     hint = _("/help (a message that begins with / is sent with //)")
     command = find_command(word, hint=hint)
-    command.run(chat, argument.strip(" \t" if command.completes in _TEXT else None))
+    argument = argument.strip(" \t" if command.completes in _TEXT else None)
+    if argument and not command.argument:
+        # /save PATH is what other chats call /export.
+        meant = f"/export {argument}" if command.name == "save" else f"/{command.name}"
+        raise InputError(_("/{name} takes nothing after it.").format(name=command.name), hint=meant)
+    command.run(chat, argument)

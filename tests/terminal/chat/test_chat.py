@@ -192,6 +192,14 @@ def test_unknown_command_suggests_the_nearest(tmp_path: Path) -> None:
         assert "/model?" in terminal.text
 
 
+def test_what_stands_after_a_command_that_takes_nothing_is_not_ignored(tmp_path: Path) -> None:
+    with open_chat(tmp_path) as terminal:
+        ask(terminal, "/retry もっと短く")
+        assert "/retry takes nothing after it." in terminal.text
+        ask(terminal, "／ｓａｖｅ 記録.md")
+        assert "Hint: /export 記録.md" in terminal.text
+
+
 def test_set_names_the_range_and_keeps_the_chat(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         ask(terminal, "/set temperature 9")
