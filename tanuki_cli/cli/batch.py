@@ -114,7 +114,9 @@ def _sink(
     """Where the answers go, open until ``stack`` is closed."""
     if options.output is None:
         console = context.console
-        return StreamSink(source, write_json=console.write_json, write_text=console.write, table=options.csv)
+        return StreamSink(
+            source, write_json=console.write_json, write_text=console.write_text, table=options.csv
+        )
     return stack.enter_context(
         FileSink(
             options.output,

@@ -106,9 +106,17 @@ def test_what_could_act_on_a_terminal_is_escaped(home: Path) -> None:
         assert json.loads("".join(terminal.text.splitlines()))["title"] == TITLE
 
 
-@pytest.mark.parametrize("arguments", [("history", "export"), ("arena", "results", "--csv")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("history", "export"),
+        ("arena", "results", "--csv"),
+        ("batch", "{home}/questions.txt", "--csv", "-m", "mame", "--max-new-tokens", "4"),
+    ],
+)
 def test_a_terminal_gets_no_text_that_could_act_on_it(home: Path, arguments: tuple[str, ...]) -> None:
-    with Terminal(home, [*arguments], columns=200) as terminal:
+    (home / "questions.txt").write_text(f"{ODD}\n", encoding="utf-8")
+    with Terminal(home, [word.format(home=home) for word in arguments], columns=200) as terminal:
         assert terminal.wait_for_exit() == 0
         shown = terminal.raw.decode()
         assert "<U+202E>" in shown
