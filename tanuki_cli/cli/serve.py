@@ -139,6 +139,8 @@ def _say_ready(context: CommandContext, loaded: LoadedModel, listener: socket, e
 
 
 def _say_stopping(context: CommandContext) -> None:
+    if context.console.err_can_move_cursor:
+        context.console.streams.stderr.write("\r")  # over the ^C that the terminal has shown
     context.console.note(
         _("Ending: running answers have {seconds} seconds. Ctrl-C again ends at once.").format(
             seconds=GRACE_S

@@ -14,7 +14,7 @@ import pytest
 
 from tanuki_cli.catalog.practice import practice_model
 from tests.conftest import until
-from tests.support.program import run
+from tests.support.program import Terminal, run
 from tests.support.serving import ENDLESS, QUESTION, serving
 
 CHAT = "/v1/chat/completions"
@@ -29,6 +29,15 @@ def test_it_says_where_it_is_and_ends_at_a_signal(tmp_path: Path) -> None:
             assert server.process.wait(60) == 0
             assert server.process.stderr is not None
             assert "tanuki help serve" in server.process.stderr.read()
+
+
+def test_on_a_terminal_its_last_line_is_whole(tmp_path: Path) -> None:
+    """Ctrl-C shows itself there, before anything is said of it."""
+    with Terminal(tmp_path, ["serve", "-m", "mame", "--port", "0"]) as terminal:
+        terminal.wait_for("tanuki help serve")
+        terminal.interrupt()
+        assert terminal.wait_for_exit() == 0
+        assert "\nEnding: running answers have" in terminal.text
 
 
 def test_a_running_answer_may_finish(tmp_path: Path) -> None:
