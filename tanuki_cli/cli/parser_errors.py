@@ -86,18 +86,25 @@ def parser_error(error: Exception, arguments: Sequence[str]) -> InputError:
     detail = getattr(error, "format_message", lambda: str(error))()
     if unknown := re.match(r"No such command '(.*?)'\.", detail):
         message = _("There is no command {name!r}.").format(name=unknown.group(1))
-        return InputError(message, hint=_command_hint(unknown.group(1), context) or hint)
+        return InputError(message, hint=_command_hint(unknown.group(1), context, arguments) or hint)
     if extra := re.search(r"unexpected extra argument.*\((.*)\)", detail):
         return InputError(_("{name} is one argument too many.").format(name=extra.group(1)), hint=hint)
     return InputError(_("The command line cannot be understood: {detail}").format(detail=detail), hint=hint)
 
 
-def _command_hint(word: str, context: Any) -> str | None:
+def _command_hint(word: str, context: Any, arguments: Sequence[str]) -> str | None:
     group = context.command_path if context else "tanuki"
     known = context.command.list_commands(context) if context else list(COMMAND_BY_NAME)
     habits = COMMAND_HABITS if group == "tanuki" else INNER_HABITS
     found = suggest(fold(word).lower(), known, habits=habits)
+    if found is None and group == "tanuki" and _is_question(word):
+        return shlex.join(["tanuki", "ask", *arguments])
     return found if found is None or " " in found else f"{group} {found}"
+
+
+def _is_question(word: str) -> bool:
+    """Whether it is none of the words that commands, models and keys are called by."""
+    return not fold(word).isascii() or " " in word
 
 
 def _option_hint(name: str, context: Any, arguments: Sequence[str]) -> str | None:
@@ -125,13 +132,13 @@ def _long_options(command: Any, context: Any) -> list[str]:
 
 def _in_order(name: str, context: Any, arguments: Sequence[str]) -> str | None:
     """The command line with its options after the command, where that has them, or calls them otherwise;
-    else the command's help. None if there is no command in it.
+    else the command's help. None if there is no command in it that it could be for.
     """
     place = next(
         (index for index, word in enumerate(arguments) if fold(word).lower() in COMMAND_BY_NAME), None
     )
     if place is None:
-        return None
+        return _command_left_out(name, context, arguments)
     command = fold(arguments[place]).lower()
     options = [*arguments[:place], *arguments[place + 1 :]]
     if context is not None and name.startswith("--"):
@@ -142,3 +149,11 @@ def _in_order(name: str, context: Any, arguments: Sequence[str]) -> str | None:
         parts = [(word, *split_name(word)) for word in options]
         options = [meant + mark + rest if found == name else word for word, found, mark, rest in parts]
     return shlex.join(["tanuki", command, *options])
+
+
+def _command_left_out(name: str, context: Any, arguments: Sequence[str]) -> str | None:
+    """The command line as a question, or as a chat, where ``name`` is an option of that."""
+    command = "ask" if any(map(_is_question, arguments)) else "chat"
+    parameters = context.command.get_command(context, command).get_params(context) if context else ()
+    known = any(name in (*parameter.opts, *parameter.secondary_opts) for parameter in parameters)
+    return shlex.join(["tanuki", command, *arguments]) if known else None
