@@ -5,10 +5,10 @@ import json
 import math
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import datetime, timezone
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 from tanuki_cli.conversation import (
     Conversation,
@@ -22,9 +22,8 @@ from tanuki_cli.conversation import (
     Usage,
 )
 from tanuki_cli.history.json_place import MAX_INTEGER, Place, is_id
+from tanuki_cli.history.settings_json import settings_from_place, settings_to_json
 from tanuki_cli.history.writer import is_alive, this_writer
-from tanuki_cli.options import Kind, Value, within_range
-from tanuki_cli.sampling import SAMPLING_SPECS, SamplingOptions
 
 NODE_COLUMNS: Final = (
     "conversation_id, id, parent_id, role, content, created_at, model, finish_reason, "
@@ -83,7 +82,7 @@ def conversation_values(conversation: Conversation, nodes: Iterable[Node]) -> tu
         conversation.id,
         storable(conversation.title),
         None if conversation.system is None else storable(conversation.system),
-        settings_to_json(conversation.settings),
+        storable(settings_to_json(conversation.settings)),
         timestamp(conversation.created_at),
         last_change(nodes, created_at=conversation.created_at),
         conversation.tip,
@@ -268,42 +267,3 @@ def _settings(text: object, report: Callable[[str], None]) -> ConversationSettin
     except (ValueError, RecursionError) as exc:
         report(f"its settings cannot be read: {exc}")
         return ConversationSettings()
-
-
-def settings_to_json(settings: ConversationSettings) -> str:
-    """The settings with every field named."""
-    return storable(json.dumps(asdict(settings), ensure_ascii=False, sort_keys=True, allow_nan=False))
-
-
-def settings_from_place(place: Place) -> ConversationSettings:
-    """The settings of :func:`settings_to_json`, read and checked. Raises ValueError with the place.
-
-    What is missing, because the text is older than the option, has its default; what is unknown, because it
-    is newer, is left out. A number out of its option's range becomes the nearest that is allowed, so that
-    every conversation can be gone on with.
-    """
-    model, sampling = place.find("model"), place.find("sampling")
-    return ConversationSettings(
-        model="auto" if model is None else model.text(),
-        sampling=SamplingOptions() if sampling is None else _sampling_from_place(sampling),
-        context_length=place.maybe("context_length", Place.integer),
-        persona=place.maybe("persona", Place.text),
-    )
-
-
-def _sampling_from_place(place: Place) -> SamplingOptions:
-    values: dict[str, Any] = {}
-    for spec in SAMPLING_SPECS:
-        found = place.find(spec.key)
-        if found is not None and not (found.value is None and spec.default is None):
-            values[spec.key] = within_range(spec, _READERS[spec.kind](found))
-    return SamplingOptions(**values)
-
-
-_READERS: Final[Mapping[Kind, Callable[[Place], Value]]] = {
-    "text": Place.text,
-    "texts": Place.texts,
-    "integer": Place.integer,
-    "number": Place.number,
-    "boolean": Place.boolean,
-}

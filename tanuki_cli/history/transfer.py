@@ -21,7 +21,8 @@ from tanuki_cli.conversation import (
 from tanuki_cli.errors import HistoryError, InputError
 from tanuki_cli.files import os_reason
 from tanuki_cli.history.json_place import Place
-from tanuki_cli.history.rows import settings_from_place, timestamp
+from tanuki_cli.history.rows import timestamp
+from tanuki_cli.history.settings_json import settings_from_place
 from tanuki_cli.i18n import _
 
 ExportFormat = Literal["markdown", "json", "jsonl"]
