@@ -2,7 +2,8 @@
 
 from dataclasses import asdict
 
-from tanuki_cli.batch.long_text import COMBINE, Document, LongText, PartAnswer, Wording
+from tanuki_cli.batch.long_text import LongText, PartAnswer
+from tanuki_cli.batch.wording import COMBINE, Document, Wording
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.long_text import LongTextOptions
 from tanuki_cli.cli.question import Question

@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from tanuki_cli.batch.long_text import LongText, PartAnswer, Wording
+from tanuki_cli.batch.long_text import LongText, PartAnswer
+from tanuki_cli.batch.wording import Wording
 from tanuki_cli.errors import InterruptedByUser
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.console import Console

@@ -4,7 +4,8 @@ from collections.abc import Generator, Sequence
 
 import pytest
 
-from tanuki_cli.batch.long_text import Document, LongText, PartAnswer, Wording
+from tanuki_cli.batch.long_text import LongText, PartAnswer
+from tanuki_cli.batch.wording import Document, Wording
 from tanuki_cli.conversation import Message, Usage
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, Chunk, PromptPlan
 from tanuki_cli.engines.one_by_one import OneByOne

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from tanuki_cli.batch.long_text import Document, LongText, Wording
+from tanuki_cli.batch.long_text import LongText
+from tanuki_cli.batch.wording import Document, Wording
 from tanuki_cli.engines.one_by_one import OneByOne
 from tanuki_cli.errors import InterruptedByUser
 from tanuki_cli.i18n import _
