@@ -13,8 +13,9 @@ from starlette.responses import JSONResponse, Response
 from tanuki_cli.engines.answers import Chunk
 from tanuki_cli.errors import TanukiError
 from tanuki_cli.protocol.fields import Fields
+from tanuki_cli.server.answers import Answers, joined
 from tanuki_cli.server.asking import Wanted, read_chat, read_completion
-from tanuki_cli.server.engine_thread import Answers, EngineThread, joined
+from tanuki_cli.server.engine_thread import EngineThread
 from tanuki_cli.server.faults import ApiError, translated, wrong
 from tanuki_cli.server.replies import ChatReply, CompletionReply, Form, total_usage, without_text
 from tanuki_cli.server.saving import Saver

@@ -1,13 +1,10 @@
-"""The one thread that owns the model, and what the event loop hands to it and gets from it.
-
-Nothing waits for anything in between: a slow reader's pieces are joined until it takes them.
-"""
+"""The one thread that owns the model, and what the event loop hands to it."""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final
@@ -15,6 +12,7 @@ from typing import Final
 from tanuki_cli.engines.answers import Chunk, Job, Progress
 from tanuki_cli.engines.base import Answerer, GenerationCancelled
 from tanuki_cli.errors import TanukiError
+from tanuki_cli.server.answers import Answers
 from tanuki_cli.server.faults import ApiError, ended, translated
 
 MAX_WAITING: Final = 256
@@ -36,53 +34,6 @@ class Load:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-
-
-class Answers:
-    """The answers to the jobs of one request, as they come. For the event loop."""
-
-    def __init__(self, jobs: Sequence[Job]) -> None:
-        self.jobs = tuple(jobs)
-        self._pending: dict[int, Chunk] = {}
-        self._left = len(self.jobs)
-        self._error: ApiError | None = None
-        self._news = asyncio.Event()
-
-    @property
-    def done(self) -> bool:
-        """Whether everything was taken."""
-        return self._left == 0 and not self._pending
-
-    def put(self, index: int, chunk: Chunk) -> None:
-        """The next chunk of the answer number ``index``. What an answer is begun with is no part of it."""
-        if chunk.plan is not None:
-            chunk = replace(chunk, text="", token_count=0, tokens=())
-        held = self._pending.get(index)
-        self._pending[index] = chunk if held is None else joined(held, chunk)
-        self._left -= chunk.finish_reason is not None
-        self._news.set()
-
-    def fail(self, error: ApiError) -> None:
-        """Nothing more comes, because of ``error``."""
-        self._error = self._error or error
-        self._news.set()
-
-    async def take(self, *, timeout_s: float | None = None) -> dict[int, Chunk]:
-        """What is new, by the number of the answer; nothing after ``timeout_s`` without news.
-
-        Raises ApiError where an answer failed.
-        """
-        try:
-            await asyncio.wait_for(self._news.wait(), timeout_s)
-        except asyncio.TimeoutError:
-            return {}
-        self._news.clear()
-        news, self._pending = self._pending, {}
-        if not news and self._error is not None:
-            raise self._error
-        if self._error is not None:
-            self._news.set()
-        return news
 
 
 class EngineThread:
@@ -305,14 +256,3 @@ class EngineThread:
         assert self._loop is not None
         if not self._loop.is_closed():  # after a second signal nobody waits for the thread
             self._loop.call_soon_threadsafe(call, *arguments)
-
-
-def joined(first: Chunk, second: Chunk) -> Chunk:
-    """Two chunks that follow one another, as one."""
-    return replace(
-        second,
-        plan=first.plan or second.plan,
-        text=first.text + second.text,
-        token_count=first.token_count + second.token_count,
-        tokens=first.tokens + second.tokens,
-    )
