@@ -1,27 +1,20 @@
 """Pictures for reports: bars, points, intervals and radars as SVG, without a library.
 
-The same figures give the same bytes. Texts are escaped, and may be Japanese: their width is estimated by
-cells, and no font is named beyond the generic one. A figure that is not finite has no mark, only a label.
+The same figures give the same bytes. A figure that is not finite has no mark, only a label.
 """
 
 import math
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
-from xml.sax.saxutils import escape, quoteattr
 
-_WIDTH: Final = 720.0
-_MARGIN: Final = 20.0
+from tanuki_cli.evaluation.canvas import INK, MARGIN, PALE, WIDTH, Canvas, figure, text_width
+
 _ROW: Final = 28.0
-_CELL: Final = 6.6
-"""Estimated width of one terminal cell of text at the font size used."""
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 """Told apart by colour-blind people, too (Okabe and Ito)."""
 _HEIGHT: Final = re.compile(r'height="(\d+)"')
-_INK: Final = "#222222"
-_PALE: Final = "#d8d8d8"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +65,8 @@ def bar_chart(title: str, bars: Sequence[Bar], *, axis: str = "") -> str:
             start, end = sorted((plot.x(0.0), plot.x(bar.value)))
             canvas.rectangle(start, y - 8, end - start, 16, _COLOURS[0])
             if bar.error is not None and math.isfinite(bar.error):
-                canvas.whisker(plot.x(bar.value - bar.error), plot.x(bar.value + bar.error), y, _INK)
-        canvas.text(plot.right + 8, y + 4, _figure(bar.value))
+                canvas.whisker(plot.x(bar.value - bar.error), plot.x(bar.value + bar.error), y, INK)
+        canvas.text(plot.right + 8, y + 4, figure(bar.value))
     return canvas.finished()
 
 
@@ -85,14 +78,14 @@ def interval_plot(
     scale = _Scale.linear([*values, *([] if reference is None else [reference])])
     canvas, plot = _rows(title, [one.label for one in intervals], scale, axis)
     if reference is not None:
-        canvas.line(plot.x(reference), plot.top, plot.x(reference), plot.bottom, _INK, dashed=True)
+        canvas.line(plot.x(reference), plot.top, plot.x(reference), plot.bottom, INK, dashed=True)
     for index, one in enumerate(intervals):
         y = plot.row(index)
         if math.isfinite(one.low) and math.isfinite(one.high):
             canvas.whisker(plot.x(one.low), plot.x(one.high), y, _COLOURS[0])
         if math.isfinite(one.value):
             canvas.dot(plot.x(one.value), y, _COLOURS[0])
-        canvas.text(plot.right + 8, y + 4, _figure(one.value))
+        canvas.text(plot.right + 8, y + 4, figure(one.value))
     return canvas.finished()
 
 
@@ -102,8 +95,8 @@ def scatter(title: str, points: Sequence[Point], *, x_axis: str, y_axis: str, lo
     heights = [point.y + (point.y_error or 0) for point in points] + [point.y for point in points]
     across = _Scale.linear([0.0, *(point.x for point in points)])
     up = _Scale.logarithmic(heights) if log_y else _Scale.linear([0.0, *heights])
-    canvas = _Canvas(title, height)
-    left, right, top, bottom = _MARGIN + 64, _WIDTH - _MARGIN - 90, 64.0, height - 56
+    canvas = Canvas(title, height)
+    left, right, top, bottom = MARGIN + 64, WIDTH - MARGIN - 90, 64.0, height - 56
 
     def place_x(value: float) -> float:
         return left + across.share(value) * (right - left)
@@ -112,13 +105,13 @@ def scatter(title: str, points: Sequence[Point], *, x_axis: str, y_axis: str, lo
         return bottom - up.share(value) * (bottom - top)
 
     for tick in across.ticks:
-        canvas.line(place_x(tick), top, place_x(tick), bottom, _PALE)
-        canvas.text(place_x(tick), bottom + 18, _figure(tick), anchor="middle")
+        canvas.line(place_x(tick), top, place_x(tick), bottom, PALE)
+        canvas.text(place_x(tick), bottom + 18, figure(tick), anchor="middle")
     for tick in up.ticks:
-        canvas.line(left, place_y(tick), right, place_y(tick), _PALE)
-        canvas.text(left - 8, place_y(tick) + 4, _figure(tick), anchor="end")
+        canvas.line(left, place_y(tick), right, place_y(tick), PALE)
+        canvas.text(left - 8, place_y(tick) + 4, figure(tick), anchor="end")
     canvas.text((left + right) / 2, bottom + 40, x_axis, anchor="middle")
-    canvas.text(_MARGIN, top - 14, y_axis)
+    canvas.text(MARGIN, top - 14, y_axis)
     for index, point in enumerate(points):
         colour = _COLOURS[index % len(_COLOURS)]
         if not (math.isfinite(point.x) and math.isfinite(point.y)):
@@ -135,8 +128,8 @@ def scatter(title: str, points: Sequence[Point], *, x_axis: str, y_axis: str, lo
 def radar(title: str, axes: Sequence[str], series: Sequence[Series], *, maximum: float) -> str:
     """Polygons around a centre of 0, the axes clockwise from the top; a missing value counts as 0."""
     height = 470.0 + 20 * len(series)
-    canvas = _Canvas(title, height)
-    centre_x, centre_y, radius = _WIDTH / 2, 250.0, 160.0
+    canvas = Canvas(title, height)
+    centre_x, centre_y, radius = WIDTH / 2, 250.0, 160.0
     angles = [2 * math.pi * index / max(len(axes), 1) for index in range(len(axes))]
 
     def place(angle: float, value: float) -> tuple[float, float]:
@@ -145,10 +138,10 @@ def radar(title: str, axes: Sequence[str], series: Sequence[Series], *, maximum:
 
     for tick in _Scale.linear([0.0, maximum]).ticks:
         if 0 < tick <= maximum:
-            canvas.polygon([place(angle, tick) for angle in angles], _PALE)
-            canvas.text(centre_x + 4, centre_y - radius * tick / maximum + 12, _figure(tick))
+            canvas.polygon([place(angle, tick) for angle in angles], PALE)
+            canvas.text(centre_x + 4, centre_y - radius * tick / maximum + 12, figure(tick))
     for angle, axis in zip(angles, axes, strict=True):
-        canvas.line(centre_x, centre_y, *place(angle, maximum), _PALE)
+        canvas.line(centre_x, centre_y, *place(angle, maximum), PALE)
         side = math.sin(angle)
         anchor = "middle" if abs(side) < 0.1 else ("start" if side > 0 else "end")
         x, y = centre_x + (radius + 14) * side, centre_y - (radius + 18) * math.cos(angle) + 4
@@ -158,8 +151,8 @@ def radar(title: str, axes: Sequence[str], series: Sequence[Series], *, maximum:
         corners = [place(angle, value) for angle, value in zip(angles, one.values, strict=True)]
         canvas.polygon(corners, colour, filled=True)
         y = 466.0 + 20 * index
-        canvas.rectangle(_MARGIN, y - 9, 12, 12, colour)
-        canvas.text(_MARGIN + 20, y + 1, one.label)
+        canvas.rectangle(MARGIN, y - 9, 12, 12, colour)
+        canvas.text(MARGIN + 20, y + 1, one.label)
     return canvas.finished()
 
 
@@ -169,7 +162,7 @@ def stacked(pictures: Sequence[str]) -> str:
     for picture in pictures:
         placed.append(picture.replace("<svg ", f'<svg y="{y:.0f}" ', 1))
         y += float(_HEIGHT.search(picture)[1])  # type: ignore[index]  # all of ours have one
-    size = f'width="{_WIDTH:.0f}" height="{y:.0f}" viewBox="0 0 {_WIDTH:.0f} {y:.0f}"'
+    size = f'width="{WIDTH:.0f}" height="{y:.0f}" viewBox="0 0 {WIDTH:.0f} {y:.0f}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n{"".join(placed)}</svg>\n'
 
 
@@ -226,87 +219,19 @@ class _Plot:
         return self.top + (index + 0.5) * _ROW
 
 
-def _rows(title: str, labels: Sequence[str], scale: _Scale, axis: str) -> tuple["_Canvas", _Plot]:
+def _rows(title: str, labels: Sequence[str], scale: _Scale, axis: str) -> tuple[Canvas, _Plot]:
     """A canvas with a grid, and a labelled row for each of ``labels``."""
     top = 48.0
     bottom = top + _ROW * len(labels)
-    canvas = _Canvas(title, bottom + (64 if axis else 40))
-    widest = max([_text_width(label) for label in labels], default=0.0)
-    left = _MARGIN + min(widest, _WIDTH / 2) + 10
-    plot = _Plot(scale=scale, left=left, right=_WIDTH - _MARGIN - 70, top=top, bottom=bottom)
+    canvas = Canvas(title, bottom + (64 if axis else 40))
+    widest = max([text_width(label) for label in labels], default=0.0)
+    left = MARGIN + min(widest, WIDTH / 2) + 10
+    plot = _Plot(scale=scale, left=left, right=WIDTH - MARGIN - 70, top=top, bottom=bottom)
     for tick in scale.ticks:
-        canvas.line(plot.x(tick), top, plot.x(tick), bottom, _PALE)
-        canvas.text(plot.x(tick), bottom + 18, _figure(tick), anchor="middle")
+        canvas.line(plot.x(tick), top, plot.x(tick), bottom, PALE)
+        canvas.text(plot.x(tick), bottom + 18, figure(tick), anchor="middle")
     if axis:
         canvas.text((plot.left + plot.right) / 2, bottom + 42, axis, anchor="middle")
     for index, label in enumerate(labels):
         canvas.text(left - 10, plot.row(index) + 4, label, anchor="end")
     return canvas, plot
-
-
-class _Canvas:
-    """Collects the elements of one picture."""
-
-    def __init__(self, title: str, height: float) -> None:
-        self._height = height
-        self._title = title
-        self._parts: list[str] = []
-        self.rectangle(0, 0, _WIDTH, height, "#ffffff")
-        self.text(_MARGIN, 28, title, size=16)
-
-    def text(self, x: float, y: float, text: str, *, anchor: str = "start", size: int = 12) -> None:
-        place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-size="{size}"'
-        self._parts.append(f'<text {place} fill="{_INK}">{escape(_printable(text))}</text>')
-
-    def line(self, x1: float, y1: float, x2: float, y2: float, colour: str, *, dashed: bool = False) -> None:
-        dashes = ' stroke-dasharray="4 3"' if dashed else ""
-        ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-        self._parts.append(f'<line {ends} stroke="{colour}"{dashes}/>')
-
-    def rectangle(self, x: float, y: float, width: float, height: float, colour: str) -> None:
-        size = f'width="{width:.1f}" height="{height:.1f}"'
-        self._parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} fill="{colour}"/>')
-
-    def dot(self, x: float, y: float, colour: str) -> None:
-        self._parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
-
-    def polygon(self, corners: Sequence[tuple[float, float]], colour: str, *, filled: bool = False) -> None:
-        points = " ".join(f"{x:.1f},{y:.1f}" for x, y in corners)
-        fill = f'fill="{colour}" fill-opacity="0.12" stroke-width="2"' if filled else 'fill="none"'
-        self._parts.append(f'<polygon points="{points}" stroke="{colour}" {fill}/>')
-
-    def whisker(self, x1: float, x2: float, y: float, colour: str) -> None:
-        self.line(x1, y, x2, y, colour)
-        for x in (x1, x2):
-            self.line(x, y - 5, x, y + 5, colour)
-
-    def finished(self) -> str:
-        size = (
-            f'width="{_WIDTH:.0f}" height="{self._height:.0f}" viewBox="0 0 {_WIDTH:.0f} {self._height:.0f}"'
-        )
-        head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" role="img"'
-        title = _printable(self._title)
-        lines = (f"{head} aria-label={quoteattr(title)}>", f"<title>{escape(title)}</title>")
-        return "\n".join((*lines, *self._parts, "</svg>")) + "\n"
-
-
-def _figure(value: float) -> str:
-    """A number short enough for a label."""
-    if not math.isfinite(value):
-        return "–" if math.isnan(value) else ("∞" if value > 0 else "−∞")
-    text = f"{value:.3g}" if value == 0 or abs(value) < 1000 else f"{value:.0f}"
-    return text.replace("-", "−")
-
-
-def _printable(text: str) -> str:
-    """``text`` without what XML cannot hold."""
-    return "".join(
-        character
-        if unicodedata.category(character) not in ("Cc", "Cs", "Cn")
-        else "\N{REPLACEMENT CHARACTER}"
-        for character in text
-    )
-
-
-def _text_width(text: str) -> float:
-    return _CELL * sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
