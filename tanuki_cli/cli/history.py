@@ -172,7 +172,7 @@ def export_command(
     """Write conversations as Markdown, JSON or JSONL; without an id, the last one."""
     context = prepare(ctx, options)
     to_stdout = file is None or str(file) == "-"
-    chosen, wanted_kind = _format(format) if format else format_of(file or Path()), _kind(kind)
+    chosen, wanted_kind = _format(format, Path() if to_stdout or file is None else file), _kind(kind)
     if wanted_kind is not None and not everything:
         raise InputError(_("--kind needs --all."), hint=f"tanuki history export --all --kind {wanted_kind}")
     with open_history(context) as store:
@@ -267,14 +267,18 @@ def _chosen(store: HistoryStore, ids: list[str]) -> list[Conversation]:
     return [latest]
 
 
-def _format(name: str) -> ExportFormat:
-    known = fold(name).lower()
-    if known not in _FORMATS:
-        raise InputError(
-            _("There is no export format {name!r}.").format(name=name),
-            hint="tanuki history export --format md|json|jsonl",
-        )
-    return _FORMATS[known]
+def _format(name: str | None, file: Path) -> ExportFormat:
+    """The format ``name``, else that of ``file``."""
+    known = fold(name or "").lower()
+    if known in _FORMATS:
+        return _FORMATS[known]
+    hint = "tanuki history export --format md|json|jsonl"
+    if name is not None:
+        raise InputError(_("There is no export format {name!r}.").format(name=name), hint=hint)
+    try:
+        return format_of(file)
+    except ValueError as exc:
+        raise InputError(str(exc), hint=hint) from exc
 
 
 def _read(context: CommandContext, file: Path) -> str:

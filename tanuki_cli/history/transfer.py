@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -27,6 +27,11 @@ from tanuki_cli.i18n import _
 
 ExportFormat = Literal["markdown", "json", "jsonl"]
 
+_SUFFIXES: Final[Mapping[str, ExportFormat]] = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    **dict.fromkeys(("", ".md", ".markdown", ".txt"), "markdown"),
+}
 FORMAT_NAME: Final = "tanuki-history"
 FORMAT_VERSION: Final = 1
 
@@ -41,9 +46,14 @@ def export_text(conversations: Iterable[Conversation], *, format: ExportFormat) 
 
 
 def format_of(path: Path) -> ExportFormat:
-    """The format that the suffix of ``path`` names; Markdown for any other."""
-    suffixes: dict[str, ExportFormat] = {".json": "json", ".jsonl": "jsonl"}
-    return suffixes.get(path.suffix.lower(), "markdown")
+    """The format that the suffix of ``path`` names; Markdown where there is none, or that of a text.
+
+    Raises ValueError, with a sentence, for any other: what is in a file is what its name says.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise ValueError(_("{name} must end in .md, .json or .jsonl.").format(name=path.name))
+    return _SUFFIXES[suffix]
 
 
 def write_export(path: Path, text: str) -> None:

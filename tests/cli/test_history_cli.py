@@ -186,6 +186,9 @@ def test_export_and_import(tanuki: Tanuki, store: HistoryStore, tmp_path: Path) 
     messages = [json.loads(tanuki("export", first.id, "--format", "jsonl")[1])["messages"][0]]
     assert messages == [{"role": "user", "content": "一つ目"}]
     assert tanuki("export", "--format", "pdf")[0] == 2
+    code, _out, err = tanuki("export", "-o", str(tmp_path / "表.csv"))
+    assert (code, "表.csv must end in .md, .json or .jsonl." in err) == (2, True)
+    assert tanuki("export", "--format", "md", "-o", str(tmp_path / "表.csv"))[0] == 0
     assert tanuki("rm", "--yes", first.id, second.id)[0] == 0
     assert tanuki("list")[1] == ""
     code, out, err = tanuki("import", str(file))

@@ -171,7 +171,7 @@ def test_markdown_shows_the_current_path() -> None:
 
 
 def test_the_suffix_names_the_format() -> None:
-    assert [format_of(Path(name)) for name in ("a.json", "a.JSONL", "a.md", "a", "")] == [
+    assert [format_of(Path(name)) for name in ("a.json", "a.JSONL", "a.md", "a.txt", "")] == [
         "json",
         "jsonl",
         "markdown",

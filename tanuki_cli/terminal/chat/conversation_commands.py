@@ -27,7 +27,6 @@ from tanuki_cli.text.width import cell_width, truncate_cells
 _WHITE_SPACE: Final = re.compile(r"\s+")
 _LISTED: Final = 20
 _LISTED_QUESTIONS: Final = 5
-_EXPORT_SUFFIXES: Final = (".md", ".json", ".jsonl")
 
 
 def new(chat: Chat, _argument: str) -> None:
@@ -224,10 +223,9 @@ def export(chat: Chat, argument: str) -> None:
     if not argument:
         raise InputError(_("/export needs a file name."), hint="/export chat.md")
     path = expand_home(argument)
-    if path.suffix.lower() not in _EXPORT_SUFFIXES:
-        raise InputError(
-            _("{name} must end in .md, .json or .jsonl.").format(name=path.name),
-            hint=f"/export {path.with_suffix('.md').name}",
-        )
-    write_export(path, export_text([chat.conversation], format=format_of(path)))
+    try:
+        chosen = format_of(path)
+    except ValueError as exc:
+        raise InputError(str(exc), hint=f"/export {path.with_suffix('.md').name}") from exc
+    write_export(path, export_text([chat.conversation], format=chosen))
     chat.console.note(_("Written: {path}").format(path=path))
