@@ -65,7 +65,7 @@ def parse_reference(text: str, remotes: Iterable[tuple[str, str]] = ()) -> Refer
         _("There is no model named {name}.").format(name=text),
         hint=_("Did you mean {name}? All names: tanuki models").format(name=near)
         if near
-        else _("There are {names} (all: tanuki models), and any server: -m http://host:8000/v1").format(
+        else _("There are {names} (all: tanuki models), and any server: http://host:8000/v1").format(
             names=", ".join([*FAMILY_BY_NAME, PRACTICE_NAME])
         ),
     )

@@ -118,7 +118,7 @@ def test_habits_lead_to_what_exists() -> None:
         ("history delete 1", "tanuki history rm"),
         ("persona add x", "tanuki persona save"),
         ("ask -m qwen3 x", "There are tanuki-8b, tanuki-8x8b, mame (all: tanuki models), and any server: "
-         "-m http://host:8000/v1"),
+         "http://host:8000/v1"),
         ("config set temprature 1", "Did you mean temperature?"),
     ],
 )  # fmt: skip
