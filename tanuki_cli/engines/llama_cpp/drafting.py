@@ -67,6 +67,15 @@ class NgramIndex:
         ids.append(id_)
         self._end = (*end, id_)[-KEY_LENGTHS[0] :]
 
+    def grow_to(self, ids: Sequence[int]) -> bool:
+        """Add what ``ids`` have after the text; False, and nothing is added, if they begin otherwise."""
+        known = len(self.ids)
+        if list(ids[:known]) != self.ids:
+            return False
+        for id_ in ids[known:]:
+            self.append(id_)
+        return True
+
     def guess(self) -> Guess | None:
         """The newest earlier occurrence of as much of the end of the text as occurred; None if too little."""
         for length in KEY_LENGTHS:

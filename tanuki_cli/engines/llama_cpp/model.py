@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from tanuki_cli.engines.answers import Token
 from tanuki_cli.engines.base import EngineInfo, GenerationCancelled
 from tanuki_cli.engines.llama_cpp.cache import SequenceCache
-from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, Guess
+from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy, Guess, NgramIndex
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.kv_layout import StateLayout
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
@@ -64,6 +64,7 @@ class LlamaCppModel:
         self._longest_params = longest_params
         self._cache = SequenceCache(context, should_stop=lambda: self._cancelled)
         self._policy = policy
+        self._text: NgramIndex | None = None  # of the newest answer, with its prompt
         self._cached_tokens = 0
         self._cancelled = False
         self._closed = False
@@ -208,7 +209,9 @@ class LlamaCppModel:
             prompt_ids=prompt_ids,
             mask=mask,
             logprobs=logprobs,
+            last_text=self._text,
         ) as picker:
+            self._text = picker.text
             token = self._next(picker)
             while token is not None:
                 self.next_is_ready = False

@@ -20,6 +20,8 @@ class Picker:
     """Chooses the tokens of one answer from what ``cache`` computed; a context manager.
 
     ``text`` is the prompt and the answer so far. Whoever gives a token away adds it with :meth:`add`.
+    ``last_text`` is that of the last answer: where the prompt goes on from it, it grows instead of being
+    made anew.
     """
 
     def __init__(
@@ -31,8 +33,11 @@ class Picker:
         prompt_ids: Sequence[int],
         mask: LogitsMask | None,
         logprobs: int,
+        last_text: NgramIndex | None = None,
     ) -> None:
-        self.text = NgramIndex(prompt_ids)
+        if last_text is None or not last_text.grow_to(prompt_ids):
+            last_text = NgramIndex(prompt_ids)
+        self.text = last_text
         self.logprobs = logprobs
         self._cache = cache
         self._n_vocab = n_vocab

@@ -41,6 +41,15 @@ def test_guess_is_the_newest_earlier_occurrence_of_as_much_as_counts(ids: list[i
     assert index.guess() == slow_guess(ids)
 
 
+@given(st.lists(st.integers(0, 2), max_size=60), st.lists(st.integers(0, 2), max_size=60))
+def test_an_index_that_grows_is_as_one_made_anew(early: list[int], late: list[int]) -> None:
+    index = NgramIndex(early)
+    assert index.grow_to(late) == (late[: len(early)] == early)
+    expected = late if late[: len(early)] == early else early
+    assert index.ids == expected
+    assert index.guess() == NgramIndex(expected).guess()
+
+
 def test_a_longer_occurrence_is_taken_before_a_newer_one() -> None:
     early = [*range(100, 120), 1, 2, 3]
     guess = NgramIndex([*early, 50, 1, 2, 3, 60, *early]).guess()

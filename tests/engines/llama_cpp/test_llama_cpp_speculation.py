@@ -1,6 +1,7 @@
 """Checking guessed tokens in batches changes the speed and nothing else."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
@@ -192,3 +193,23 @@ def test_full_context_with_drafts(tiny: Path, monkeypatch: pytest.MonkeyPatch) -
         model.close()
     assert answers[0] == answers[1]
     assert len(answers[0]) == 128 - len(PROMPT)
+
+
+def test_of_the_next_prompt_only_what_is_new_is_indexed(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn of a long chat takes no longer for it; where the prompt begins otherwise all of it is."""
+    added: list[int] = []
+    append = NgramIndex.append
+
+    def noted(index: NgramIndex, id_: int) -> None:
+        added.append(id_)
+        append(index, id_)
+
+    monkeypatch.setattr(NgramIndex, "append", noted)
+    with closing(load(tiny, Settings(context_length=512, threads=1, speculation=False))) as model:
+        prompt = [1, *range(300, 400)]
+        answer = list(islice(token_ids(model.generate(prompt, GREEDY)), 6))
+        assert added == [*prompt, *answer[:-1]]  # the last was not gone on from
+        for beginning, expected in (([*prompt, *answer], [answer[-1]]), ([1, 500], [1, 500])):
+            added.clear()
+            next(token_ids(model.generate([*beginning, 2, 8, 301], GREEDY)))
+            assert added == [*expected, 2, 8, 301]
