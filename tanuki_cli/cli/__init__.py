@@ -68,8 +68,9 @@ class CommandGroup(Group):
         module = importlib.import_module(f"tanuki_cli.cli.{row.module or row.name}")
         command = adopt(getattr(module, f"{cmd_name}_app"))
         command.name = cmd_name
-        gc.freeze()  # what stays to the end need not be looked through
-        gc.enable()
+        if not gc.isenabled():  # it was switched off for the imports
+            gc.freeze()  # what stays to the end need not be looked through
+            gc.enable()
         return command
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
