@@ -278,8 +278,7 @@ def test_one_place_answers_one_after_another(alone: Engine) -> None:
 
 
 def test_as_many_places_as_fit_and_pay_where_no_number_is_asked_for() -> None:
-    # In the one cache of ik_llama.cpp sixteen are not faster.
-    for interactive, places in ((True, 4), (False, 16 if ENGINE == "llama.cpp" else 4)):
+    for interactive, places in ((True, 4), (False, 16)):
         answerer = open_engine(practice_model(), SETTINGS).answerer(interactive=interactive)
         assert answerer.places == places
         answerer.close()

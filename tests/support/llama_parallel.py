@@ -11,6 +11,7 @@ import numpy as np
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.native import Context
 from tanuki_cli.engines.llama_cpp.parallel import SPARE_OUTPUTS, LlamaCppParallel
+from tanuki_cli.engines.llama_cpp.places import Crowd
 from tanuki_cli.engines.llama_cpp.ties import is_near_tie
 from tanuki_cli.engines.token_model import Outcome, Request, token_ids
 from tanuki_cli.sampling import SamplingOptions
@@ -21,7 +22,12 @@ SETTINGS = Settings(context_length=512, threads=1, speculation=False)
 
 
 def load_parallel(
-    path: Path, *, places: int, chunk: int | None = 16, settings: Settings = SETTINGS
+    path: Path,
+    *,
+    places: int,
+    chunk: int | None = 16,
+    settings: Settings = SETTINGS,
+    crowd: Crowd | None = None,
 ) -> LlamaCppParallel:
     """The model at ``path``."""
     single = load(path, settings)
@@ -39,6 +45,7 @@ def load_parallel(
         facts=single.facts,
         context_length=single.context_length,
         chunk=chunk,
+        crowd=crowd,
     )
 
 

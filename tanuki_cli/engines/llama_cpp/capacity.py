@@ -10,6 +10,7 @@ from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.memory import forecast, kv_bytes_per_layer
 from tanuki_cli.engines.llama_cpp.native import ContextParams
 from tanuki_cli.engines.llama_cpp.parallel import SPARE_OUTPUTS
+from tanuki_cli.engines.llama_cpp.places import Crowd
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.hardware import inspect_machine
@@ -29,16 +30,23 @@ _CHUNK: Final = 16
 """Ids of prompts that a step takes beside answers, where many cost much. In the time of single steps, 16 cost
 4.7, 32 8.6, 64 14.5 and 256 53 (Tanuki-8B's layers, Q4_K_M, one thread, AVX2): answers wait half as long as
 with 32, and a prompt takes 8 % longer."""
+_MOST_SHARED: Final = 2048
+"""In a cache that all share, more than a few begin at once only as long as they have fewer ids together:
+for each a step looks at the places of all. With 16 + 16 ids each, sixteen answer 1.2 and 1.4 times as fast as
+four (8B, two cores, rearranged weights); with four of its layers and one thread 1.25 times after 64 ids each,
+0.96 times after 256."""
 _SPARE_MEMORY: Final = 0.1
 """Share of the free memory that more than one place leaves to others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
-    """A context for several requests at a time, made with ``params``; ``chunk`` as in LlamaCppParallel."""
+    """A context for several requests at a time, made with ``params``; ``chunk`` and ``crowd`` as in
+    LlamaCppParallel."""
 
     params: ContextParams
     chunk: int | None
+    crowd: Crowd | None
 
 
 def plan_capacity(
@@ -66,8 +74,7 @@ def plan_capacity(
             hint=f"--parallel {most}",
         )
     pay = cheap or (not interactive and cost_of_many <= _MANY_PAY and most >= _MANY)
-    # In a shared cache each looks at the places of all: with some hundred ids each that costs what many gain.
-    many = has_streams and pay
+    many = pay and (has_streams or not interactive)
     places = wanted or min(most, _MANY if many else _FEW)
     params = replace(
         one,
@@ -79,7 +86,10 @@ def plan_capacity(
     chunk = None
     if interactive:
         chunk = params.n_batch if cheap else _CHUNK
-    return Capacity(params=params, chunk=chunk)
+    crowd = None
+    if many and wanted is None and not has_streams:
+        crowd = Crowd(few=_FEW, most_ids=_MOST_SHARED)
+    return Capacity(params=params, chunk=chunk, crowd=crowd)
 
 
 def _most_that_fit(facts: ModelFacts, one: ContextParams, gpu_layers: int) -> int:

@@ -152,6 +152,7 @@ class LlamaCppModel:
             facts=self.facts,
             context_length=self.context_length,
             chunk=capacity.chunk,
+            crowd=capacity.crowd,
         )
 
     def use_store(self, store: KvStore, key: str, *, head_ids: Sequence[int] = ()) -> None:

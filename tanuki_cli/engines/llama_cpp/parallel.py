@@ -39,7 +39,7 @@ from tanuki_cli.engines.llama_cpp.choosing import Chooser
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.native import Context, Model
 from tanuki_cli.engines.llama_cpp.parts import Answering, Parts
-from tanuki_cli.engines.llama_cpp.places import Places
+from tanuki_cli.engines.llama_cpp.places import Crowd, Places
 from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
 from tanuki_cli.engines.token_model import Outcome, Request
 from tanuki_cli.errors import EngineError
@@ -56,7 +56,7 @@ class LlamaCppParallel:
     """Implements :class:`~tanuki_cli.engines.token_model.ParallelModel`: a sequence of ``context`` a place.
 
     ``chunk`` is how many ids of prompts a step takes while there are answers that wait for it; None where
-    prompts come first. Frees ``context`` and ``weights`` in the end.
+    prompts come first. ``crowd`` as in Places. Frees ``context`` and ``weights`` in the end.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class LlamaCppParallel:
         facts: ModelFacts,
         context_length: int,
         chunk: int | None,
+        crowd: Crowd | None = None,
     ) -> None:
         self.places = context.n_sequences
         self.context_length = context_length
@@ -77,7 +78,7 @@ class LlamaCppParallel:
         self._cancelled = False
         self._closed = False
         self._sequences = Sequences(context, self.places, should_stop=lambda: self._cancelled)
-        self._places = Places(self._sequences, n_batch=context.n_batch)
+        self._places = Places(self._sequences, n_batch=context.n_batch, crowd=crowd)
         self._suspect: Answering | None = None
         self._parts = Parts(self._sequences, context_length=context_length)
         self._known: dict[Request, Answering] = {}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from tanuki_cli.engines.llama_cpp.cutting import reusable
@@ -15,17 +16,26 @@ _WORTH_WAITING: Final = 16
 """So many ids more must become shared before a prompt waits for another one to compute them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crowd:
+    """More than ``few`` requests at once only as long as these have fewer than ``most_ids`` ids together."""
+
+    few: int
+    most_ids: int
+
+
 class Places:
     """Gives ``sequences`` to requests. ``running`` have one; all are in the order in which they came.
 
     A sequence that is free keeps its ids until it is needed. ``n_batch`` is how many ids of a prompt are
-    computed together at most.
+    computed together at most. ``crowd`` limits how many begin where many long ones are a loss.
     """
 
-    def __init__(self, sequences: Sequences, *, n_batch: int) -> None:
+    def __init__(self, sequences: Sequences, *, n_batch: int, crowd: Crowd | None = None) -> None:
         self.running: list[Answering] = []
         self._sequences = sequences
         self._n_batch = n_batch
+        self._crowd = crowd
         self._waiting: list[Answering] = []
         self._free = list(range(sequences.count))  # the longest unused first
 
@@ -43,8 +53,13 @@ class Places:
 
     def fill(self) -> None:
         """Let those begin that can, in their order."""
-        while self._waiting and self._free and self._begins(self._waiting[0]):
+        while self._waiting and self._free and self._pays() and self._begins(self._waiting[0]):
             self.running.append(self._waiting.pop(0))
+
+    def _pays(self) -> bool:
+        if self._crowd is None or len(self.running) < self._crowd.few:
+            return True
+        return sum(len(answering.text) for answering in self.running) < self._crowd.most_ids
 
     @contextmanager
     def borrowed(self, ids: list[int]) -> Iterator[int]:

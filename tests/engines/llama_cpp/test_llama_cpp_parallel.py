@@ -18,6 +18,7 @@ from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, GPU_COSTS
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.memory import forecast
 from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
+from tanuki_cli.engines.llama_cpp.places import Crowd
 from tanuki_cli.engines.llama_cpp.sequences import Part, Sequences
 from tanuki_cli.engines.token_model import Request
 from tanuki_cli.errors import DamagedModelError, EngineError
@@ -184,6 +185,22 @@ def test_what_prompts_begin_with_is_computed_once(model: LlamaCppParallel) -> No
     company.run()
     assert company.cached[on] == len(on.prompt_ids) - 8
     assert company.cached[requests[-1]] == len(HEAD) + 3 - 8
+
+
+@pytest.mark.parametrize(("length", "most"), [(60, 2), (10, PLACES)])
+def test_many_begin_at_once_only_while_they_are_short(tiny: Path, length: int, most: int) -> None:
+    model = load_parallel(tiny, places=PLACES, crowd=Crowd(few=2, most_ids=100))
+    prompts = [[2 + n, *range(300, 299 + length)] for n in range(8)]
+    requests = [Request(prompt_ids=ids, options=GREEDY) for ids in prompts]
+    company, seen = Company(model), set()
+    for request in requests:
+        company.add(request, 3)
+    while company.running:
+        company.step()
+        seen.add(len(model._places.running))
+    assert max(seen) == most
+    assert [len(ids) for ids in company.ids.values()] == [3] * len(requests)
+    model.close()
 
 
 def test_a_full_context_ends_an_answer(model: LlamaCppParallel, single: LlamaCppModel) -> None:
@@ -476,13 +493,15 @@ def test_places_are_as_many_as_fit_and_pay(
         assert planned.params.n_ctx == planned.params.n_sequences * one.n_ctx
         expected = (one.n_batch if cheap else 16) if interactive else None
         assert planned.chunk == expected
+        is_chosen = wanted is None and planned.params.n_sequences == 16
+        assert (planned.crowd is not None) is (is_chosen and not has_streams)
         return planned.params.n_sequences
 
     assert places(-500) == 1
     assert places(1000) == 2
     assert places(10**6) == 4
     assert places(10**6, cheap=True) == (16 if has_streams else 4)
-    assert places(10**6, interactive=False) == (16 if has_streams else 4)
+    assert places(10**6, interactive=False) == 16
     assert places(3000, interactive=False) == 4
     assert places(10**6, 7) == 7
     with pytest.raises(EngineError, match="3 questions") as caught:
