@@ -22,7 +22,7 @@ from tanuki_cli.cli.question import Question, read_question, truncate_question
 from tanuki_cli.cli.shapes import check_shape, explained, read_shape
 from tanuki_cli.conversation import Conversation, Message
 from tanuki_cli.engines.answers import AnswerForm, Chunk
-from tanuki_cli.engines.base import Engine
+from tanuki_cli.engines.base import Engine, Use
 from tanuki_cli.errors import HistoryError, InputError, InterruptedByUser, TanukiError
 from tanuki_cli.i18n import N_, _, plural
 from tanuki_cli.loading import LoadedModel
@@ -75,7 +75,9 @@ def ask(
         context.console.measure_terminal()  # before keys are typed ahead: those are the shell's
     unsaved: list[HistoryError] = []
     first = [] if question is None or options.long else _first_messages(conversation, question)
-    with closing(open_model(context, options, first=first)) as model, _engine(model, options) as engine:
+    use: Use = "many" if options.chunked else "once"
+    opened = open_model(context, options, first=first, use=use)
+    with closing(opened) as model, _engine(model, options) as engine:
         session = ChatSession(
             engine,
             conversation,

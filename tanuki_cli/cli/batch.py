@@ -69,7 +69,7 @@ def batch(
         check_first(source.columns(), asking, name=name)
         if not sum(1 for _row in source.rows()):  # all of them are read: what is wrong is said now
             raise InputError(_("{name} holds no rows.").format(name=name), hint="tanuki help batch")
-        model = stack.enter_context(closing(open_model(context, options)))
+        model = stack.enter_context(closing(open_model(context, options, use="many")))
         if model.practice:
             context.console.note(_("豆だぬき, the practice model, answers:"), style="practice")
         if options.dry_run:

@@ -7,9 +7,11 @@ from typing import Annotated, Final
 
 import typer
 
+from tanuki_cli.catalog import LocalModel, Target
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.model import open_model
 from tanuki_cli.cli.options import ModelOptions, takes
+from tanuki_cli.engines.llama_cpp.selection import explain_choice
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.speed import RUNS, Speed, measure_speed
 from tanuki_cli.errors import InputError
@@ -44,8 +46,8 @@ def bench(
     """Measure the speed of a model on this machine."""
     context = prepare(ctx, options)
 
-    def report_trial(name: str, seconds: float) -> None:
-        context.console.note(f"  {name}: {seconds:.3f} s")
+    def report_trial(line: str) -> None:
+        context.console.note(f"  {line}")
 
     with closing(open_model(context, options, report_trial=report_trial if tune else None)) as opened:
         engine = opened.engine
@@ -53,6 +55,8 @@ def bench(
             raise InputError(
                 _("A served model is measured where it is served."), hint="tanuki ask -v -m http://…"
             )
+        if not tune and (choice := _choice(context, opened.target)):
+            context.console.note(choice)
         context.console.note(
             _("Measuring {model}, {count} runs; a large model takes minutes.").format(
                 model=engine.info.model, count=RUNS
@@ -64,6 +68,13 @@ def bench(
         context.console.write_json(asdict(speed))
     else:
         _show(context, speed)
+
+
+def _choice(context: CommandContext, target: Target) -> str | None:
+    """What the setting ``engine`` chooses, where it does, and why."""
+    if context.settings.engine != "auto" or not isinstance(target, LocalModel) or target.format != "gguf":
+        return None
+    return explain_choice(target.path, context.directories.cache)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from tanuki_cli.engines.checking import Check
 from tanuki_cli.engines.consent import install_code_packages
 from tanuki_cli.engines.installed import installed_engines, practice_command
 from tanuki_cli.engines.llama_cpp.ik_package import check_ik
+from tanuki_cli.engines.llama_cpp.selection import explain_choice
 from tanuki_cli.engines.opening import read_tokenizer
 from tanuki_cli.errors import SettingsError, TanukiError
 from tanuki_cli.files import os_reason
@@ -70,7 +71,7 @@ def examine(context: CommandContext) -> Iterator[Check]:
         yield engine.check(machine)
     yield from check_ik(chosen=context.settings.engine == "ik")
     yield check_hub(context, findings)
-    yield from check_models(findings)
+    yield from check_models(context, findings)
     yield from check_remotes(context, findings.hub.reference_tokenizer(TANUKI_8B))
     yield check_settings(context)
     yield check_history(context)
@@ -168,13 +169,18 @@ def _smallest() -> Variant:
     return min(family, key=lambda variant: variant.approximate_bytes)
 
 
-def check_models(findings: Findings) -> Iterator[Check]:
-    """Every model on this machine: are its files whole, does its tokenizer pass the self-test?"""
+def check_models(context: CommandContext, findings: Findings) -> Iterator[Check]:
+    """Every model on this machine: are its files whole, does its tokenizer pass the self-test, and what
+    computes it where there is a choice?"""
     yield check_practice_model()
     reference = findings.hub.reference_tokenizer(TANUKI_8B)
     for entry in findings.hub.installed():
         model = replace(entry.model, reference_tokenizer=entry.model.reference_tokenizer or reference)
-        yield _check_installed(entry, model, verified=findings.hub.is_verified(entry))
+        check = _check_installed(entry, model, verified=findings.hub.is_verified(entry))
+        if context.settings.engine == "auto" and model.format == "gguf" and check.status == "ok":
+            choice = explain_choice(model.path, context.directories.cache)
+            check = replace(check, detail=f"{check.detail} {choice}") if choice else check
+        yield check
 
 
 def check_practice_model() -> Check:

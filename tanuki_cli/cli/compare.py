@@ -164,6 +164,8 @@ def _surroundings(
         context_length=request.model_context_length,
         gpu_layers=request.gpu_layers,
         kv_type=request.kv_type,
+        # Both on the same library, whatever was measured of either.
+        engine="llama.cpp" if context.settings.engine == "auto" else context.settings.engine,
         kv_cache_gib=0,
         tune=False,
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.options import ChatOptions, LoadingOptions
 from tanuki_cli.conversation import Message
+from tanuki_cli.engines.base import Use
 from tanuki_cli.errors import EngineError
 from tanuki_cli.loading import Finder, LoadedModel, load_model
 from tanuki_cli.terminal.asker import TerminalAsker
@@ -16,7 +17,8 @@ def open_model(
     *,
     reference: str | None = None,
     first: Sequence[Message] = (),
-    report_trial: Callable[[str, float], None] | None = None,
+    use: Use = "chat",
+    report_trial: Callable[[str], None] | None = None,
 ) -> LoadedModel:
     """The model ``reference`` (default: the settings'), asking at the terminal what has to be asked.
 
@@ -31,7 +33,7 @@ def open_model(
             return warm
 
     def load() -> LoadedModel:
-        return _load(context, options, reference, first=first, report_trial=report_trial)
+        return _load(context, options, reference, first=first, use=use, report_trial=report_trial)
 
     try:
         return load()
@@ -49,7 +51,8 @@ def _load(
     reference: str | None,
     *,
     first: Sequence[Message],
-    report_trial: Callable[[str, float], None] | None,
+    use: Use,
+    report_trial: Callable[[str], None] | None,
 ) -> LoadedModel:
     default = context.settings.model
     return load_model(
@@ -59,6 +62,7 @@ def _load(
         environ=context.environ,
         directories=context.directories,
         first=first,
+        use=use,
         report_trial=report_trial,
         debug=context.debug,
         # What a setting or an older conversation says was not said now, nor is it when it is loaded again.

@@ -77,7 +77,7 @@ def answer_command(ctx: typer.Context, options: AnswerOptions) -> None:
     for remark in bench.questions.remarks:
         context.console.warn(remark)
     context, reference = _as_before(context, options, before)
-    with closing(open_model(context, options, reference=reference)) as model:
+    with closing(open_model(context, options, reference=reference, use="many")) as model:
         own_name = f"{options.again.stem}{_AGAIN}" if options.again else _name_of(model)
         run = answer_run(
             bench,
@@ -146,7 +146,7 @@ def judge_command(ctx: typer.Context, options: JudgeOptions) -> None:
     bench = _open_bench(options) if options.names_bench or made_with is None else reopen_bench(made_with)
     check_questions(bench, answers)
     context, reference = _as_before(context, options, before)
-    with closing(open_model(context, options, reference=reference)) as model:
+    with closing(open_model(context, options, reference=reference, use="many")) as model:
         name = options.judge_name or _name_of(model) + (_AGAIN if options.again else "")
         files = judge_files(options.files, before, bench)
         run = judge_run(bench, model_source(context, model), files, judge=file_name(name))

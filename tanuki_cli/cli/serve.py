@@ -82,7 +82,7 @@ def serve(ctx: typer.Context, options: ServeOptions) -> None:
     idle_s = _idle(options)
     access = _access(context, options)
     with closing(_listener(options, access)) as listener:
-        loaded = open_model(context, options)
+        loaded = open_model(context, options, use="many")
         model = served(loaded, context.settings.sampling, created=int(time.time()))
 
         def load_again() -> Answerer:
@@ -92,6 +92,7 @@ def serve(ctx: typer.Context, options: ServeOptions) -> None:
                 Unattended(),
                 environ=context.environ,
                 directories=context.directories,
+                use="many",
                 debug=context.debug,
                 named_by_user=options.names("model"),
             )

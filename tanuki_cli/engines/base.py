@@ -3,13 +3,16 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, Job, Progress, PromptPlan
 from tanuki_cli.engines.consent import Consent, never
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
+
+Use = Literal["once", "chat", "many"]
+"""What a model is loaded for: one question, a conversation, or many questions in any order."""
 
 
 class GenerationCancelled(Exception):
@@ -23,9 +26,10 @@ class OpenOptions:
     ``consent`` is asked before code that came with a checkpoint is run. ``cache_folder`` keeps KV caches
     and tuning records between processes; None keeps nothing. ``first`` are the messages to be answered
     first, where they are known and likely the only ones: memory for more is then taken only when it is
-    needed. ``announce_tuning`` is called before it is measured how a model runs best, which takes up to
-    20 seconds; without it nothing is measured. ``report_trial`` hears of every trial, its name and seconds,
-    and has them made although there is a record. ``debug`` lets the backend's own log through.
+    needed. ``use`` says what else is to come: what loads slowly and computes fast is not for one question.
+    ``announce_tuning`` is called, with the seconds that it takes at most, before it is measured how a model
+    runs best; without it nothing is measured. ``report_trial`` is told every trial and what came of it, a
+    line each, and has them made although there is a record. ``debug`` lets the backend's own log through.
 
     For a server: ``served_tokenizers`` (tokenizer.json files, tried in turn, to send exact ids where it
     takes them), ``tokenizer_command`` (what gets Tanuki's own where it is not here), ``fetch_tokenizer``
@@ -37,8 +41,9 @@ class OpenOptions:
     consent: Consent = never
     cache_folder: Path | None = None
     first: Sequence[Message] = ()
-    announce_tuning: Callable[[], None] | None = None
-    report_trial: Callable[[str, float], None] | None = None
+    use: Use = "chat"
+    announce_tuning: Callable[[int], None] | None = None
+    report_trial: Callable[[str], None] | None = None
     debug: bool = False
     served_tokenizers: Sequence[Path] = ()
     tokenizer_command: str = ""

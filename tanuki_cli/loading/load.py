@@ -8,7 +8,7 @@ from pathlib import Path
 from tanuki_cli.catalog import TANUKI_8B, LocalModel, RemoteModel, Target
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.conversation import Message
-from tanuki_cli.engines.base import Engine, OpenOptions
+from tanuki_cli.engines.base import Engine, OpenOptions, Use
 from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.errors import DownloadError
 from tanuki_cli.i18n import _
@@ -56,15 +56,16 @@ def load_model(
     environ: Mapping[str, str],
     directories: Directories,
     first: Sequence[Message] = (),
-    report_trial: Callable[[str, float], None] | None = None,
+    use: Use = "chat",
+    report_trial: Callable[[str], None] | None = None,
     debug: bool = False,
     named_by_user: bool = False,
 ) -> LoadedModel:
     """Find, if need be and allowed download, and load the model that ``reference`` names.
 
-    ``first`` and ``named_by_user`` as in :func:`~tanuki_cli.engines.base.OpenOptions`. With
-    ``report_trial`` it is measured anew how the model runs best, and every trial reported. ``debug`` lets
-    the backend's own log through.
+    ``first``, ``use`` and ``named_by_user`` as in :func:`~tanuki_cli.engines.base.OpenOptions`. With
+    ``report_trial`` it is measured anew how the model runs best, and reported. ``debug`` lets the backend's
+    own log through.
 
     Raises ModelError if it is unknown or not installed and may not be fetched, DownloadError,
     EngineError, RemoteError.
@@ -82,6 +83,7 @@ def load_model(
         consent=asker.may_run_code,
         cache_folder=directories.cache,
         first=first,
+        use=use,
         announce_tuning=_announcer(settings, asker),
         report_trial=report_trial,
         debug=debug,
@@ -126,10 +128,9 @@ def _tokenizer_fetcher(
     return fetch
 
 
-def _announcer(settings: Settings, asker: Asker) -> Callable[[], None] | None:
+def _announcer(settings: Settings, asker: Asker) -> Callable[[int], None] | None:
     """Says that a measurement begins, where somebody waits who can skip it, and it is not switched off."""
     if not (settings.tune and asker.someone_waits):
         return None
-    return lambda: asker.note(
-        _("Measuring once how this model runs fastest on this machine: at most 20 seconds, Ctrl-C skips it.")
-    )
+    text = _("Measuring once how this model runs fastest here: at most {seconds} seconds, Ctrl-C skips it.")
+    return lambda seconds: asker.note(text.format(seconds=seconds))

@@ -111,6 +111,11 @@ def _physical_cores() -> int:
     return psutil.cpu_count(logical=False) or 1
 
 
+def usable_cpus() -> int:
+    """Logical processors this process may run on, likewise."""
+    return max(1, min(len(_allowed_cpus()), cgroup_cpus(CGROUP_ROOT, own_cgroups())))
+
+
 def cpu_name() -> str:
     """The processor's name, as its maker writes it where that can be read."""
     lines = (read_text(Path("/proc/cpuinfo")) or "").splitlines()

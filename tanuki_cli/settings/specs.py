@@ -67,10 +67,13 @@ class Settings:
         ),
     )
     engine: str = option(
-        "llama.cpp",
+        "auto",
         OptionSpec(
-            help=N_("What computes GGUF models; ik is a fork of llama.cpp with kernels of its own for CPUs."),
-            choices=("llama.cpp", "ik"),
+            help=N_(
+                "What computes GGUF models. ik is a fork of llama.cpp with kernels of its own for CPUs, auto "
+                "takes it where it is installed and was measured to be faster."
+            ),
+            choices=("auto", "llama.cpp", "ik"),
             scope="loading",
         ),
     )
@@ -108,7 +111,7 @@ class Settings:
     tune: bool = option(
         True,
         OptionSpec(
-            help=N_("At the first load of a model, measure how it runs fastest here (at most 20 seconds).")
+            help=N_("At the first load of a model, measure how it runs fastest here (about 10 seconds).")
         ),
     )
     enter: str = option(

@@ -13,7 +13,13 @@ import pytest
 from tanuki_cli.engines.installed import installed_engines
 from tanuki_cli.machine import gpus, hardware
 from tanuki_cli.machine.gpus import Gpu, visible_devices
-from tanuki_cli.machine.hardware import format_bytes, free_disk_bytes, inspect_machine, usable_physical_cores
+from tanuki_cli.machine.hardware import (
+    format_bytes,
+    free_disk_bytes,
+    inspect_machine,
+    usable_cpus,
+    usable_physical_cores,
+)
 from tanuki_cli.machine.limits import CGROUP_ROOT, cgroup_cpus, cgroup_memory, own_cgroups
 from tanuki_cli.machine.memory import KvType, MemoryEstimate, estimate_memory
 
@@ -51,7 +57,7 @@ def test_this_machine() -> None:
 def test_cores_follow_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     first = min(hardware._allowed_cpus())
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {first}, raising=False)
-    assert usable_physical_cores() == 1
+    assert usable_physical_cores() == usable_cpus() == 1
 
 
 def write(root: Path, files: dict[str, str]) -> None:

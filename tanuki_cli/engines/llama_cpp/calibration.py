@@ -1,52 +1,94 @@
-"""Measuring how a model runs best on this machine, in at most twenty seconds, in a context of its own.
+"""Measuring how a model runs best on this machine, in contexts of its own.
 
-The weights are those already loaded, so memory is needed for one small KV cache only. Repacked weights
-are a second copy: they are tried only where it fits, and where making it does not take all the time.
+The weights are those already loaded, so memory is needed for one small KV cache only. Only what can change
+a decision is measured: on two cores, where nobody has more threads to choose from, that is what batches
+cost. Repacked weights take long to make, and with llama.cpp a second copy: they are tried where the time
+and the memory are there.
 """
 
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from tanuki_cli.engines.llama_cpp.builds import Build
 from tanuki_cli.engines.llama_cpp.drafting import LENGTHS
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts, without_vocabulary
 from tanuki_cli.engines.llama_cpp.native import Context, ContextParams, DecodeAborted, Model, NativeError
-from tanuki_cli.engines.llama_cpp.tuning import Tuning
+from tanuki_cli.engines.llama_cpp.plan import LoadPlan
+from tanuki_cli.engines.llama_cpp.speeds import Speed
+from tanuki_cli.engines.llama_cpp.timing import CONTEXT_LENGTH, STEPS, Limits, Runs
+from tanuki_cli.engines.llama_cpp.tuning import Record, Tuner, Tuning, default_tuning
 from tanuki_cli.i18n import _
-from tanuki_cli.machine.hardware import usable_physical_cores
+from tanuki_cli.interrupts import on_interrupt
+from tanuki_cli.machine.hardware import inspect_machine, usable_cpus, usable_physical_cores
 
-BUDGET_S: Final = 20.0
-CONTEXT_LENGTH: Final = 1024
-"""Tokens of the contexts that are measured in."""
-_STEPS: Final = 4
+_BUDGET_S: Final = 20
+_IN_PLACE_BUDGET_S: Final = 40
+"""With weights that are repacked in place, which is always worth trying."""
+_AGAIN_BUDGET_S: Final = 120
+"""Where somebody asked for it, and for all of it."""
 _PROMPT: Final = 64
-_BATCHES: Final = (512, 1024)
-"""Sizes above the default that a fast machine tries for a prompt."""
+_BATCHES: Final = (256, 512, 1024)
+"""Sizes for a prompt on a GPU. On a CPU it is computing that takes the time, not reading weights."""
 _WORTH_IT: Final = 1.05
 """A candidate must be this much faster than what would be used without it."""
 _REPACK_BYTES_PER_S: Final = 300_000_000
-_REPACK_WORTH_IT: Final = 1.25
-"""Repacking doubles the memory and is done again at every load: that wants more than a few per cent."""
-_IN_PLACE_WORTH_IT: Final = 1.15
-"""Without the second copy it is still done at every load."""
-_IDS: Final = tuple(300 + index * 7 % 600 for index in range(CONTEXT_LENGTH))
+_IN_PLACE_BYTES_PER_S: Final = 600_000_000
+"""Measured on one machine: 340 and 700 million."""
+_SIZES: Final = tuple(length + 1 for length in LENGTHS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """What is measured: ``weights`` of the file at ``path``, in contexts with ``params``, which are
-    like the real one's but for the length."""
+    """What is measured: ``weights`` of the file at ``path``, which took ``load_s`` to load with
+    ``gpu_layers`` as ``plan`` says; and with what ``text``."""
 
     weights: Model
+    load_s: float
     path: Path
     facts: ModelFacts
-    params: Callable[[Tuning], ContextParams]
+    plan: LoadPlan
     gpu_layers: int
-    available_bytes: int
+    text: Sequence[int]
+
+    def params(self, tuning: Tuning) -> ContextParams:
+        """A context like the real one but for the length."""
+        return self.plan.context_params(tuning, gpu_layers=self.gpu_layers, length=CONTEXT_LENGTH)
+
+
+def most_seconds(build: Build, *, again: bool) -> int:
+    """What :func:`calibrate` takes at most with ``build``."""
+    if again:
+        return _AGAIN_BUDGET_S
+    return _IN_PLACE_BUDGET_S if build.repacks_in_place else _BUDGET_S
+
+
+def measure(bench: Bench, tuner: Tuner, *, look: Callable[[Context], None] | None = None) -> Record:
+    """Announce it, and :func:`calibrate`; after a Ctrl-C that gives the defaults.
+
+    What has to be read from the disk before a first answer is read first: no time of the measurement.
+    """
+    start = default_tuning(bench.facts, gpu=bench.gpu_layers > 0)
+    with closing(Context(bench.weights, bench.params(start))) as context:
+        context.decode(bench.text[:1], 0)
+    budget_s = most_seconds(bench.weights.build, again=tuner.again)
+    if tuner.announce is not None:
+        tuner.announce(budget_s)
+    stopped: list[bool] = []
+    with on_interrupt(lambda: stopped.append(True)):
+        tuner.report(f"{bench.weights.build.name}:")
+        return calibrate(
+            bench,
+            start,
+            should_stop=lambda: bool(stopped),
+            budget_s=budget_s,
+            report=tuner.report,
+            look=look,
+        )
 
 
 def calibrate(
@@ -54,159 +96,160 @@ def calibrate(
     start: Tuning,
     *,
     should_stop: Callable[[], bool],
-    budget_s: float = BUDGET_S,
-    report: Callable[[str, float], None] = lambda name, seconds: None,
-) -> Tuning:
-    """``start``, with what was found to be faster within ``budget_s`` seconds.
+    budget_s: float,
+    report: Callable[[str], None] = lambda line: None,
+    look: Callable[[Context], None] | None = None,
+) -> Record:
+    """``start``, with what was found to be faster within ``budget_s`` seconds, and how fast that is.
 
-    ``report`` is told the name of every trial and the seconds it took. When ``should_stop`` says so,
-    or llama.cpp fails, ``start`` is given back: unmeasured, but good.
+    ``report`` is told every trial and what came of it. ``look`` sees the context of every kind of weights
+    right after the same part of the text was computed. When ``should_stop`` says so, or llama.cpp fails, it
+    is what was found so far: at first ``start``, unmeasured, but good.
     """
-    trial = _Trial(bench, should_stop=should_stop, deadline=time.monotonic() + budget_s, report=report)
-    try:
+    limits = Limits(should_stop=should_stop, deadline=time.monotonic() + budget_s, report=report)
+    trial, record = _Trial(bench, start, limits, look), Record(tuning=start)
+    with suppress(DecodeAborted, NativeError):
         with closing(Context(bench.weights, bench.params(start))) as context:
-            tuning = trial.choose_threads(context, start)
-            tuning = replace(tuning, draft_costs=trial.measure_drafts(context, tuning))
-        tuning = trial.choose_batch(tuning)
-        return replace(trial.choose_repack(tuning), measured=True)
-    except (DecodeAborted, NativeError):
-        return start
+            record = trial.choose_threads(Runs(context, limits, bench.text))
+        if bench.gpu_layers:
+            record = trial.choose_batch(record)
+        elif trial.may_repack(record):
+            record = replace(record, repacked=trial.repacked(record.tuning))
+    _report_gain(record, several=bench.weights.build.has_streams, report=report)
+    return record
+
+
+def _report_gain(record: Record, *, several: bool, report: Callable[[str], None]) -> None:
+    best = record.best("chat", several=several)
+    if record.default is None or best is None:
+        return
+    report(
+        _("gained over the defaults: prompt {prompt:.2f}, answer {answer:.2f}").format(
+            prompt=record.default.prompt_s / best.prompt_s, answer=record.default.step_s / best.step_s
+        )
+    )
 
 
 class _Trial:
     """The measurements, each only if the time that is left allows it."""
 
     def __init__(
-        self,
-        bench: Bench,
-        *,
-        should_stop: Callable[[], bool],
-        deadline: float,
-        report: Callable[[str, float], None],
+        self, bench: Bench, start: Tuning, limits: Limits, look: Callable[[Context], None] | None
     ) -> None:
         self._bench = bench
-        self._should_stop = should_stop
-        self._deadline = deadline
-        self._report = report
-        self._step_s = 0.0  # seconds of a single step, once known
+        self._start = start
+        self._limits = limits
+        self._look = look
+        self._candidates = _thread_candidates(start.threads)
+        self._has_prompts = look is not None
 
-    def choose_threads(self, context: Context, start: Tuning) -> Tuning:
+    def choose_threads(self, runs: Runs) -> Record:
         """The number of threads that is fastest for single tokens, and for a prompt."""
-        default = start.threads
-        steps = {default: self._step(context, default)}
-        self._step_s = steps[default]
-        candidates = _thread_candidates(default)
+        default, candidates = self._start.threads, self._candidates
+        runs.step(default)
         for threads in candidates:
-            if self._left() > 2 * (_STEPS + 1) * self._step_s:
-                steps[threads] = self._step(context, threads)
-        self._step_s = min(steps.values())
+            if self._limits.left_s > 2 * STEPS * min(runs.steps.values()):
+                runs.step(threads)
+        tuning = replace(self._start, threads=_best(runs.steps, default))
         prompts: dict[int, float] = {}
         for threads in (default, *candidates) if candidates else ():
-            if self._left() > 2 * max([_PROMPT * self._step_s / 3, *prompts.values()]):
-                prompts[threads] = self._batch(context, threads, _PROMPT)
-        best = _best(steps, default)
-        return replace(start, threads=best, prompt_threads=_best(prompts, default) if prompts else best)
+            if self._limits.left_s > 2 * max([_PROMPT * runs.steps[default] / 3, *prompts.values()]):
+                prompts[threads] = runs.batch(threads, _PROMPT)
+                self._has_prompts = True
+        best = _best(prompts, default) if default in prompts else tuning.threads
+        tuning = replace(tuning, prompt_threads=best)
+        plain = self._speed(runs, tuning, load_s=self._bench.load_s)
+        prompt_s = prompts[default] / _PROMPT if default in prompts else plain.prompt_s
+        return Record(
+            tuning=replace(tuning, draft_costs=plain.costs, measured=True),
+            default=replace(plain, prompt_s=prompt_s, step_s=runs.steps[default]),
+            plain=plain,
+        )
 
-    def measure_drafts(self, context: Context, tuning: Tuning) -> tuple[tuple[int, float], ...]:
-        """The cost of every draft length in single steps; what there is no time for is estimated.
+    def choose_batch(self, record: Record) -> Record:
+        """Larger batches for a prompt, where a GPU is so fast that trying them takes no time."""
+        bench, tuning = self._bench, record.tuning
+        assert record.default is not None
+        assert record.plain is not None
+        times: dict[int, float] = {}
+        best = tuning.n_batch
+        for size in _BATCHES:
+            if size > bench.facts.n_ctx_train or self._limits.left_s < 4 * size * record.plain.prompt_s:
+                break
+            with closing(Context(bench.weights, bench.params(replace(tuning, n_batch=size)))) as context:
+                times[size] = (
+                    Runs(context, self._limits, bench.text).batch(tuning.prompt_threads, size) / size
+                )
+            if times.get(best, times[size]) > _WORTH_IT * times[size]:
+                best = size
+        if best not in times:
+            return record
+        return replace(
+            record,
+            tuning=replace(tuning, n_batch=best),
+            default=replace(record.default, prompt_s=times[tuning.n_batch]),
+            plain=replace(record.plain, prompt_s=times[best]),
+        )
+
+    def may_repack(self, record: Record) -> bool:
+        """Whether repacked weights fit, and can be made and measured in the time that is left."""
+        assert record.plain is not None
+        size, in_place = self._bench.facts.file_bytes, self._bench.weights.build.repacks_in_place
+        available = inspect_machine(os.environ).available_ram_bytes
+        if size * (1 if in_place else 2) > available:
+            return False
+        making = size / (_IN_PLACE_BYTES_PER_S if in_place else _REPACK_BYTES_PER_S)
+        steps = STEPS + 2 * sum(cost for _size, cost in record.plain.costs)
+        return self._limits.left_s > making + steps * record.plain.step_s
+
+    def repacked(self, tuning: Tuning) -> Speed:
+        """How fast repacked weights are."""
+        bench, before = self._bench, time.perf_counter()
+        with closing(
+            Model(
+                bench.path,
+                gpu_layers=0,
+                repack=True,
+                metadata=without_vocabulary(bench.facts),
+                should_stop=self._limits.should_stop,
+                build=bench.weights.build,
+            )
+        ) as weights:
+            load_s = time.perf_counter() - before
+            self._limits.report(_("repacked weights, to load: {seconds:.1f} s").format(seconds=load_s))
+            with closing(Context(weights, bench.params(tuning))) as context:
+                return self._speed(Runs(context, self._limits, bench.text), tuning, load_s=load_s)
+
+    def _speed(self, runs: Runs, tuning: Tuning, *, load_s: float) -> Speed:
+        """Of ``tuning``. What a batch takes is estimated where there is no time to measure it.
 
         A batch of a draft is computed with the threads of a prompt, as llama.cpp does.
         """
-        costs, usual, slower = [(1, 1.0)], dict(tuning.draft_costs), 1.0
-        for size in (length + 1 for length in LENGTHS):
-            if self._left() > size * self._step_s:
-                cost = self._batch(context, tuning.prompt_threads, size) / self._step_s
-                slower = cost / usual[size]
-            else:
-                cost = usual[size] * slower
-            costs.append((size, cost))
-        return tuple(costs)
-
-    def choose_batch(self, tuning: Tuning) -> Tuning:
-        """Larger batches for prompts, where the machine is so fast that trying them takes no time."""
-        bench, best = self._bench, tuning.n_batch
-        speeds: dict[int, float] = {}
-        for size in (tuning.n_batch, *_BATCHES):
-            expected = size * self._step_s
-            if size > bench.facts.n_ctx_train or self._left() < 2 * expected or expected > self._left() / 4:
-                break
-            with closing(Context(bench.weights, bench.params(replace(tuning, n_batch=size)))) as context:
-                speeds[size] = size / self._batch(context, tuning.prompt_threads, size)
-            if speeds[size] > _WORTH_IT * speeds.get(best, 0.0):
-                best = size
-        return replace(tuning, n_batch=best)
-
-    def choose_repack(self, tuning: Tuning) -> Tuning:
-        """Repacked weights, where they are so much faster that they pay."""
-        bench = self._bench
-        fits = 2 * bench.facts.file_bytes < bench.available_bytes
-        seconds = bench.facts.file_bytes / _REPACK_BYTES_PER_S
-        if bench.gpu_layers or not fits or self._left() < 2 * seconds + 2 * _PROMPT * self._step_s:
-            return tuning
-        with closing(Context(bench.weights, bench.params(tuning))) as context:
-            plain = self._times(context, tuning)
-        with (
-            closing(
-                Model(
-                    bench.path,
-                    gpu_layers=0,
-                    repack=True,
-                    metadata=without_vocabulary(bench.facts),
-                    should_stop=self._should_stop,
-                    build=bench.weights.build,
-                )
-            ) as weights,
-            closing(Context(weights, bench.params(tuning))) as context,
-        ):
-            repacked = self._times(context, tuning)
-        gain = _IN_PLACE_WORTH_IT if bench.weights.build.repacks_in_place else _REPACK_WORTH_IT
-        pays = all(before > gain * after for before, after in zip(plain, repacked, strict=True))
-        return replace(tuning, repack=pays)
-
-    def _times(self, context: Context, tuning: Tuning) -> tuple[float, float]:
-        return (
-            self._step(context, tuning.threads),
-            self._batch(context, tuning.prompt_threads, _PROMPT),
+        threads, usual, slower = tuning.prompt_threads, dict(tuning.draft_costs), 1.0
+        step_s = runs.step(tuning.threads)
+        prompt_s = None
+        if self._has_prompts:
+            prompt_s = runs.batch(threads, _PROMPT, look=self._look) / _PROMPT
+        seconds: dict[int, float] = {}
+        for size in _SIZES:
+            seconds[size] = usual[size] * slower * step_s
+            if self._limits.left_s > 1.5 * seconds[size]:
+                seconds[size] = runs.batch(threads, size)
+                slower = seconds[size] / (usual[size] * step_s)
+        longest = max(_SIZES)
+        step_s = runs.steps[tuning.threads]  # the fastest that was seen meanwhile
+        costs = [(size, max(1.0, batch_s / step_s)) for size, batch_s in seconds.items()]
+        return Speed(
+            load_s=load_s,
+            prompt_s=prompt_s or seconds[longest] / longest,
+            step_s=step_s,
+            costs=((1, 1.0), *costs),
         )
-
-    def _step(self, context: Context, threads: int) -> float:
-        """Seconds of one single step; the first one warms up."""
-        seconds = self._time(context, ((id_,) for id_ in _IDS[: _STEPS + 1]), threads)
-        self._report(_("one token, {threads} threads").format(threads=threads), min(seconds[1:]))
-        return min(seconds[1:])
-
-    def _batch(self, context: Context, threads: int, size: int) -> float:
-        """Seconds of one batch of ``size`` ids; the better of two where time allows."""
-        seconds = self._time(context, [_IDS[:size]], threads)
-        if self._left() > 4 * seconds[0]:
-            seconds += self._time(context, [_IDS[:size]], threads)
-        name = _("{size} tokens at once, {threads} threads").format(size=size, threads=threads)
-        self._report(name, min(seconds))
-        return min(seconds)
-
-    def _time(self, context: Context, batches: Iterable[Sequence[int]], threads: int) -> list[float]:
-        context.set_threads(threads)
-        context.trim(0)
-        position, seconds = 0, []
-        for batch in batches:
-            if self._should_stop():
-                raise DecodeAborted
-            before = time.perf_counter()
-            # Asking costs a single step a part of its time.
-            should_stop = self._should_stop if len(batch) > 1 else None
-            outputs = min(len(batch), context.max_outputs)
-            context.decode(batch, position, outputs=outputs, should_stop=should_stop)
-            seconds.append(time.perf_counter() - before)
-            position += len(batch)
-        return seconds
-
-    def _left(self) -> float:
-        return self._deadline - time.monotonic()
 
 
 def _thread_candidates(default: int) -> list[int]:
     """Half of the physical cores, all of them, and every logical one."""
-    physical, logical = usable_physical_cores(), os.cpu_count() or 1
+    physical, logical = usable_physical_cores(), usable_cpus()
     candidates = {max(1, physical // 2), physical, logical}
     if physical <= 2:
         candidates.discard(1)

@@ -18,7 +18,7 @@ from typing import Any, Final
 from tanuki_cli.engines.llama_cpp.bindings import load_functions
 from tanuki_cli.engines.llama_cpp.builds import Build, ContextParams
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
-from tanuki_cli.engines.llama_cpp.ik_package import NAME, OTHERWISE, PACKAGE, require_ik
+from tanuki_cli.engines.llama_cpp.ik_package import NAME, OTHERWISE, PACKAGE, build_version
 from tanuki_cli.engines.llama_cpp.log import log
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
@@ -33,7 +33,7 @@ _UNTOUCHED: Final = 0x7FC0DEAD
 @lru_cache(maxsize=1)
 def load_ik() -> Build:
     """The library, its log taken over. Raises EngineError where it is missing, or not for this machine."""
-    version = require_ik()
+    version = build_version()
     try:
         functions = IkFunctions(load_functions(PACKAGE, "_ctypes_api"))
     except (ImportError, OSError, AttributeError) as exc:
@@ -43,7 +43,7 @@ def load_ik() -> Build:
     log.take_over(functions)
     return Build(
         name=NAME,
-        version=f"ik {version}",
+        version=version,
         functions=functions,
         model_fields=_model_fields,
         context_fields=_context_fields,

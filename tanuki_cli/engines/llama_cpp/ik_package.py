@@ -12,6 +12,8 @@ from tanuki_cli.machine.packages import IK, install_extra, installed_version, mi
 PACKAGE: Final = "ik_llama_cpp"
 NAME: Final = "ik_llama.cpp"
 OTHERWISE: Final = "--engine llama.cpp"
+ANSWERS_SEVERAL: Final = False
+"""Whether it computes several answers together."""
 _TRIED: Final = IK.rpartition("=")[2]
 _NEEDED: Final = frozenset(("avx2", "f16c", "fma"))
 """What the published library is compiled for; it does not look, and an unknown instruction ends it."""
@@ -38,6 +40,11 @@ def require_ik() -> str:
             hint=OTHERWISE,
         )
     return version
+
+
+def build_version() -> str:
+    """What its build is called in the names of what is kept for it. Raises what :func:`require_ik` does."""
+    return f"ik {require_ik()}"
 
 
 def check_ik(*, chosen: bool) -> Iterator[Check]:

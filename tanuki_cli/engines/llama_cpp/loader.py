@@ -9,34 +9,30 @@ tokens) and depend on how the tokens were batched. Reuse, resume and speculation
 """
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel
-from tanuki_cli.engines.base import EngineInfo
+from tanuki_cli.engines.base import EngineInfo, Use
 from tanuki_cli.engines.llama_cpp import native as llama_native
 from tanuki_cli.engines.llama_cpp.builds import LLAMA_CPP, Build
 from tanuki_cli.engines.llama_cpp.drafting import DraftPolicy
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts, without_vocabulary
 from tanuki_cli.engines.llama_cpp.gguf import damaged, read_gguf
+from tanuki_cli.engines.llama_cpp.ik_package import PACKAGE
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore, state_key
 from tanuki_cli.engines.llama_cpp.memory import all_layers, forecast
 from tanuki_cli.engines.llama_cpp.model import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.native import Context, Model, NativeError
 from tanuki_cli.engines.llama_cpp.plan import LoadPlan, check_memory, plan_load
-from tanuki_cli.engines.llama_cpp.tuning import (
-    SMALL_MODEL_BYTES,
-    Tuner,
-    Tuning,
-    default_tuning,
-    tuning_key,
-)
+from tanuki_cli.engines.llama_cpp.selection import find_pair
+from tanuki_cli.engines.llama_cpp.tuning import SMALL_MODEL_BYTES, Tuner, Tuning, default_tuning
 from tanuki_cli.errors import DamagedModelError, EngineError, brief
 from tanuki_cli.i18n import _
-from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.machine.hardware import inspect_machine
+from tanuki_cli.machine.packages import missing
 from tanuki_cli.settings.values import Settings
 
 __all__ = ["LlamaCppModel", "load_llama_cpp"]
@@ -51,6 +47,7 @@ def load_llama_cpp(
     kv_store: KvStore | None = None,
     head_ids: Sequence[int] = (),
     first_tokens: int | None = None,
+    use: Use = "chat",
     tuner: Tuner | None = None,
 ) -> LlamaCppModel:
     """Load the GGUF file of ``model``; pass ``facts`` if its header was read already.
@@ -58,7 +55,7 @@ def load_llama_cpp(
     With ``kv_store``, KV caches of earlier conversations are taken from there and kept there;
     ``head_ids`` is what every prompt begins with. ``first_tokens`` are the prompt and the answer that
     are known to come, often the only ones: the KV cache is made no longer than that at first, since
-    making it takes time and memory. ``tuner`` knows, or measures, how the model runs best.
+    making it takes time and memory. ``tuner`` knows, or measures, how the model runs best for ``use``.
 
     Raises EngineError for a file that is damaged or of another kind, for a context the model was not
     made for, and where memory will not do, before it is taken. ``debug`` sends llama.cpp's log to
@@ -68,16 +65,46 @@ def load_llama_cpp(
         header = read_gguf(model.path)
         model, facts = replace(model, path=header.path), model_facts(header)
     llama_native.start(debug=debug)
-    plan = plan_load(settings, facts, build=_build(settings), first_tokens=first_tokens)
+    plan = plan_load(settings, facts, build=_named_build(settings), first_tokens=first_tokens)
     check_memory(model, facts, plan)
-    loaded = _load(model, settings, facts, plan, tuner)
+    if facts.file_bytes < SMALL_MODEL_BYTES:
+        tuner = None
+    if settings.engine == "auto":
+        plan, tuner = _choose_plan(model.path, facts, plan, tuner, use)
+    loaded = _load(model, settings, facts, plan, tuner, use)
     if kv_store is not None:
         key = state_key(model.path, plan.build.version, plan.kv_type, loaded.info.device)
         loaded.use_store(kv_store, key, head_ids=head_ids)
     return loaded
 
 
-def _build(settings: Settings) -> Build:
+def _choose_plan(
+    path: Path, facts: ModelFacts, plan: LoadPlan, tuner: Tuner | None, use: Use
+) -> tuple[LoadPlan, Tuner | None]:
+    """``plan``, which is for llama.cpp, or the same for ik_llama.cpp; and what is still to be measured.
+
+    They are compared here, where that has to be done and ``tuner`` may.
+    """
+    if tuner is None or missing([PACKAGE]) or plan.gpus or plan.kv_type != "f16":
+        return plan, tuner
+    try:
+        pair = None if tuner.again else find_pair(tuner.store, path)
+        if pair is None and tuner.announce is not None:
+            from tanuki_cli.engines.llama_cpp.comparison import compare  # once per model
+
+            pair = compare(path, facts, plan, tuner)
+            if pair is not None:
+                tuner = replace(tuner, announce=None, again=False)
+        if pair is None or not pair.prefers_ik(use):
+            return plan, tuner
+        from tanuki_cli.engines.llama_cpp.ik import load_ik  # loads another library
+
+        return replace(plan, build=load_ik()), tuner
+    except EngineError:  # it is not for this machine; doctor says so
+        return plan, tuner
+
+
+def _named_build(settings: Settings) -> Build:
     if settings.engine != "ik":
         return LLAMA_CPP
     from tanuki_cli.engines.llama_cpp.ik import load_ik  # loads another library
@@ -86,7 +113,12 @@ def _build(settings: Settings) -> Build:
 
 
 def _load(
-    model: LocalModel, settings: Settings, facts: ModelFacts, plan: LoadPlan, tuner: Tuner | None
+    model: LocalModel,
+    settings: Settings,
+    facts: ModelFacts,
+    plan: LoadPlan,
+    tuner: Tuner | None,
+    use: Use,
 ) -> LlamaCppModel:
     """Load with the planned layers on the GPU, and with fewer if its memory does not do after all."""
     wanted = plan.gpu_layers
@@ -95,7 +127,7 @@ def _load(
         if layers < wanted:  # what the GPU does not hold, the main memory must
             check_memory(model, facts, replace(plan, gpu_layers=layers))
         try:
-            weights, context, tuning = _load_native(model.path, settings, facts, plan, layers, tuner)
+            weights, context, tuning = _load_native(model.path, settings, facts, plan, layers, tuner, use)
         except NativeError as exc:
             if layers == 0 or not _is_about_memory(exc):
                 raise _translated(model, exc) from exc
@@ -124,9 +156,16 @@ def _fewer_layers(layers: int, wanted: int) -> str:
 
 
 def _load_native(
-    path: Path, settings: Settings, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, tuner: Tuner | None
+    path: Path,
+    settings: Settings,
+    facts: ModelFacts,
+    plan: LoadPlan,
+    gpu_layers: int,
+    tuner: Tuner | None,
+    use: Use,
 ) -> tuple[Model, Context, Tuning]:
-    tuning = _remembered(path, facts, plan, gpu_layers, tuner)
+    tuning = _remembered(path, facts, plan, gpu_layers, tuner, use)
+    before = time.perf_counter()
     weights = Model(
         path,
         gpu_layers=gpu_layers,
@@ -136,7 +175,9 @@ def _load_native(
     )
     try:
         if tuning is None:
-            tuning = _measured(path, facts, plan, gpu_layers, weights, tuner)
+            assert tuner is not None
+            load_s = time.perf_counter() - before
+            tuning = _measured(path, facts, plan, gpu_layers, weights, load_s, tuner)
         tuning = tuning.with_threads(settings.threads)
         params = plan.context_params(tuning, gpu_layers=gpu_layers, length=plan.cache_length)
         return weights, Context(weights, params), tuning
@@ -146,15 +187,16 @@ def _load_native(
 
 
 def _remembered(
-    path: Path, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, tuner: Tuner | None
+    path: Path, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, tuner: Tuner | None, use: Use
 ) -> Tuning | None:
     """How this model runs best on this machine; None where that is still to be measured."""
     default = default_tuning(facts, gpu=gpu_layers > 0)
-    if tuner is None or facts.file_bytes < SMALL_MODEL_BYTES:
+    if tuner is None:
         return default
-    found = None if tuner.again else tuner.store.find(_tuning_key(path, plan, gpu_layers))
-    if found is None:
+    record = None if tuner.again else tuner.store.find(plan.tuning_key(path, gpu_layers=gpu_layers))
+    if record is None:
         return default if tuner.announce is None else None
+    found = record.tuning_for(use, several=plan.build.has_streams)
     twice = forecast(
         facts,
         context_length=plan.context_length,
@@ -165,40 +207,36 @@ def _remembered(
     )
     # There may be less memory today than there was when it was measured.
     fits = twice.host.total <= inspect_machine(os.environ).available_ram_bytes
-    return found if fits else replace(found, repack=False, n_batch=default.n_batch)
+    return found if fits else replace(record.tuning, repack=False, n_batch=default.n_batch)
 
 
 def _measured(
-    path: Path, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, weights: Model, tuner: Tuner | None
+    path: Path,
+    facts: ModelFacts,
+    plan: LoadPlan,
+    gpu_layers: int,
+    weights: Model,
+    load_s: float,
+    tuner: Tuner,
 ) -> Tuning:
     """Measure, and remember what was found; after a Ctrl-C the defaults, so that nobody waits twice.
 
     Repacked weights are used from the next load on.
     """
-    from tanuki_cli.engines.llama_cpp.calibration import CONTEXT_LENGTH, Bench, calibrate  # once per model
+    from tanuki_cli.engines.llama_cpp.calibration import Bench, measure  # once per model
 
-    assert tuner is not None
-    assert tuner.announce is not None
-    tuner.announce()
-    stopped: list[bool] = []
     bench = Bench(
         weights=weights,
+        load_s=load_s,
         path=path,
         facts=facts,
-        params=partial(plan.context_params, gpu_layers=gpu_layers, length=CONTEXT_LENGTH),
+        plan=plan,
         gpu_layers=gpu_layers,
-        available_bytes=inspect_machine(os.environ).available_ram_bytes,
+        text=tuner.text(),
     )
-    default = default_tuning(facts, gpu=gpu_layers > 0)
-    with on_interrupt(lambda: stopped.append(True)):
-        tuning = calibrate(bench, default, should_stop=lambda: bool(stopped), report=tuner.report)
-    tuner.store.save(_tuning_key(path, plan, gpu_layers), tuning)
-    return tuning
-
-
-def _tuning_key(path: Path, plan: LoadPlan, gpu_layers: int) -> str:
-    gpus = (gpu.name for gpu in plan.gpus)
-    return tuning_key(path, plan.build.version, plan.kv_type, str(gpu_layers), *gpus)
+    record = measure(bench, tuner)
+    tuner.store.save(plan.tuning_key(path, gpu_layers=gpu_layers), record)
+    return record.tuning
 
 
 def _device(facts: ModelFacts, plan: LoadPlan, layers: int) -> str:

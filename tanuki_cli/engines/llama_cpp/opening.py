@@ -13,7 +13,7 @@ from tanuki_cli.engines.base import OpenOptions
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts
 from tanuki_cli.engines.llama_cpp.gguf import GgufFile, read_gguf
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore, kv_folder
-from tanuki_cli.engines.llama_cpp.tuning import Tuner, TuningStore
+from tanuki_cli.engines.llama_cpp.tuning import Tuner, tuning_store
 from tanuki_cli.engines.llama_cpp.vocabulary import tokenizer_from_metadata
 from tanuki_cli.engines.local import LocalEngine
 from tanuki_cli.engines.token_model import shared_prefix
@@ -27,6 +27,13 @@ from tanuki_cli.tokenizer.file import made_here, read_tokenizer_file
 _MOST_COUNTED: Final = 100_000
 _MOST_DIFFERENT_PIECES: Final = 0.01
 """Share of pieces that may be spelled otherwise: converters rename a few control pieces."""
+
+_SAMPLE: Final = (
+    Message("user", "信楽焼のたぬきについて教えてください。"),
+    Message("assistant", "信楽焼のたぬきは、滋賀県の信楽で作られる焼き物です。"),
+    Message("user", "もっと詳しく教えて。"),
+)
+"""About 60 tokens, for measurements."""
 
 
 def open_gguf(target: LocalModel, settings: Settings, options: OpenOptions) -> LocalEngine:
@@ -48,7 +55,8 @@ def open_gguf(target: LocalModel, settings: Settings, options: OpenOptions) -> L
         kv_store=_kv_store(target, settings, options.cache_folder),
         head_ids=_head_ids(tokenizer),
         first_tokens=_first_tokens(tokenizer, options.first, longest_answer),
-        tuner=_tuner(options),
+        use=options.use,
+        tuner=_tuner(options, tokenizer),
     )
     return LocalEngine(model, tokenizer, get_again=target.get_again, parallel=model.parallel)
 
@@ -74,14 +82,18 @@ def _importing() -> Iterator[None]:
         ) from exc
 
 
-def _tuner(options: OpenOptions) -> Tuner | None:
+def _tuner(options: OpenOptions, tokenizer: ChatTokenizer) -> Tuner | None:
     if options.cache_folder is None:
         return None
-    store = TuningStore(options.cache_folder / "tuning")
+    tuner = Tuner(
+        store=tuning_store(options.cache_folder),
+        announce=options.announce_tuning,
+        text=lambda: tokenizer.encode_chat(_SAMPLE),
+    )
     if options.report_trial is None:
-        return Tuner(store=store, announce=options.announce_tuning)
-    announce = options.announce_tuning or (lambda: None)
-    return Tuner(store=store, announce=announce, report=options.report_trial, again=True)
+        return tuner
+    announce = options.announce_tuning or (lambda _seconds: None)
+    return replace(tuner, announce=announce, report=options.report_trial, again=True)
 
 
 def _head_ids(tokenizer: ChatTokenizer) -> list[int]:

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, cast
 
 from tanuki_cli.catalog import LocalModel
@@ -15,7 +16,7 @@ from tanuki_cli.engines.llama_cpp.memory import (
     gpu_layers_that_fit,
     uses_flash_attention,
 )
-from tanuki_cli.engines.llama_cpp.tuning import N_BATCH, Tuning
+from tanuki_cli.engines.llama_cpp.tuning import N_BATCH, Tuning, tuning_key
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.gpus import Gpu
@@ -54,6 +55,11 @@ class LoadPlan:
             max_outputs=MAX_DRAFT + 1,
             flash_attention=uses_flash_attention(self.kv_type, gpu_layers=gpu_layers),
         )
+
+    def tuning_key(self, path: Path, *, gpu_layers: int) -> str:
+        """Names what is remembered of running the file at ``path`` so. Raises OSError if it is gone."""
+        gpus = (gpu.name for gpu in self.gpus)
+        return tuning_key(path, self.build.version, self.kv_type, str(gpu_layers), *gpus)
 
 
 def plan_load(

@@ -1,19 +1,23 @@
 """How a model is run on this machine: as measured once and remembered, else by good defaults.
 
 A record is one small JSON file, named by the model file and the machine it holds for: when either
-changes, or llama.cpp's version, it is not found any more.
+changes, or llama.cpp's version, it is not found any more. Older records, which do not say how fast it was,
+are still read.
 """
 
 import json
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from tanuki_cli.engines.base import Use
 from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, GPU_COSTS, LENGTHS
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.kv_store import state_key
+from tanuki_cli.engines.llama_cpp.speeds import Speed, seconds_of
 from tanuki_cli.files import read_bounded, write_atomically
 from tanuki_cli.machine.hardware import cpu_name, usable_physical_cores
 
@@ -23,6 +27,10 @@ _MAX_RECORD_BYTES: Final = 1 << 20
 _MAX_THREADS: Final = 1024
 _MAX_BATCH: Final = 4096
 _BATCH_SIZES: Final = (1, *(length + 1 for length in LENGTHS))
+_COPY_WORTH_IT: Final = 1.25
+"""Repacked weights double the memory: that wants more than a few per cent."""
+_IN_PLACE_WORTH_IT: Final = 1.1
+"""Without the second copy they cost time only, and all of it is counted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,18 +55,53 @@ class Tuning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What was measured of a model on this machine.
+
+    ``tuning`` is for weights as they lie in the file, and gives the speed ``plain``; the defaults gave
+    ``default``, and weights that were repacked, ``in_place`` or into a second copy, ``repacked``: None where
+    that was not tried. ``divergence`` is that of its probabilities from llama.cpp's, where they were
+    compared.
+    """
+
+    tuning: Tuning
+    default: Speed | None = None
+    plain: Speed | None = None
+    repacked: Speed | None = None
+    in_place: bool = False
+    divergence: float | None = None
+
+    def best(self, use: Use, *, several: bool) -> Speed | None:
+        """How fast it is for ``use``, and with what; None where that is not known."""
+        if self.plain is None or self.repacked is None:
+            return self.plain
+        before, after = (seconds_of(use, speed, several=several) for speed in (self.plain, self.repacked))
+        worth_it = _IN_PLACE_WORTH_IT if self.in_place else _COPY_WORTH_IT
+        return self.repacked if before >= worth_it * after else self.plain
+
+    def tuning_for(self, use: Use, *, several: bool) -> Tuning:
+        """How to run it for ``use``; ``several`` as in :func:`~.speeds.seconds_of`."""
+        best = self.best(use, several=several)
+        if best is None or best is not self.repacked:
+            return self.tuning
+        return replace(self.tuning, repack=True, draft_costs=best.costs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tuner:
     """Where records are kept, and whether to measure where there is none.
 
-    ``announce`` is called before measuring, which may take twenty seconds and ends at Ctrl-C; without
-    it nothing is measured. ``report`` hears of every trial: its name and seconds. ``again`` measures
-    although there is a record.
+    ``announce`` is called before measuring, with the seconds that it takes at most; Ctrl-C ends it. Without
+    it nothing is measured. ``report`` is told every trial, and what came of it, a line each. ``again``
+    measures although there is a record, and tries what takes too long at a first load. ``text`` are the ids
+    of what it is measured with; for comparisons a text as the model knows them.
     """
 
     store: "TuningStore"
-    announce: Callable[[], None] | None = None
-    report: Callable[[str, float], None] = lambda name, seconds: None
+    announce: Callable[[int], None] | None = None
+    report: Callable[[str], None] = lambda line: None
     again: bool = False
+    text: Callable[[], Sequence[int]] = lambda: range(300, 900)
 
 
 def default_tuning(facts: ModelFacts, *, gpu: bool) -> Tuning:
@@ -80,25 +123,31 @@ def tuning_key(model: Path, *settings: str) -> str:
     return state_key(model, *machine, *settings)
 
 
+def tuning_store(cache_folder: Path) -> "TuningStore":
+    """The records of all models."""
+    return TuningStore(cache_folder / "tuning")
+
+
 @dataclass(frozen=True, slots=True)
 class TuningStore:
     """A folder of records. No method raises for a broken file or a full disk: the defaults hold then."""
 
     folder: Path
 
-    def find(self, key: str) -> Tuning | None:
+    def find(self, key: str) -> Record | None:
         """The record for ``key``; None if there is none that makes sense."""
         try:
             found = json.loads(read_bounded(self._path(key), limit=_MAX_RECORD_BYTES))
-            return _checked(found)
+            return _record(found)
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
-    def save(self, key: str, tuning: Tuning) -> bool:
-        """Keep ``tuning``; whether that worked."""
+    def save(self, key: str, record: Record) -> bool:
+        """Keep ``record``; whether that worked."""
+        parts = asdict(record)
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomically(self._path(key), json.dumps(asdict(tuning), indent=1) + "\n")
+            write_atomically(self._path(key), json.dumps({**parts.pop("tuning"), **parts}, indent=1) + "\n")
         except OSError:
             return False
         return True
@@ -107,14 +156,30 @@ class TuningStore:
         return self.folder / f"{key}.json"
 
 
-def _checked(found: Mapping[str, Any]) -> Tuning:
+def _record(found: Mapping[str, Any]) -> Record:
     """Raises ValueError, KeyError or TypeError for anything that could not have been saved here."""
+    tuning = _tuning(found)
+    default, plain, repacked = (_speed(found.get(name)) for name in ("default", "plain", "repacked"))
+    in_place, divergence = found.get("in_place", False), found.get("divergence")
+    if type(in_place) is not bool:
+        raise ValueError("not a record")
+    return Record(
+        tuning=tuning,
+        default=default,
+        plain=plain,
+        repacked=repacked,
+        in_place=in_place,
+        divergence=None if divergence is None else _number(divergence, above=-1.0),
+    )
+
+
+def _tuning(found: Mapping[str, Any]) -> Tuning:
     tuning = Tuning(
         threads=found["threads"],
         prompt_threads=found["prompt_threads"],
         n_batch=found["n_batch"],
         repack=found["repack"],
-        draft_costs=tuple((int(size), float(cost)) for size, cost in found["draft_costs"]),
+        draft_costs=_costs(found["draft_costs"]),
         measured=found["measured"],
     )
     sensible = (
@@ -126,8 +191,28 @@ def _checked(found: Mapping[str, Any]) -> Tuning:
         and max(_BATCH_SIZES) <= tuning.n_batch <= _MAX_BATCH
         and type(tuning.repack) is bool
         and type(tuning.measured) is bool
-        and all(size in _BATCH_SIZES and cost > 0 for size, cost in tuning.draft_costs)
     )
     if not sensible:
         raise ValueError("not a tuning")
     return tuning
+
+
+def _speed(found: Mapping[str, Any] | None) -> Speed | None:
+    if found is None:
+        return None
+    load_s, prompt_s, step_s = (_number(found[name], above=0.0) for name in ("load_s", "prompt_s", "step_s"))
+    return Speed(load_s=load_s, prompt_s=prompt_s, step_s=step_s, costs=_costs(found["costs"]))
+
+
+def _costs(found: Any) -> tuple[tuple[int, float], ...]:
+    costs = tuple((int(size), _number(cost, above=0.0)) for size, cost in found)
+    if not costs or any(size not in _BATCH_SIZES for size, _cost in costs):
+        raise ValueError("not the costs of batches")
+    return costs
+
+
+def _number(found: Any, *, above: float) -> float:
+    number = float(found)
+    if not (math.isfinite(number) and number > above):
+        raise ValueError("not a measurement")
+    return number

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,40 @@ import pytest
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.llama_cpp import calibration as llama_calibration
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
-from tanuki_cli.engines.llama_cpp.calibration import CONTEXT_LENGTH, Bench, calibrate
+from tanuki_cli.engines.llama_cpp.calibration import Bench, calibrate
 from tanuki_cli.engines.llama_cpp.drafting import LENGTHS
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
-from tanuki_cli.engines.llama_cpp.native import Model
+from tanuki_cli.engines.llama_cpp.native import Model, NativeError
 from tanuki_cli.engines.llama_cpp.plan import plan_load
-from tanuki_cli.engines.llama_cpp.tuning import Tuner, Tuning, TuningStore, default_tuning, tuning_key
+from tanuki_cli.engines.llama_cpp.speeds import Speed
+from tanuki_cli.engines.llama_cpp.tuning import (
+    Record,
+    Tuner,
+    Tuning,
+    TuningStore,
+    default_tuning,
+    tuning_key,
+)
 from tanuki_cli.engines.token_model import token_ids
+from tanuki_cli.machine.hardware import inspect_machine
 from tanuki_cli.settings.values import Settings
 from tests.support.llama_models import GREEDY, PROMPT, load, write_tiny
 
 TUNING = Tuning(
-    threads=3, prompt_threads=4, n_batch=512, repack=True, draft_costs=((1, 1.0), (16, 6.5)), measured=True
+    threads=3, prompt_threads=4, n_batch=512, repack=False, draft_costs=((1, 1.0), (16, 6.5)), measured=True
 )
+SPEED = Speed(load_s=0.6, prompt_s=0.08, step_s=0.22, costs=((1, 1.0), (16, 7.75)))
+RECORD = Record(
+    tuning=TUNING,
+    default=SPEED,
+    plain=replace(SPEED, step_s=0.2),
+    repacked=replace(SPEED, load_s=12.5),
+    in_place=True,
+    divergence=3e-5,
+)
+OLDER = """{"threads": 2, "prompt_threads": 2, "n_batch": 256, "repack": true,
+ "draft_costs": [[1, 1.0], [5, 3.4], [8, 6.5], [16, 7.8], [32, 13.5]], "measured": true}"""
+"""What was saved before anything was said of speed."""
 
 
 @pytest.fixture(scope="module")
@@ -42,34 +62,44 @@ class Trials:
     """A tuner that counts what it is told."""
 
     def __init__(self, folder: Path, *, announces: bool = True, again: bool = False) -> None:
-        self.announced = 0
-        self.names: list[str] = []
+        self.announced: list[int] = []
+        self.lines: list[str] = []
         self.store = TuningStore(folder)
         self.tuner = Tuner(
             store=self.store,
             announce=self._announce if announces else None,
-            report=lambda name, seconds: self.names.append(name),
+            report=self.lines.append,
             again=again,
         )
 
-    def _announce(self) -> None:
-        self.announced += 1
+    def _announce(self, seconds: int) -> None:
+        self.announced.append(seconds)
 
     def load(self, path: Path) -> LlamaCppModel:
         local = LocalModel(name="tiny", format="gguf", path=path)
-        settings = Settings(context_length=512)
+        settings = Settings(context_length=512, engine="llama.cpp")
         return load_llama_cpp(local, settings, debug=False, tuner=self.tuner)
 
     def records(self) -> list[Path]:
         return sorted(self.store.folder.glob("*")) if self.store.folder.exists() else []
 
 
-def test_a_record_comes_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("record", [RECORD, Record(tuning=TUNING)], ids=["measured", "not measured"])
+def test_a_record_comes_back(tmp_path: Path, record: Record) -> None:
     store = TuningStore(tmp_path / "tuning")
     assert store.find("key") is None
-    assert store.save("key", TUNING)
-    assert store.find("key") == TUNING
+    assert store.save("key", record)
+    assert store.find("key") == record
     assert store.find("other") is None
+
+
+def test_an_older_record_is_read(tmp_path: Path) -> None:
+    (tmp_path / "key.json").write_text(OLDER, encoding="utf-8")
+    record = TuningStore(tmp_path).find("key")
+    assert record is not None
+    assert record.plain is None
+    tuning = record.tuning_for("once", several=True)
+    assert (tuning.threads, tuning.repack, tuning.measured) == (2, True, True)
 
 
 @pytest.mark.parametrize(
@@ -83,11 +113,17 @@ def test_a_record_comes_back(tmp_path: Path) -> None:
         lambda text: text.replace('"n_batch": 512', '"n_batch": 1'),
         lambda text: text.replace("6.5", "-1"),
         lambda text: text.replace("16", "18"),
+        lambda text: text.replace("12.5", "NaN"),
+        lambda text: text.replace("0.08", "0"),
+        lambda text: text.replace("3e-05", "-1"),
+        lambda text: text.replace("3e-05", "[]"),
+        lambda text: text.replace('"in_place": true', '"in_place": 1'),
+        lambda text: text.replace('"step_s"', '"steps"'),
     ],
 )
 def test_a_damaged_record_is_none(tmp_path: Path, damage: Callable[[str], str]) -> None:
     store = TuningStore(tmp_path)
-    store.save("key", TUNING)
+    store.save("key", RECORD)
     path = tmp_path / "key.json"
     text = path.read_text(encoding="utf-8")
     assert damage(text) != text
@@ -98,15 +134,16 @@ def test_a_damaged_record_is_none(tmp_path: Path, damage: Callable[[str], str]) 
 def test_a_folder_that_cannot_be_written_is_only_not_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     store = TuningStore(tmp_path / "file")
-    assert not store.save("key", TUNING)
+    assert not store.save("key", RECORD)
     assert store.find("key") is None
 
 
 def test_measured_at_the_first_load_only(tiny: Path, tmp_path: Path) -> None:
     trials = Trials(tmp_path)
     first = trials.load(tiny)
-    assert trials.announced == 1
-    assert any(name.startswith("one token,") for name in trials.names)
+    assert len(trials.announced) == 1
+    assert any(line.startswith("one token,") for line in trials.lines)
+    assert trials.lines[-1].startswith("gained over the defaults: prompt ")
     (record,) = trials.records()
     found = json.loads(record.read_text(encoding="utf-8"))
     assert found["measured"]
@@ -114,7 +151,7 @@ def test_measured_at_the_first_load_only(tiny: Path, tmp_path: Path) -> None:
     ids = list(islice(token_ids(first.generate(PROMPT, GREEDY)), 20))
     first.close()
     again = trials.load(tiny)
-    assert trials.announced == 1
+    assert len(trials.announced) == 1
     again.close()
     plain = load(tiny)
     assert ids == list(islice(token_ids(plain.generate(PROMPT, GREEDY)), 20))
@@ -127,10 +164,10 @@ def test_another_model_or_machine_is_measured_anew(
     trials = Trials(tmp_path / "tuning")
     trials.load(tiny).close()
     trials.load(write_tiny(tmp_path / "other.gguf", seed=9)).close()
-    assert trials.announced == 2
+    assert len(trials.announced) == 2
     monkeypatch.setattr("tanuki_cli.engines.llama_cpp.tuning.cpu_name", lambda: "another processor")
     trials.load(tiny).close()
-    assert trials.announced == 3
+    assert len(trials.announced) == 3
     assert len(trials.records()) == 3
 
 
@@ -138,52 +175,51 @@ def test_asked_for_again(tiny: Path, tmp_path: Path) -> None:
     Trials(tmp_path).load(tiny).close()
     trials = Trials(tmp_path, again=True)
     trials.load(tiny).close()
-    assert trials.announced == 1
+    assert len(trials.announced) == 1
 
 
 def test_nothing_is_measured_where_nobody_is_told(tiny: Path, tmp_path: Path) -> None:
     trials = Trials(tmp_path, announces=False)
     trials.load(tiny).close()
-    assert trials.names == []
+    assert trials.lines == []
     assert trials.records() == []
 
 
-def test_ctrl_c_skips_it_for_good(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_skips_it_for_good(tiny: Path, tmp_path: Path) -> None:
     import signal
 
     trials = Trials(tmp_path)
-    monkeypatch.setattr(trials, "_announce", lambda: None)
-    tuner = replace(trials.tuner, report=lambda name, seconds: signal.raise_signal(signal.SIGINT))
+    tuner = replace(trials.tuner, report=lambda line: signal.raise_signal(signal.SIGINT))
     local = LocalModel(name="tiny", format="gguf", path=tiny)
-    load_llama_cpp(local, Settings(context_length=512), debug=False, tuner=tuner).close()
+    load_llama_cpp(local, Settings(context_length=512, engine="llama.cpp"), debug=False, tuner=tuner).close()
     (record,) = trials.records()
     assert not json.loads(record.read_text(encoding="utf-8"))["measured"]
     trials.load(tiny).close()
     assert len(trials.records()) == 1
-    assert trials.names == []
+    assert trials.lines == []
 
 
-def bench_of(path: Path, *, available: int) -> tuple[Bench, Model]:
+def bench_of(path: Path) -> Bench:
     loaded = load(path)
     facts = loaded.facts
     loaded.close()
     weights = Model(path, gpu_layers=0, repack=False)
-    bench = Bench(
-        weights=weights,
-        path=path,
-        facts=facts,
-        params=partial(plan_load(Settings(), facts).context_params, gpu_layers=0, length=CONTEXT_LENGTH),
-        gpu_layers=0,
-        available_bytes=available,
+    plan = plan_load(Settings(), facts)
+    return Bench(
+        weights=weights, load_s=0.1, path=path, facts=facts, plan=plan, gpu_layers=0, text=range(300, 900)
     )
-    return bench, weights
+
+
+def calibrated(bench: Bench, *, budget_s: float) -> Record:
+    start = default_tuning(bench.facts, gpu=False)
+    return calibrate(bench, start, should_stop=lambda: False, budget_s=budget_s)
 
 
 @pytest.mark.parametrize(("available", "copies"), [(1 << 40, 1), (0, 0)], ids=["fits", "does not fit"])
 def test_repacking_is_tried_only_where_a_second_copy_fits(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, available: int, copies: int
 ) -> None:
-    bench, weights = bench_of(tiny, available=available)
+    bench = bench_of(tiny)
     made: list[bool] = []
 
     class Counted(Model):
@@ -191,19 +227,44 @@ def test_repacking_is_tried_only_where_a_second_copy_fits(
             made.append(options["repack"])
             super().__init__(*arguments, **options)
 
+    machine = replace(inspect_machine({}), available_ram_bytes=available)
     monkeypatch.setattr(llama_calibration, "Model", Counted)
-    tuning = calibrate(bench, default_tuning(bench.facts, gpu=False), should_stop=lambda: False)
-    weights.close()
+    monkeypatch.setattr(llama_calibration, "inspect_machine", lambda environ: machine)
+    record = calibrated(bench, budget_s=20)
+    bench.weights.close()
     assert made == [True] * copies
-    assert tuning.measured
+    assert (record.repacked is not None) == bool(copies)
+    assert record.tuning.measured
+
+
+def test_repacking_that_fails_leaves_what_was_measured(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*arguments: Any, **options: Any) -> Model:
+        raise NativeError("out of memory")
+
+    bench = bench_of(tiny)
+    monkeypatch.setattr(llama_calibration, "Model", fails)
+    record = calibrated(bench, budget_s=20)
+    bench.weights.close()
+    assert record.tuning.measured
+    assert record.plain is not None
 
 
 def test_no_time_left_means_the_defaults_hold(tiny: Path) -> None:
-    bench, weights = bench_of(tiny, available=0)
+    bench = bench_of(tiny)
     start = default_tuning(bench.facts, gpu=False)
-    tuning = calibrate(bench, start, should_stop=lambda: False, budget_s=0)
-    weights.close()
+    tuning = calibrated(bench, budget_s=0).tuning
+    bench.weights.close()
     assert replace(tuning, measured=False) == start
+
+
+@pytest.mark.parametrize(("cpus", "expected"), [(2, []), (4, [4]), (64, [64])])
+def test_no_more_threads_are_tried_than_may_run(
+    monkeypatch: pytest.MonkeyPatch, cpus: int, expected: list[int]
+) -> None:
+    """However many processors a machine has, of which a container may use two."""
+    monkeypatch.setattr(llama_calibration, "usable_physical_cores", lambda: 2)
+    monkeypatch.setattr(llama_calibration, "usable_cpus", lambda: cpus)
+    assert llama_calibration._thread_candidates(2) == expected
 
 
 def test_the_key_names_model_machine_and_settings(tiny: Path, tmp_path: Path) -> None:

@@ -1,0 +1,271 @@
+"""Which library computes where the settings leave it open: the rule, and the whole way to it."""
+
+from contextlib import closing
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from scripts.make_synthetic_gguf import Shape, write_model
+from tanuki_cli.catalog import LocalModel
+from tanuki_cli.catalog.practice import practice_model
+from tanuki_cli.engines.base import Use
+from tanuki_cli.engines.llama_cpp import calibration, comparison, selection
+from tanuki_cli.engines.llama_cpp import loader as llama_cpp
+from tanuki_cli.engines.llama_cpp.bindings import VERSION
+from tanuki_cli.engines.llama_cpp.ik_package import build_version
+from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
+from tanuki_cli.engines.llama_cpp.opening import _SAMPLE
+from tanuki_cli.engines.llama_cpp.selection import (
+    MOST_DIVERGENCE,
+    Pair,
+    explain,
+    explain_choice,
+    find_pair,
+)
+from tanuki_cli.engines.llama_cpp.speeds import Speed, seconds_of
+from tanuki_cli.engines.llama_cpp.tuning import Record, Tuner, Tuning, TuningStore, tuning_key
+from tanuki_cli.machine.packages import IK
+from tanuki_cli.settings.values import Settings
+from tanuki_cli.tokenizer import ChatTokenizer
+
+COSTS = ((1, 1.0), (5, 3.4), (8, 6.5), (16, 7.8), (32, 13.5))
+LLAMA = Speed(load_s=0.6, prompt_s=1 / 12.5, step_s=1 / 4.3, costs=COSTS)
+AS_IT_LIES = Speed(load_s=0.3, prompt_s=1 / 14, step_s=1 / 4.3, costs=COSTS)
+REPACKED = Speed(load_s=7.0, prompt_s=1 / 20, step_s=1 / 5.2, costs=COSTS)
+"""Much as they were on two AVX2 cores."""
+TUNING = Tuning(threads=2, prompt_threads=2, draft_costs=COSTS, measured=True)
+USES: tuple[Use, ...] = ("once", "chat", "many")
+needs_ik = pytest.mark.skipif(find_spec("ik_llama_cpp") is None, reason=f"needs {IK}")
+
+
+def record(plain: Speed, repacked: Speed | None = None, **more: float) -> Record:
+    return Record(tuning=TUNING, default=plain, plain=plain, repacked=repacked, in_place=True, **more)
+
+
+def pair(ik: Record, llama: Speed = LLAMA) -> Pair:
+    return Pair(llama=record(llama), ik=ik)
+
+
+def test_the_time_of_a_use() -> None:
+    speed = Speed(load_s=7.0, prompt_s=0.1, step_s=0.2, costs=((1, 1.0), (16, 8.0), (32, 8.0)))
+    once = 128 * 0.1 + 128 * 0.2
+    assert seconds_of("once", speed, several=True) == pytest.approx(7 + once)
+    assert seconds_of("chat", speed, several=True) == pytest.approx(7 + 10 * once)
+    assert seconds_of("many", speed, several=False) == pytest.approx(7 + 100 * once)
+    # Sixteen answers together take half of the time, and there are never 32 of them.
+    assert seconds_of("many", speed, several=True) == pytest.approx(7 + 100 * (128 * 0.1 + 128 * 0.1))
+
+
+def test_repacked_weights_are_for_uses_that_earn_their_loading() -> None:
+    both = record(AS_IT_LIES, REPACKED)
+    assert [both.tuning_for(use, several=False).repack for use in USES] == [False, True, True]
+    assert record(AS_IT_LIES).tuning_for("many", several=False) == TUNING
+    # What a batch costs is that of the weights that are used.
+    cheap = replace(REPACKED, costs=((1, 1.0), (16, 5.2)))
+    assert record(AS_IT_LIES, cheap).tuning_for("chat", several=False).draft_costs == cheap.costs
+
+
+def test_a_second_copy_wants_more() -> None:
+    barely = replace(REPACKED, prompt_s=AS_IT_LIES.prompt_s, step_s=AS_IT_LIES.step_s / 1.25)
+    in_place = record(AS_IT_LIES, barely)
+    assert in_place.tuning_for("many", several=False).repack
+    assert not replace(in_place, in_place=False).tuning_for("many", several=False).repack
+
+
+@pytest.mark.parametrize(
+    ("ik", "expected"),
+    [
+        (record(AS_IT_LIES, divergence=3e-5), []),
+        (record(AS_IT_LIES, REPACKED, divergence=3e-5), ["chat"]),
+        (record(AS_IT_LIES, replace(REPACKED, load_s=200.0), divergence=3e-5), []),
+        (record(replace(AS_IT_LIES, prompt_s=0.05, step_s=0.15), divergence=3e-5), ["once", "chat"]),
+        (record(replace(AS_IT_LIES, prompt_s=0.02, step_s=0.05), divergence=3e-5), ["once", "chat", "many"]),
+        (record(AS_IT_LIES, REPACKED, divergence=2 * MOST_DIVERGENCE), []),
+        (record(AS_IT_LIES, REPACKED, divergence=comparison._APART), []),
+        (record(AS_IT_LIES, REPACKED), []),
+        (Record(tuning=replace(TUNING, measured=False)), []),
+    ],
+    ids=[
+        "no faster",
+        "faster when repacked",
+        "too long to repack",
+        "faster as it lies, several answers one by one",
+        "faster for everything",
+        "other numbers",
+        "no numbers",
+        "not compared",
+        "not measured",
+    ],
+)
+def test_ik_computes_where_it_is_clearly_faster_and_agrees(ik: Record, expected: list[Use]) -> None:
+    assert [use for use in USES if pair(ik).prefers_ik(use)] == expected
+
+
+def test_why_is_said() -> None:
+    faster = explain(pair(record(AS_IT_LIES, REPACKED, divergence=3e-5)))
+    assert "for one question" in faster
+    assert f"{pair(record(AS_IT_LIES, REPACKED)).gain('chat'):.2f} for a chat" in faster
+    assert "KL 0.02, at most 0.005" in explain(pair(record(AS_IT_LIES, divergence=0.02)))
+    assert "tanuki bench --tune" in explain(pair(Record(tuning=TUNING)))
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All models are worth measuring."""
+    monkeypatch.setattr(llama_cpp, "SMALL_MODEL_BYTES", 0)
+    monkeypatch.setattr(selection, "SMALL_MODEL_BYTES", 0)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, large: None) -> Path:
+    """Random weights in four and six bits."""
+    shape = Shape(n_embd=512, n_ff=1536, n_layer=3, n_head=4, n_kv_head=2, n_vocab=2048, n_pieces=2000)
+    path = tmp_path / "tiny.gguf"
+    write_model(path, shape, seed=3)
+    return path
+
+
+class Loads:
+    """Loads a model as the program does, and says what computed it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.announced: list[int] = []
+        self.lines: list[str] = []
+        self.store = TuningStore(folder / "tuning")
+        self.tuner = Tuner(store=self.store, announce=self.announced.append, report=self.lines.append)
+
+    def engine(self, path: Path, use: Use = "chat", settings: Settings | None = None) -> str:
+        local = LocalModel(name="tiny", format="gguf", path=path)
+        settings = settings or Settings(context_length=512)
+        with closing(load_llama_cpp(local, settings, debug=False, use=use, tuner=self.tuner)) as model:
+            return model.info.engine
+
+    def keep(self, path: Path, *, llama: Record, ik: Record) -> None:
+        pair = Pair(llama=llama, ik=ik)
+        versions = (VERSION, build_version())
+        for version, kept in zip(versions, (pair.llama, pair.ik), strict=True):
+            assert self.store.save(tuning_key(path, version, "f16", "0"), kept)
+
+
+@needs_ik
+def test_both_are_measured_once_and_agree(
+    tmp_path: Path, practice_tokenizer: ChatTokenizer, large: None
+) -> None:
+    """With the practice model, whose numbers are a model's."""
+    loads, path = Loads(tmp_path), practice_model().path
+    ids = practice_tokenizer.encode_chat(_SAMPLE)
+    loads.tuner = replace(loads.tuner, text=lambda: ids)
+    loads.engine(path)
+    found = find_pair(loads.store, path)
+    assert found is not None
+    assert found.ik.divergence is not None
+    assert 0 < found.ik.divergence < MOST_DIVERGENCE / 5
+    assert found.ik.repacked is not None
+    assert all(found.gain(use) for use in USES)
+    assert loads.announced == [60]
+    assert loads.lines[-1] == explain(found)
+    before = list(loads.lines)
+    loads.engine(path)
+    assert loads.lines == before
+    assert explain_choice(path, tmp_path) == explain(found)
+
+
+@needs_ik
+def test_the_measurement_decides_for_each_use(tmp_path: Path, tiny: Path) -> None:
+    loads = Loads(tmp_path)
+    loads.keep(tiny, llama=record(LLAMA), ik=record(AS_IT_LIES, REPACKED, divergence=1e-5))
+    names = [loads.engine(tiny, use) for use in USES]
+    assert names == ["llama.cpp", "ik_llama.cpp", "llama.cpp"]
+    assert loads.engine(tiny, settings=Settings(context_length=512, engine="llama.cpp")) == "llama.cpp"
+    # It has no cache in eight bits, which the user asked for.
+    assert loads.engine(tiny, settings=Settings(context_length=512, kv_type="q8_0")) == "llama.cpp"
+    assert loads.engine(tiny, "once", Settings(context_length=512, engine="ik")) == "ik_llama.cpp"
+
+
+@needs_ik
+def test_random_weights_agree(tmp_path: Path, tiny: Path) -> None:
+    loads = Loads(tmp_path)
+    loads.engine(tiny)
+    found = find_pair(loads.store, tiny)
+    assert found is not None
+    assert found.ik.divergence is not None
+    assert 0 < found.ik.divergence < MOST_DIVERGENCE / 20
+
+
+@needs_ik
+def test_a_process_that_ends_while_ik_is_measured_does_so_once(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended(BaseException):
+        """Stands in for a signal."""
+
+    measure, builds = calibration.measure, list[str]()
+
+    def ends(bench: calibration.Bench, *arguments: object, **options: object) -> Record:
+        builds.append(bench.weights.build.name)
+        if builds[-1] == "ik_llama.cpp":
+            raise Ended
+        return measure(bench, *arguments, **options)  # type: ignore[arg-type]
+
+    loads = Loads(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison, "measure", ends)
+        with pytest.raises(Ended):
+            loads.engine(tiny)
+    assert builds == ["llama.cpp", "ik_llama.cpp"]
+    lines = list(loads.lines)
+    assert loads.engine(tiny) == "llama.cpp"
+    assert loads.lines == lines
+    assert "tanuki bench --tune" in (explain_choice(tiny, tmp_path) or "")
+
+
+@needs_ik
+def test_ctrl_c_skips_both_for_good(tmp_path: Path, tiny: Path) -> None:
+    import signal
+
+    loads = Loads(tmp_path)
+
+    def interrupt(line: str) -> None:
+        if line.startswith("one token"):
+            signal.raise_signal(signal.SIGINT)
+
+    loads.tuner = replace(loads.tuner, report=interrupt)
+    assert loads.engine(tiny) == "llama.cpp"
+    loads.tuner = replace(loads.tuner, report=loads.lines.append)
+    assert loads.engine(tiny) == "llama.cpp"
+    assert loads.lines == []
+
+
+def test_without_it_only_llama_cpp_is_measured(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (llama_cpp, selection):
+        monkeypatch.setattr(module, "PACKAGE", "ik_nothing")
+    loads = Loads(tmp_path)
+    assert loads.engine(tiny) == "llama.cpp"
+    assert loads.announced == [20]
+    assert len(list((tmp_path / "tuning").iterdir())) == 1
+    assert explain_choice(tiny, tmp_path) is None
+
+
+@needs_ik
+def test_one_that_was_never_tried_is_left_alone(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = Loads(tmp_path)
+    loads.keep(tiny, llama=record(LLAMA), ik=record(AS_IT_LIES, REPACKED, divergence=1e-5))
+    monkeypatch.setattr("tanuki_cli.engines.llama_cpp.ik_package._TRIED", "0.0.1")
+    assert loads.engine(tiny) == "llama.cpp"
+
+
+@needs_ik
+def test_nothing_of_it_is_loaded_to_look(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_ik() -> None:
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("tanuki_cli.engines.llama_cpp.ik.load_ik", load_ik)
+    loads = Loads(tmp_path)
+    loads.keep(tiny, llama=record(LLAMA), ik=record(AS_IT_LIES, divergence=1e-5))
+    assert loads.engine(tiny) == "llama.cpp"
