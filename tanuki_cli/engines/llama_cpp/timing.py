@@ -53,7 +53,9 @@ class Runs:
         if threads not in self.steps:
             self._context.set_threads(threads)
             self._context.trim(0)
-            seconds = [self._time(1, place) for place in range(STEPS)]
+            seconds: list[float] = []
+            while len(seconds) < 2 or (len(seconds) < STEPS and self._limits.left_s > seconds[-1]):
+                seconds.append(self._time(1, len(seconds)))
             self.steps[threads] = min(seconds[1:])
             name = _("one token, {threads} threads").format(threads=threads)
             self._limits.report(f"{name}: {self.steps[threads]:.3f} s")
