@@ -39,9 +39,12 @@ def test_tune_keeps_a_record_and_says_what_it_tried(tmp_path: Path) -> None:
     shape = Shape(n_embd=1024, n_ff=2816, n_layer=12, n_head=8, n_kv_head=4, n_vocab=32768, n_pieces=32000)
     write_model(tmp_path / "model.gguf", shape)
     make_tokenizer(make_vocabulary(shape.n_pieces)).save(str(tmp_path / "tokenizer.json"))
-    done = run(tmp_path, "bench", "-m", str(tmp_path / "model.gguf"), "--tune", "--json")
+    model = str(tmp_path / "model.gguf")
+    options = ("--engine", "llama.cpp", "--context-length", "128", "--threads", "1")
+    done = run(tmp_path, "bench", "-m", model, "--tune", "--json", *options, timeout_s=240)
     assert done.returncode == 0, done.stderr
     assert "one token," in done.stderr
+    assert "gained over the defaults: prompt " in done.stderr
     assert len(list((tmp_path / "cache" / "tuning").glob("*.json"))) == 1
 
 

@@ -29,7 +29,7 @@ from tanuki_cli.machine.hardware import inspect_machine, usable_cpus, usable_phy
 _BUDGET_S: Final = 20
 _IN_PLACE_BUDGET_S: Final = 40
 """With weights that are repacked in place, which is always worth trying."""
-_AGAIN_BUDGET_S: Final = 120
+_AGAIN_BUDGET_S: Final = 60
 """Where somebody asked for it, and for all of it."""
 _PROMPT: Final = 64
 _BATCHES: Final = (256, 512, 1024)
@@ -159,7 +159,8 @@ class _Trial:
         best = _best(prompts, default) if default in prompts else tuning.threads
         tuning = replace(tuning, prompt_threads=best)
         plain = self._speed(runs, tuning, load_s=self._bench.load_s)
-        prompt_s = prompts[default] / _PROMPT if default in prompts else plain.prompt_s
+        changed = best != default and default in prompts
+        prompt_s = prompts[default] / _PROMPT if changed else plain.prompt_s
         return Record(
             tuning=replace(tuning, draft_costs=plain.costs, measured=True),
             default=replace(plain, prompt_s=prompt_s, step_s=runs.steps[default]),
@@ -238,7 +239,8 @@ class _Trial:
                 slower = seconds[size] / (usual[size] * step_s)
         longest = max(_SIZES)
         step_s = runs.steps[tuning.threads]  # the fastest that was seen meanwhile
-        costs = [(size, max(1.0, batch_s / step_s)) for size, batch_s in seconds.items()]
+        # A batch that takes longer than its tokens one by one was disturbed, or is of no use: all the same.
+        costs = [(size, min(float(size), max(1.0, batch_s / step_s))) for size, batch_s in seconds.items()]
         return Speed(
             load_s=load_s,
             prompt_s=prompt_s or seconds[longest] / longest,

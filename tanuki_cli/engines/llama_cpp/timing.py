@@ -63,8 +63,9 @@ class Runs:
 
     def batch(self, threads: int, size: int, *, look: Callable[[Context], None] | None = None) -> float:
         """Once, or the fastest of a few where that takes no time, or something else disturbed it."""
-        if (threads, size) in self._batches and look is None:
-            return self._batches[threads, size]
+        known = self._batches.get((threads, size))
+        if known is not None and look is None:
+            return known
         self._context.set_threads(threads)
         seconds: list[float] = []
         again = True
@@ -75,10 +76,10 @@ class Runs:
                 look(self._context)
             disturbed = self._is_disturbed(threads, size)
             again = (disturbed or seconds[-1] < _SHORT_S) and self._limits.left_s > 2 * seconds[-1]
-        self._batches[threads, size] = min(seconds)
+        best = self._batches[threads, size] = min(seconds if known is None else [known, *seconds])
         name = _("{size} tokens at once, {threads} threads").format(size=size, threads=threads)
-        self._limits.report(f"{name}: {min(seconds):.3f} s")
-        return min(seconds)
+        self._limits.report(f"{name}: {best:.3f} s")
+        return best
 
     def _is_disturbed(self, threads: int, position: int) -> bool:
         """Whether a single step is much slower now than it can be."""
