@@ -40,7 +40,7 @@ def test_tune_keeps_a_record_and_says_what_it_tried(tmp_path: Path) -> None:
     write_model(tmp_path / "model.gguf", shape)
     make_tokenizer(make_vocabulary(shape.n_pieces)).save(str(tmp_path / "tokenizer.json"))
     model = str(tmp_path / "model.gguf")
-    options = ("--engine", "llama.cpp", "--context-length", "128", "--threads", "1")
+    options = ("--engine", "llama.cpp", "--context-length", "128")
     done = run(tmp_path, "bench", "-m", model, "--tune", "--json", *options, timeout_s=240)
     assert done.returncode == 0, done.stderr
     assert "one token," in done.stderr
