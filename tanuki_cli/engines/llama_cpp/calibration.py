@@ -115,12 +115,12 @@ def calibrate(
             record = trial.choose_batch(record)
         elif trial.may_repack(record):
             record = replace(record, repacked=trial.repacked(record.tuning))
-    _report_gain(record, several=bench.weights.build.has_streams, report=report)
+    _report_gain(record, report)
     return record
 
 
-def _report_gain(record: Record, *, several: bool, report: Callable[[str], None]) -> None:
-    best = record.best("chat", several=several)
+def _report_gain(record: Record, report: Callable[[str], None]) -> None:
+    best = record.best("chat")
     if record.default is None or best is None:
         return
     report(

@@ -12,8 +12,6 @@ from tanuki_cli.machine.packages import IK, install_extra, installed_version, mi
 PACKAGE: Final = "ik_llama_cpp"
 NAME: Final = "ik_llama.cpp"
 OTHERWISE: Final = "--engine llama.cpp"
-ANSWERS_SEVERAL: Final = False
-"""Whether it computes several answers together."""
 _TRIED: Final = IK.rpartition("=")[2]
 _NEEDED: Final = frozenset(("avx2", "f16c", "fma"))
 """What the published library is compiled for; it does not look, and an unknown instruction ends it."""

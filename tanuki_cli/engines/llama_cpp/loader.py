@@ -196,7 +196,7 @@ def _remembered(
     record = None if tuner.again else tuner.store.find(plan.tuning_key(path, gpu_layers=gpu_layers))
     if record is None:
         return default if tuner.announce is None else None
-    found = record.tuning_for(use, several=plan.build.has_streams)
+    found = record.tuning_for(use)
     twice = forecast(
         facts,
         context_length=plan.context_length,

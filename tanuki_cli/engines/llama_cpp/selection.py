@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tanuki_cli.engines.base import Use
-from tanuki_cli.engines.llama_cpp.ik_package import ANSWERS_SEVERAL, PACKAGE, build_version
+from tanuki_cli.engines.llama_cpp.ik_package import PACKAGE, build_version
 from tanuki_cli.engines.llama_cpp.speeds import seconds_of
 from tanuki_cli.engines.llama_cpp.tuning import (
     SMALL_MODEL_BYTES,
@@ -46,11 +46,11 @@ class Pair:
 
     def gain(self, use: Use) -> float | None:
         """How many times as fast ik_llama.cpp is for ``use``; None where that was not measured."""
-        llama = self.llama.best(use, several=True)
-        ik = self.ik.best(use, several=ANSWERS_SEVERAL)
+        llama = self.llama.best(use)
+        ik = self.ik.best(use)
         if llama is None or ik is None:
             return None
-        return seconds_of(use, llama, several=True) / seconds_of(use, ik, several=ANSWERS_SEVERAL)
+        return seconds_of(use, llama) / seconds_of(use, ik)
 
     def prefers_ik(self, use: Use) -> bool:
         """Whether ik_llama.cpp computes where nobody says otherwise."""

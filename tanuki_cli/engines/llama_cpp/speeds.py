@@ -28,10 +28,10 @@ class Speed:
     costs: tuple[tuple[int, float], ...] = ((1, 1.0),)
 
 
-def seconds_of(use: Use, speed: Speed, *, several: bool) -> float:
-    """What ``use`` takes; ``several`` says whether answers can be computed together."""
+def seconds_of(use: Use, speed: Speed) -> float:
+    """What ``use`` takes; many answers are computed several together, where that pays."""
     step_s = speed.step_s
-    if use == "many" and several:
+    if use == "many":
         step_s *= min(cost / size for size, cost in speed.costs if size <= _AT_ONCE)
     each = PROMPT_TOKENS * speed.prompt_s + ANSWER_TOKENS * step_s
     return speed.load_s + QUESTIONS[use] * each

@@ -71,17 +71,17 @@ class Record:
     in_place: bool = False
     divergence: float | None = None
 
-    def best(self, use: Use, *, several: bool) -> Speed | None:
+    def best(self, use: Use) -> Speed | None:
         """How fast it is for ``use``, and with what; None where that is not known."""
         if self.plain is None or self.repacked is None:
             return self.plain
-        before, after = (seconds_of(use, speed, several=several) for speed in (self.plain, self.repacked))
+        before, after = (seconds_of(use, speed) for speed in (self.plain, self.repacked))
         worth_it = _IN_PLACE_WORTH_IT if self.in_place else _COPY_WORTH_IT
         return self.repacked if before >= worth_it * after else self.plain
 
-    def tuning_for(self, use: Use, *, several: bool) -> Tuning:
-        """How to run it for ``use``; ``several`` as in :func:`~.speeds.seconds_of`."""
-        best = self.best(use, several=several)
+    def tuning_for(self, use: Use) -> Tuning:
+        """How to run it for ``use``."""
+        best = self.best(use)
         if best is None or best is not self.repacked:
             return self.tuning
         return replace(self.tuning, repack=True, draft_costs=best.costs)

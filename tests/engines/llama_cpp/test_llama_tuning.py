@@ -98,7 +98,7 @@ def test_an_older_record_is_read(tmp_path: Path) -> None:
     record = TuningStore(tmp_path).find("key")
     assert record is not None
     assert record.plain is None
-    tuning = record.tuning_for("once", several=True)
+    tuning = record.tuning_for("once")
     assert (tuning.threads, tuning.repack, tuning.measured) == (2, True, True)
 
 
