@@ -3,10 +3,18 @@
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 from scripts.bench_peers import ROWS
 from scripts.make_synthetic_gguf import Shape, make_tokenizer, make_vocabulary, write_model
+from tanuki_cli.engines.llama_cpp.bindings import VERSION
+from tanuki_cli.engines.llama_cpp.ik_package import build_version
+from tanuki_cli.engines.llama_cpp.speeds import Speed
+from tanuki_cli.engines.llama_cpp.tuning import Record, Tuning, tuning_key, tuning_store
+from tanuki_cli.machine.packages import IK
 from tests.support.program import run
 
 
@@ -34,18 +42,39 @@ def test_table_says_what_the_figures_mean(tmp_path: Path) -> None:
     assert "質問やファイルを読み込む速さ" in done.stdout
 
 
-def test_tune_keeps_a_record_and_says_what_it_tried(tmp_path: Path) -> None:
-    """With a model that is just large enough to be worth it."""
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that is just large enough to be worth measuring."""
+    folder = tmp_path_factory.mktemp("large")
     shape = Shape(n_embd=1024, n_ff=2816, n_layer=12, n_head=8, n_kv_head=4, n_vocab=32768, n_pieces=32000)
-    write_model(tmp_path / "model.gguf", shape)
-    make_tokenizer(make_vocabulary(shape.n_pieces)).save(str(tmp_path / "tokenizer.json"))
-    model = str(tmp_path / "model.gguf")
+    write_model(folder / "model.gguf", shape)
+    make_tokenizer(make_vocabulary(shape.n_pieces)).save(str(folder / "tokenizer.json"))
+    return folder / "model.gguf"
+
+
+def test_tune_keeps_a_record_and_says_what_it_tried(tmp_path: Path, large: Path) -> None:
     options = ("--engine", "llama.cpp", "--context-length", "128")
-    done = run(tmp_path, "bench", "-m", model, "--tune", "--json", *options, timeout_s=240)
+    done = run(tmp_path, "bench", "-m", str(large), "--tune", "--json", *options, timeout_s=240)
     assert done.returncode == 0, done.stderr
     assert "one token," in done.stderr
     assert "gained over the defaults: prompt " in done.stderr
     assert len(list((tmp_path / "cache" / "tuning").glob("*.json"))) == 1
+
+
+@pytest.mark.skipif(find_spec("ik_llama_cpp") is None, reason=f"needs {IK}")
+def test_the_engine_that_was_measured_to_be_faster_is_used_and_the_reason_said(
+    tmp_path: Path, large: Path
+) -> None:
+    tuning = Tuning(threads=1, prompt_threads=1, measured=True)
+    slow = Speed(load_s=1.0, prompt_s=0.1, step_s=0.2)
+    fast = Speed(load_s=20.0, prompt_s=0.05, step_s=0.1)
+    store = tuning_store(tmp_path / "cache")
+    for version, speed in ((VERSION, slow), (build_version(), fast)):
+        record = Record(tuning=tuning, default=speed, plain=speed, divergence=1e-4)
+        assert store.save(tuning_key(large, version, "f16", "0"), record)
+    done = run(tmp_path, "bench", "-m", str(large), "--context-length", "128", "--json", timeout_s=240)
+    assert json.loads(done.stdout)["engine"] == "ik_llama.cpp"
+    assert "1.01 times as fast as llama.cpp for one question, 1.82 for a chat" in done.stderr
 
 
 def test_the_peer_benchmark_runs_on_the_practice_model(tmp_path: Path) -> None:
