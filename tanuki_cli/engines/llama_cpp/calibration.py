@@ -32,6 +32,9 @@ _IN_PLACE_BUDGET_S: Final = 40
 _AGAIN_BUDGET_S: Final = 60
 """Where somebody asked for it, and for all of it."""
 _PROMPT: Final = 64
+_LONGEST_S: Final = 2.5
+"""What a batch costs that takes longer is estimated by the one before: on two cores, where it is one of 32,
+within a tenth."""
 _BATCHES: Final = (256, 512, 1024)
 """Sizes for a prompt on a GPU. On a CPU it is computing that takes the time, not reading weights."""
 _WORTH_IT: Final = 1.05
@@ -114,7 +117,9 @@ def calibrate(
         if bench.gpu_layers:
             record = trial.choose_batch(record)
         elif trial.may_repack(record):
-            record = replace(record, repacked=trial.repacked(record.tuning))
+            repacked = trial.repacked(record.tuning)
+            in_place = bench.weights.build.repacks_in_place
+            record = replace(record, repacked=repacked, in_place=in_place)
     _report_gain(record, report)
     return record
 
@@ -222,7 +227,7 @@ class _Trial:
                 return self._speed(Runs(context, self._limits, bench.text), tuning, load_s=load_s)
 
     def _speed(self, runs: Runs, tuning: Tuning, *, load_s: float) -> Speed:
-        """Of ``tuning``. What a batch takes is estimated where there is no time to measure it.
+        """Of ``tuning``. What a batch takes is estimated where it takes too long to measure it.
 
         A batch of a draft is computed with the threads of a prompt, as llama.cpp does.
         """
@@ -234,7 +239,7 @@ class _Trial:
         seconds: dict[int, float] = {}
         for size in _SIZES:
             seconds[size] = usual[size] * slower * step_s
-            if self._limits.left_s > 1.5 * seconds[size]:
+            if seconds[size] < min(_LONGEST_S, self._limits.left_s / 1.5):
                 seconds[size] = runs.batch(threads, size)
                 slower = seconds[size] / (usual[size] * step_s)
         longest = max(_SIZES)

@@ -14,8 +14,9 @@ STEPS: Final = 4
 CONTEXT_LENGTH: Final = 1024
 """Tokens of the contexts that are measured in."""
 _SHORT_S: Final = 0.2
-_MOST_TRIES: Final = 3
-_DISTURBED: Final = 1.25
+_TRIES_IF_SHORT: Final = 3
+_TRIES_IF_DISTURBED: Final = 2
+_DISTURBED: Final = 1.5
 """A single step that takes this many times the fastest one was not alone on the machine."""
 
 
@@ -69,13 +70,14 @@ class Runs:
         self._context.set_threads(threads)
         seconds: list[float] = []
         again = True
-        while again and len(seconds) < _MOST_TRIES:
+        while again:
             self._context.trim(0)
             seconds.append(self._time(size, 0))
             if look is not None and len(seconds) == 1:
                 look(self._context)
-            disturbed = self._is_disturbed(threads, size)
-            again = (disturbed or seconds[-1] < _SHORT_S) and self._limits.left_s > 2 * seconds[-1]
+            again = self._is_disturbed(threads, size) and len(seconds) < _TRIES_IF_DISTURBED
+            again = again or (seconds[-1] < _SHORT_S and len(seconds) < _TRIES_IF_SHORT)
+            again = again and self._limits.left_s > 2 * seconds[-1]
         best = self._batches[threads, size] = min(seconds if known is None else [known, *seconds])
         name = _("{size} tokens at once, {threads} threads").format(size=size, threads=threads)
         self._limits.report(f"{name}: {best:.3f} s")

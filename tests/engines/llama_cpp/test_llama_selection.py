@@ -162,6 +162,8 @@ def test_both_are_measured_once_and_agree(
     assert found.ik.divergence is not None
     assert 0 < found.ik.divergence < MOST_DIVERGENCE / 5
     assert found.ik.repacked is not None
+    assert found.ik.in_place
+    assert not found.llama.in_place
     assert all(found.gain(use) for use in USES)
     assert loads.announced == [60]
     assert loads.lines[-1] == explain(found)
