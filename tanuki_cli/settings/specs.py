@@ -111,7 +111,7 @@ class Settings:
     tune: bool = option(
         True,
         OptionSpec(
-            help=N_("At the first load of a model, measure how it runs fastest here (about 10 seconds).")
+            help=N_("At the first load of a model, measure how it runs fastest here (at most 10 seconds).")
         ),
     )
     enter: str = option(

@@ -8,7 +8,7 @@ and the memory are there.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,15 +26,17 @@ from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.machine.hardware import inspect_machine, usable_cpus, usable_physical_cores
 
-_BUDGET_S: Final = 20
-_IN_PLACE_BUDGET_S: Final = 40
+_BUDGET_S: Final = 10
+_IN_PLACE_BUDGET_S: Final = 30
 """With weights that are repacked in place, which is always worth trying."""
 _AGAIN_BUDGET_S: Final = 60
 """Where somebody asked for it, and for all of it."""
+_LOOK_S: Final = 10
+"""What comes to it where libraries are compared."""
 _PROMPT: Final = 64
-_LONGEST_S: Final = 2.5
-"""What a batch costs that takes longer is estimated by the one before: on two cores, where it is one of 32,
-within a tenth."""
+_MARKS: Final = (2, 5, 16)
+"""Batches between which the others are estimated where they take longer than a moment."""
+_MOMENT_S: Final = 1.0
 _BATCHES: Final = (256, 512, 1024)
 """Sizes for a prompt on a GPU. On a CPU it is computing that takes the time, not reading weights."""
 _WORTH_IT: Final = 1.05
@@ -42,7 +44,7 @@ _WORTH_IT: Final = 1.05
 _REPACK_BYTES_PER_S: Final = 300_000_000
 _IN_PLACE_BYTES_PER_S: Final = 600_000_000
 """Measured on one machine: 340 and 700 million."""
-_SIZES: Final = tuple(length + 1 for length in LENGTHS)
+_SIZES: Final = sorted((length + 1 for length in LENGTHS), key=lambda size: size not in _MARKS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +65,11 @@ class Bench:
         return self.plan.context_params(tuning, gpu_layers=self.gpu_layers, length=CONTEXT_LENGTH)
 
 
-def most_seconds(build: Build, *, again: bool) -> int:
-    """What :func:`calibrate` takes at most with ``build``."""
+def most_seconds(build: Build, *, again: bool, compared: bool) -> int:
+    """What :func:`measure` takes at most with ``build``, ``compared`` with another."""
     if again:
         return _AGAIN_BUDGET_S
-    return _IN_PLACE_BUDGET_S if build.repacks_in_place else _BUDGET_S
+    return (_IN_PLACE_BUDGET_S if build.repacks_in_place else _BUDGET_S) + (_LOOK_S if compared else 0)
 
 
 def measure(bench: Bench, tuner: Tuner, *, look: Callable[[Context], None] | None = None) -> Record:
@@ -78,7 +80,7 @@ def measure(bench: Bench, tuner: Tuner, *, look: Callable[[Context], None] | Non
     start = default_tuning(bench.facts, gpu=bench.gpu_layers > 0)
     with closing(Context(bench.weights, bench.params(start))) as context:
         context.decode(bench.text[:1], 0)
-    budget_s = most_seconds(bench.weights.build, again=tuner.again)
+    budget_s = most_seconds(bench.weights.build, again=tuner.again, compared=look is not None)
     if tuner.announce is not None:
         tuner.announce(budget_s)
     stopped: list[bool] = []
@@ -231,27 +233,44 @@ class _Trial:
 
         A batch of a draft is computed with the threads of a prompt, as llama.cpp does.
         """
-        threads, usual, slower = tuning.prompt_threads, dict(tuning.draft_costs), 1.0
-        step_s = runs.step(tuning.threads)
-        prompt_s = None
+        threads, usual = tuning.prompt_threads, dict(tuning.draft_costs)
+        step_s, prompt_s = runs.step(tuning.threads), None
         if self._has_prompts:
             prompt_s = runs.batch(threads, _PROMPT, look=self._look) / _PROMPT
         seconds: dict[int, float] = {}
         for size in _SIZES:
-            seconds[size] = usual[size] * slower * step_s
-            if seconds[size] < min(_LONGEST_S, self._limits.left_s / 1.5):
+            expected = usual[size] * step_s * _between(size, _ratios(seconds, usual, step_s))
+            longest = self._limits.left_s / 1.5
+            if expected < (longest if size in _MARKS else min(longest, _MOMENT_S)):
                 seconds[size] = runs.batch(threads, size)
-                slower = seconds[size] / (usual[size] * step_s)
-        longest = max(_SIZES)
         step_s = runs.steps[tuning.threads]  # the fastest that was seen meanwhile
+        ratios = _ratios(seconds, usual, step_s)
         # A batch that takes longer than its tokens one by one was disturbed, or is of no use: all the same.
-        costs = [(size, min(float(size), max(1.0, batch_s / step_s))) for size, batch_s in seconds.items()]
+        costs = {
+            size: min(float(size), max(1.0, usual[size] * _between(size, ratios))) for size in sorted(usual)
+        }
+        largest = max(costs)
         return Speed(
             load_s=load_s,
-            prompt_s=prompt_s or seconds[longest] / longest,
+            prompt_s=prompt_s or costs[largest] * step_s / largest,
             step_s=step_s,
-            costs=((1, 1.0), *costs),
+            costs=tuple(costs.items()),
         )
+
+
+def _ratios(seconds: Mapping[int, float], usual: Mapping[int, float], step_s: float) -> dict[int, float]:
+    """How many times dearer than usual batches of each size are."""
+    return {size: batch_s / (usual[size] * step_s) for size, batch_s in seconds.items()}
+
+
+def _between(size: int, ratios: Mapping[int, float]) -> float:
+    """The ratio of ``size``, or the mean of those of the nearest sizes below and above."""
+    if size in ratios:
+        return ratios[size]
+    below = [ratios[other] for other in sorted(ratios) if other < size][-1:]
+    above = [ratios[other] for other in sorted(ratios) if other > size][:1]
+    near = [*below, *above]
+    return sum(near) / len(near) if near else 1.0
 
 
 def _thread_candidates(default: int) -> list[int]:

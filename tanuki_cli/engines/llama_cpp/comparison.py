@@ -33,7 +33,7 @@ def compare(path: Path, facts: ModelFacts, plan: LoadPlan, tuner: Tuner) -> Pair
     announce = tuner.announce
     assert announce is not None
     other = replace(plan, build=load_ik())
-    most_s = sum(most_seconds(each.build, again=tuner.again) for each in (plan, other))
+    most_s = sum(most_seconds(each.build, again=tuner.again, compared=True) for each in (plan, other))
     try:
         llama, expected = _measured(path, facts, plan, replace(tuner, announce=lambda _s: announce(most_s)))
     except NativeError:

@@ -246,7 +246,7 @@ def test_without_it_only_llama_cpp_is_measured(
         monkeypatch.setattr(module, "PACKAGE", "ik_nothing")
     loads = Loads(tmp_path)
     assert loads.engine(tiny) == "llama.cpp"
-    assert loads.announced == [20]
+    assert loads.announced == [10]
     assert len(list((tmp_path / "tuning").iterdir())) == 1
     assert explain_choice(tiny, tmp_path) is None
 

@@ -257,6 +257,14 @@ def test_no_time_left_means_the_defaults_hold(tiny: Path) -> None:
     assert replace(tuning, measured=False) == start
 
 
+def test_what_is_not_measured_is_estimated_between_its_neighbours() -> None:
+    between = llama_calibration._between
+    assert between(8, {}) == 1.0
+    assert between(8, {5: 1.2, 16: 1.0}) == pytest.approx(1.1)
+    assert between(8, {2: 0.7, 5: 1.2, 8: 1.5, 16: 1.0}) == 1.5
+    assert between(32, {2: 0.7, 5: 1.2, 16: 0.9}) == 0.9
+
+
 @pytest.mark.parametrize(("cpus", "expected"), [(2, []), (4, [4]), (64, [64])])
 def test_no_more_threads_are_tried_than_may_run(
     monkeypatch: pytest.MonkeyPatch, cpus: int, expected: list[int]
