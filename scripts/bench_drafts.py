@@ -131,7 +131,7 @@ def measured(texts: Sequence[Text], options: argparse.Namespace) -> None:
     """Print the speed with and without drafts for each text, medians of runs by turns."""
     local = LocalModel(name="bench", format="gguf", path=options.model)
     with tempfile.TemporaryDirectory() as folder:
-        tuner = Tuner(store=TuningStore(Path(folder)), announce=lambda: None)
+        tuner = Tuner(store=TuningStore(Path(folder)), announce=lambda _seconds: None)
         model = load_llama_cpp(local, Settings(engine=options.engine), debug=False, tuner=tuner)
     vocabulary = model.facts.n_vocab
     costs = ", ".join(f"{size}: {cost:.2f}" for size, cost in model._policy.costs.items())

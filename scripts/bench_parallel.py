@@ -17,7 +17,7 @@ from tanuki_cli.engines.llama_cpp.facts import model_facts
 from tanuki_cli.engines.llama_cpp.gguf import read_gguf
 from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 from tanuki_cli.engines.llama_cpp.parallel import LlamaCppParallel
-from tanuki_cli.engines.llama_cpp.tuning import Tuner, Tuning, TuningStore, default_tuning
+from tanuki_cli.engines.llama_cpp.tuning import Record, Tuner, Tuning, TuningStore, default_tuning
 from tanuki_cli.engines.token_model import Request
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
@@ -32,9 +32,9 @@ class Fixed(TuningStore):
 
     tuning: Tuning
 
-    def find(self, key: str) -> Tuning:
+    def find(self, key: str) -> Record:
         """That one."""
-        return self.tuning
+        return Record(tuning=self.tuning)
 
 
 def speeds(
