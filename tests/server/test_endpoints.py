@@ -156,7 +156,6 @@ def test_the_rule_for_roles(server: Serving, practice_tokenizer: ChatTokenizer) 
         ([{"role": "tool", "content": "甲", "tool_call_id": "1"}], "messages[0]"),
         ([user("甲"), system, user("乙")], "messages[1]"),
         ([answer, user("甲")], "messages[0]"),
-        ([user("甲"), answer], "messages[1]"),
         ([system], "messages"),
         (
             [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}],
