@@ -124,6 +124,7 @@ def ours(name: str, setup: Setup, work: Path) -> dict[str, Measure]:
         f"first {name}": lambda run: ours_first(setup, work, run),
         f"speed {name}": lambda _run: ours_speed(setup, work / "kv", 0),
         f"batch {name}": lambda run: ours_batch(setup, work, run),
+        f"company {name}": lambda _run: ours_company(setup),
     }
 
 
@@ -188,7 +189,6 @@ def main() -> None:
             work.mkdir()
             measures |= ours(name, setups[name], work)
             measures[f"cold {name}"](-1)  # the head of the prompt is kept from here on
-        measures["company tanuki"] = lambda _run: ours_company(setup)
         if programs is not None:
             measures |= theirs(setup)
         medians = alternate(measures, runs=1 if options.small else options.runs)

@@ -187,7 +187,7 @@ def ours_batch(setup: Setup, home: Path, run: int) -> Mapping[str, float]:
 def ours_company(setup: Setup) -> Mapping[str, float]:
     """Several answers at once; see :mod:`scripts.bench_parallel`."""
     command = [sys.executable, "-m", "scripts.bench_parallel", str(setup.model)]
-    command += map(str, (*COMPANY_TOKENS, *PLACES))
+    command += [*map(str, (*COMPANY_TOKENS, *PLACES)), "--engine", setup.engine]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True, encoding="utf-8").stdout
     return dict(json.loads(output))
 
