@@ -38,8 +38,8 @@ COPYING: Final = ("quote", "summary", "rename", "function")
 """Kinds with long literal parts of the question."""
 COSTS: Final[Mapping[str, Mapping[int, float]]] = {
     "llama.cpp": CPU_COSTS,
-    "ik": {1: 1.0, 2: 1.14, 3: 1.5, 5: 2.3, 8: 3.7, 16: 7.7, 32: 14.0},
-    "ik repacked": {1: 1.0, 2: 1.15, 3: 1.3, 5: 1.7, 8: 2.7, 16: 5.2, 32: 10.0},
+    "ik": {1: 1.0, 2: 1.3, 3: 1.7, 5: 2.4, 8: 3.7, 16: 7.9, 32: 13.4},
+    "ik repacked": {1: 1.0, 2: 1.05, 3: 1.4, 5: 1.8, 8: 2.4, 16: 5.0, 32: 9.4},
     "GPU": GPU_COSTS,
 }
 """Time of a batch in single steps; all but the GPU's measured with an 8B in Q4_K_M on two cores (AVX2)."""
@@ -130,9 +130,12 @@ def predicted_steps(text: Text, costs: Mapping[int, float], *, ties: float = 0.0
 def measured(texts: Sequence[Text], options: argparse.Namespace) -> None:
     """Print the speed with and without drafts for each text, medians of runs by turns."""
     local = LocalModel(name="bench", format="gguf", path=options.model)
+    settings = Settings(engine=options.engine)
     with tempfile.TemporaryDirectory() as folder:
         tuner = Tuner(store=TuningStore(Path(folder)), announce=lambda _seconds: None)
-        model = load_llama_cpp(local, Settings(engine=options.engine), debug=False, tuner=tuner)
+        model = load_llama_cpp(local, settings, debug=False, tuner=tuner if options.calibrate else None)
+    if not options.calibrate:
+        model._policy = DraftPolicy(costs=COSTS[options.engine])
     vocabulary = model.facts.n_vocab
     costs = ", ".join(f"{size}: {cost:.2f}" for size, cost in model._policy.costs.items())
     print(f"Time of a batch in single steps: {costs}\n")
@@ -166,6 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", type=Path, help="a GGUF file to compute with")
     parser.add_argument("--engine", choices=("llama.cpp", "ik"), default="llama.cpp")
+    parser.add_argument("--calibrate", action="store_true", help="measure the costs of batches first")
     parser.add_argument("--kinds", help="only these kinds of texts, with commas between them")
     parser.add_argument("--languages", default="ja,en")
     parser.add_argument("--tokens", type=int, default=64, help="of an answer, computed with a model")

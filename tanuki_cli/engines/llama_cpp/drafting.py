@@ -20,12 +20,12 @@ MAX_DRAFT: Final = LENGTHS[-1]
 _WORTH_IT: Final = 1.1
 """A draft must promise this many times the speed of single steps."""
 _MISSES: Final = 1.25
-"""After a match of m ids this share of 1/m goes on otherwise; counted in the texts of
+"""Of guesses after a match of m ids about so many in m are wrong: counted in the texts of
 scripts/bench_drafts.py, in edited source files and in translated pages."""
 _KNOWN_BEFORE: Final = 8.0
-"""So many guesses of an answer's own weigh as much as that share."""
+"""So many guesses of an answer's own weigh as much as that."""
 _MEMORY: Final = 0.95
-"""What every guess is worth after the next one of its kind."""
+"""What a guess still counts after the next one of its kind."""
 _GREEDY_HITS: Final = 8.0
 """Right tokens that a draft must promise in a greedy answer, where at the first near tie all that was
 computed since it is computed again."""
@@ -33,7 +33,7 @@ _GREEDY_LOSS: Final = 8.0
 """Single steps that may be lost to that before greedy answers are computed without drafts."""
 _FORGIVEN: Final = 0.9
 """What of such a loss, or of what was saved, still counts in the next answer."""
-CPU_COSTS: Final[Mapping[int, float]] = {1: 1.0, 2: 1.8, 3: 2.4, 5: 3.4, 8: 6.5, 16: 7.8, 32: 13.5}
+CPU_COSTS: Final[Mapping[int, float]] = {1: 1.0, 2: 1.8, 3: 2.6, 5: 3.9, 8: 8.0, 16: 9.6, 32: 16.5}
 """Time of a batch in single steps, where it was not measured: two cores, 8B, Q4_K_M."""
 GPU_COSTS: Final[Mapping[int, float]] = {1: 1.0, 2: 1.1, 3: 1.1, 5: 1.2, 8: 1.4, 16: 1.8, 32: 2.2}
 """The same for a GPU, which waits for the weights however many ids there are. Not measured yet."""
@@ -156,11 +156,12 @@ class DraftPolicy:
         for place in range(min(hits + 1, drafted)):
             self._learn(guess.match + place, place < hits)
         if self._greedy:
-            self._balance += max(0.0, 1.0 + hits - self.costs[drafted + 1])
+            saved = max(0.0, 1.0 + hits - self.costs[drafted + 1])
+            self._balance = min(_GREEDY_LOSS, self._balance + saved)
 
     def record_settled(self, count: int) -> None:
         """Learn that ``count`` tokens had to be computed again, one by one, for a near tie."""
-        self._balance = min(self._balance, _GREEDY_LOSS) - count
+        self._balance -= count
 
     def _likely(self, match: int) -> float:
         """How likely the next id is what followed a match of so many ids."""
@@ -177,5 +178,6 @@ class DraftPolicy:
 
 def _kind(match: int) -> int:
     """Matches of nearly the same length are one kind: 2, 3, 4–5, 6–7, 8–11, 12–15, … 64."""
-    bits = min(match, MAX_MATCH).bit_length()
+    match = min(match, MAX_MATCH)
+    bits = match.bit_length()
     return 2 * bits + (match >> (bits - 2) & 1)
