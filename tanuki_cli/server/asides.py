@@ -86,7 +86,8 @@ class Asides:
     def _tokens(self, fields: Fields) -> dict[str, Any]:
         tokenizer = self._model.exact
         if fields.has("messages"):
-            ids = list(read_chat(fields, self._model).prompts[0].ids)
+            prompt = read_chat(fields, self._model).prompts[0]
+            ids = [*prompt.ids, *tokenizer.encode(prompt.begun)]
         elif fields.has("prompt") or fields.has("content"):
             name, special = ("prompt", True) if fields.has("prompt") else ("content", False)
             fields.text(name)

@@ -152,6 +152,7 @@ def test_the_rule_for_roles(server: Serving, practice_tokenizer: ChatTokenizer) 
     assert ids(parts) == expected(("user", "甲乙"))
     assert ids(user("丙")) == expected(("system", SYSTEM_TEXT), ("user", "丙"))
     answer = {"role": "assistant", "content": "乙"}
+    assert ids(user("丙"), answer) == [*expected(("user", "丙")), *practice_tokenizer.encode("乙")]
     for refused, param in (
         ([{"role": "tool", "content": "甲", "tool_call_id": "1"}], "messages[0]"),
         ([user("甲"), system, user("乙")], "messages[1]"),
