@@ -14,6 +14,7 @@ from tanuki_cli.catalog import (
     Family,
     FamilyReference,
     HubReference,
+    PathReference,
     PracticeReference,
     Reference,
     Variant,
@@ -22,6 +23,7 @@ from tanuki_cli.catalog import (
 from tanuki_cli.cli.completing import model_names
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.options import OutputOptions, Scopes, takes
+from tanuki_cli.cli.repacked import keep_repacked, remove_repacked, remove_stale
 from tanuki_cli.engines.installed import installed_engines
 from tanuki_cli.errors import ClosedPipeError, DownloadError, InputError, ModelError, TanukiError
 from tanuki_cli.hub import Hub, InstalledModel
@@ -48,6 +50,7 @@ Examples:
   tanuki pull hf:owner/repo/file.gguf
   tanuki pull tanuki-8b:q4_k_m --verify
   tanuki pull tanuki-8b --tokenizer-only
+  tanuki pull tanuki-8b:q4_k_m --repack
 
 A download that was interrupted resumes. A model that is whole already is left alone."""
 )
@@ -115,6 +118,15 @@ def pull(
             help=N_("Fetch only the tokenizer (4 MB), for a server that runs the model."),
         ),
     ] = False,
+    repack: Annotated[
+        bool,
+        typer.Option(
+            "--repack",
+            help=N_(
+                "Also keep a GGUF as ik_llama.cpp computes with it: twice the disk space, quicker prompts."
+            ),
+        ),
+    ] = False,
 ) -> None:
     """Download a model, or finish a download."""
     context = prepare(ctx, options)
@@ -130,6 +142,11 @@ def pull(
                 hint=TANUKI_8B.tokenizer_command,
             )
         _pull_tokenizer(finder, asker, reference, verify=verify)
+        return
+    if repack and as_json:
+        raise InputError(_("--repack does not go with --json."), hint="tanuki pull --repack")
+    if repack and isinstance(reference, PathReference):
+        keep_repacked(context, finder.find(text))
         return
     if isinstance(reference, PracticeReference):
         console.note(_("The practice model is part of tanuki; there is nothing to download."))
@@ -148,7 +165,9 @@ def pull(
         machine = inspect_machine(context.environ)
         if reason := lasting_obstacle(reference, machine, memory_plan(context.settings)):
             console.warn(reason)
-    fetch(finder.hub, reference, asker, revision=revision, verify=verify)
+    installed = fetch(finder.hub, reference, asker, revision=revision, verify=verify)
+    if repack:
+        keep_repacked(context, installed.model)
 
 
 def _pull_tokenizer(finder: Finder, asker: TerminalAsker, reference: Reference, *, verify: bool) -> None:
@@ -240,11 +259,17 @@ def rm(
         ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help=N_("Do not ask."))] = False,
+    repacked: Annotated[
+        bool, typer.Option("--repacked", help=N_("Remove only the copy that pull --repack made."))
+    ] = False,
 ) -> None:
     """Remove a downloaded model."""
     context = prepare(ctx, options)
     console, hub = context.console, _hub(context)
     reference = parse_reference(model, context.settings.remotes)
+    if repacked:
+        remove_repacked(context, model)
+        return
     if not isinstance(reference, (Variant, HubReference)):
         raise ModelError(
             _("{name} is not a downloaded model.").format(name=model),
@@ -261,7 +286,7 @@ def rm(
         ):
             console.note(_("Nothing was removed."))
             return
-    freed = hub.remove(reference)
+    freed = hub.remove(reference) + remove_stale(context)
     console.note(
         _("{name} was removed; {size} are free again.").format(name=reference.name, size=format_bytes(freed)),
         style="success",

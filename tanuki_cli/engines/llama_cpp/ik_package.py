@@ -41,18 +41,17 @@ def require_ik() -> str:
     return version
 
 
-<<<<<<< HEAD
 def build_version() -> str:
     """What its build is called in the names of what is kept for it. Raises what :func:`require_ik` does."""
     return f"ik {require_ik()}"
-=======
+
+
 def package_folder() -> Path:
     """Where it lies. Raises EngineError where it is missing."""
     spec = find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise EngineError(_("ik_llama.cpp is not installed."), hint=install_extra("ik"))
     return Path(spec.origin).parent
->>>>>>> 4ff69bc (Keep a copy of a GGUF model with its weights as ik_llama.cpp rearranges them: they took seconds at every load)
 
 
 def check_ik(*, chosen: bool) -> Iterator[Check]:

@@ -11,7 +11,9 @@ tokens) and depend on how the tokens were batched. Reuse, resume and speculation
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel
@@ -49,13 +51,15 @@ def load_llama_cpp(
     first_tokens: int | None = None,
     use: Use = "chat",
     tuner: Tuner | None = None,
+    copies: Path | None = None,
 ) -> LlamaCppModel:
     """Load the GGUF file of ``model``; pass ``facts`` if its header was read already.
 
     With ``kv_store``, KV caches of earlier conversations are taken from there and kept there;
     ``head_ids`` is what every prompt begins with. ``first_tokens`` are the prompt and the answer that
     are known to come, often the only ones: the KV cache is made no longer than that at first, since
-    making it takes time and memory. ``tuner`` knows, or measures, how the model runs best for ``use``.
+    making it takes time and memory. ``tuner`` knows, or measures, how the model runs best for ``use``;
+    ``copies`` is the folder of repacked weights, which are used where they are there for the library.
 
     Raises EngineError for a file that is damaged or of another kind, for a context the model was not
     made for, and where memory will not do, before it is taken. ``debug`` sends llama.cpp's log to
@@ -70,8 +74,9 @@ def load_llama_cpp(
     if facts.file_bytes < SMALL_MODEL_BYTES:
         tuner = None
     if settings.engine == "auto":
-        plan, tuner = _choose_plan(model.path, facts, plan, tuner, use)
-    loaded = _load(model, settings, facts, plan, tuner, use)
+        plan, tuner = _choose_plan(model.path, facts, plan, tuner, use, copies)
+    copy = _find_copy(model.path, plan.build, copies)
+    loaded = _load(model, settings, facts, plan, tuner, use, copy)
     if kv_store is not None:
         key = state_key(model.path, plan.build.version, plan.kv_type, loaded.info.device)
         loaded.use_store(kv_store, key, head_ids=head_ids)
@@ -79,7 +84,7 @@ def load_llama_cpp(
 
 
 def _choose_plan(
-    path: Path, facts: ModelFacts, plan: LoadPlan, tuner: Tuner | None, use: Use
+    path: Path, facts: ModelFacts, plan: LoadPlan, tuner: Tuner | None, use: Use, copies: Path | None
 ) -> tuple[LoadPlan, Tuner | None]:
     """``plan``, which is for llama.cpp, or the same for ik_llama.cpp; and what is still to be measured.
 
@@ -88,7 +93,7 @@ def _choose_plan(
     if tuner is None or missing([PACKAGE]) or plan.gpus or plan.kv_type != "f16":
         return plan, tuner
     try:
-        pair = None if tuner.again else find_pair(tuner.store, path)
+        pair = None if tuner.again else find_pair(tuner.store, path, copies=copies)
         if pair is None and tuner.announce is not None:
             from tanuki_cli.engines.llama_cpp.comparison import compare  # once per model
 
@@ -102,6 +107,14 @@ def _choose_plan(
         return replace(plan, build=load_ik()), tuner
     except EngineError:  # it is not for this machine; doctor says so
         return plan, tuner
+
+
+def _find_copy(path: Path, build: Build, copies: Path | None) -> Path | None:
+    if copies is None or not build.repacks_in_place:
+        return None
+    from tanuki_cli.engines.llama_cpp.repacked import RepackedStore  # for one library only
+
+    return RepackedStore(copies).find(path, build.version)
 
 
 def _named_build(settings: Settings) -> Build:
@@ -119,6 +132,7 @@ def _load(
     plan: LoadPlan,
     tuner: Tuner | None,
     use: Use,
+    copy: Path | None,
 ) -> LlamaCppModel:
     """Load with the planned layers on the GPU, and with fewer if its memory does not do after all."""
     wanted = plan.gpu_layers
@@ -127,7 +141,9 @@ def _load(
         if layers < wanted:  # what the GPU does not hold, the main memory must
             check_memory(model, facts, replace(plan, gpu_layers=layers))
         try:
-            weights, context, tuning = _load_native(model.path, settings, facts, plan, layers, tuner, use)
+            weights, context, tuning = _load_native(
+                model.path, settings, facts, plan, layers, tuner, use, copy
+            )
         except NativeError as exc:
             if layers == 0 or not _is_about_memory(exc):
                 raise _translated(model, exc) from exc
@@ -163,16 +179,11 @@ def _load_native(
     gpu_layers: int,
     tuner: Tuner | None,
     use: Use,
+    copy: Path | None,
 ) -> tuple[Model, Context, Tuning]:
-    tuning = _remembered(path, facts, plan, gpu_layers, tuner, use)
+    tuning = _remembered(path, facts, plan, gpu_layers, tuner, use, has_copy=copy is not None)
     before = time.perf_counter()
-    weights = Model(
-        path,
-        gpu_layers=gpu_layers,
-        repack=tuning is not None and tuning.repack,
-        metadata=without_vocabulary(facts),
-        build=plan.build,
-    )
+    weights = _load_weights(path, facts, plan, gpu_layers, tuning, copy)
     try:
         if tuning is None:
             assert tuner is not None
@@ -186,8 +197,26 @@ def _load_native(
         raise
 
 
+def _load_weights(
+    path: Path, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, tuning: Tuning | None, copy: Path | None
+) -> Model:
+    """Those of ``copy``, where there is one that can be loaded; not to be measured, though."""
+    load = partial(Model, gpu_layers=gpu_layers, metadata=without_vocabulary(facts), build=plan.build)
+    if copy is not None and tuning is not None:
+        with suppress(NativeError):
+            return load(copy, repack=False)
+    return load(path, repack=tuning is not None and tuning.repack)
+
+
 def _remembered(
-    path: Path, facts: ModelFacts, plan: LoadPlan, gpu_layers: int, tuner: Tuner | None, use: Use
+    path: Path,
+    facts: ModelFacts,
+    plan: LoadPlan,
+    gpu_layers: int,
+    tuner: Tuner | None,
+    use: Use,
+    *,
+    has_copy: bool,
 ) -> Tuning | None:
     """How this model runs best on this machine; None where that is still to be measured."""
     default = default_tuning(facts, gpu=gpu_layers > 0)
@@ -196,7 +225,7 @@ def _remembered(
     record = None if tuner.again else tuner.store.find(plan.tuning_key(path, gpu_layers=gpu_layers))
     if record is None:
         return default if tuner.announce is None else None
-    found = record.tuning_for(use)
+    found = (record.with_copy() if has_copy else record).tuning_for(use)
     twice = forecast(
         facts,
         context_length=plan.context_length,

@@ -13,6 +13,7 @@ from tanuki_cli.engines.base import OpenOptions
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts
 from tanuki_cli.engines.llama_cpp.gguf import GgufFile, read_gguf
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore, kv_folder
+from tanuki_cli.engines.llama_cpp.repacked import repacked_folder
 from tanuki_cli.engines.llama_cpp.tuning import Tuner, tuning_store
 from tanuki_cli.engines.llama_cpp.vocabulary import tokenizer_from_metadata
 from tanuki_cli.engines.local import LocalEngine
@@ -57,6 +58,7 @@ def open_gguf(target: LocalModel, settings: Settings, options: OpenOptions) -> L
         first_tokens=_first_tokens(tokenizer, options.first, longest_answer),
         use=options.use,
         tuner=_tuner(options, tokenizer),
+        copies=repacked_folder(options.cache_folder) if options.cache_folder else None,
     )
     return LocalEngine(model, tokenizer, get_again=target.get_again, parallel=model.parallel)
 

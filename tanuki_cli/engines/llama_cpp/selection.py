@@ -11,6 +11,7 @@ from typing import Final
 
 from tanuki_cli.engines.base import Use
 from tanuki_cli.engines.llama_cpp.ik_package import PACKAGE, build_version
+from tanuki_cli.engines.llama_cpp.repacked import RepackedStore, repacked_folder
 from tanuki_cli.engines.llama_cpp.speeds import seconds_of
 from tanuki_cli.engines.llama_cpp.tuning import (
     SMALL_MODEL_BYTES,
@@ -58,10 +59,11 @@ class Pair:
         return gain is not None and gain >= WORTH_IT and self.agrees
 
 
-def find_pair(store: TuningStore, path: Path) -> Pair | None:
+def find_pair(store: TuningStore, path: Path, *, copies: Path | None = None) -> Pair | None:
     """What ``store`` knows of the model at ``path`` on the CPU; None where the two were not compared.
 
-    llama.cpp is installed. Raises EngineError where ik_llama.cpp cannot be used, OSError if the file is gone.
+    ``copies`` is the folder of repacked weights, which load quickly from there. llama.cpp is installed.
+    Raises EngineError where ik_llama.cpp cannot be used, OSError if the file is gone.
     """
     versions = installed_version(_LLAMA_CPP, "llama_cpp_python"), build_version()
     llama, ik = (store.find(tuning_key(path, version, "f16", "0")) for version in versions)
@@ -70,6 +72,8 @@ def find_pair(store: TuningStore, path: Path) -> Pair | None:
     # Of one that was skipped nothing is known, and nobody is made to wait again.
     if (llama.tuning.measured and llama.plain is None) or (ik.tuning.measured and ik.divergence is None):
         return None
+    if copies is not None and RepackedStore(copies).find(path, versions[1]):
+        ik = ik.with_copy()
     return Pair(llama=llama, ik=ik)
 
 
@@ -78,7 +82,7 @@ def explain_choice(path: Path, cache_folder: Path) -> str | None:
     try:
         if missing([PACKAGE, _LLAMA_CPP]) or path.stat().st_size < SMALL_MODEL_BYTES:
             return None
-        pair = find_pair(tuning_store(cache_folder), path)
+        pair = find_pair(tuning_store(cache_folder), path, copies=repacked_folder(cache_folder))
     except (EngineError, OSError):
         return None
     if pair is None:

@@ -79,6 +79,12 @@ class Record:
         worth_it = _IN_PLACE_WORTH_IT if self.in_place else _COPY_WORTH_IT
         return self.repacked if before >= worth_it * after else self.plain
 
+    def with_copy(self) -> "Record":
+        """The same where repacked weights are a file of their own, which loads like the model's."""
+        if self.plain is None or self.repacked is None:
+            return self
+        return replace(self, repacked=replace(self.repacked, load_s=self.plain.load_s))
+
     def tuning_for(self, use: Use) -> Tuning:
         """How to run it for ``use``."""
         best = self.best(use)

@@ -102,6 +102,14 @@ def test_ik_computes_where_it_is_clearly_faster_and_agrees(ik: Record, expected:
     assert [use for use in USES if pair(ik).prefers_ik(use)] == expected
 
 
+def test_a_copy_of_repacked_weights_is_for_one_question_too() -> None:
+    alone = record(AS_IT_LIES, REPACKED, divergence=3e-5)
+    kept = alone.with_copy()
+    assert [use for use in USES if pair(kept).prefers_ik(use)] == list(USES)
+    assert all(kept.tuning_for(use).repack for use in USES)
+    assert record(AS_IT_LIES).with_copy() == record(AS_IT_LIES)
+
+
 def test_why_is_said() -> None:
     faster = explain(pair(record(AS_IT_LIES, REPACKED, divergence=3e-5)))
     assert "for one question" in faster

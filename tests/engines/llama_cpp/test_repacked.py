@@ -8,23 +8,27 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tanuki_cli.catalog import LocalModel
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.engines.llama_cpp.facts import model_facts
 from tanuki_cli.engines.llama_cpp.gguf import read_gguf
 from tanuki_cli.engines.llama_cpp.ik import load_ik
-from tanuki_cli.engines.llama_cpp.ik_package import require_ik
+from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 from tanuki_cli.engines.llama_cpp.native import Context, ContextParams, Model, start
 from tanuki_cli.engines.llama_cpp.repacked import RepackedStore
+from tanuki_cli.engines.llama_cpp.repacking import make_copy
 from tanuki_cli.engines.llama_cpp.ties import as_array
 from tanuki_cli.errors import DamagedModelError, EngineError, TanukiError
 from tanuki_cli.machine.packages import IK
-from tests.support.llama_models import PROMPT, split, write_tiny
+from tanuki_cli.settings.values import Settings
+from tests.support.llama_models import GREEDY, PROMPT, split, write_tiny
 from tests.support.program import ROOT
 
 _N_VOCAB = model_facts(read_gguf(practice_model().path)).n_vocab
@@ -33,7 +37,7 @@ pytestmark = pytest.mark.skipif(find_spec("ik_llama_cpp") is None, reason=f"need
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    return shutil.copy(practice_model().path, tmp_path / "model.gguf")
+    return Path(shutil.copy(practice_model().path, tmp_path / "model.gguf"))
 
 
 @pytest.fixture
@@ -42,11 +46,11 @@ def store(tmp_path: Path) -> RepackedStore:
 
 
 def make(store: RepackedStore, model: Path) -> Path:
-    return store.make(model, on_step=lambda done, total: None)
+    return make_copy(store, model, on_step=lambda done, total: None)
 
 
 def found(store: RepackedStore, model: Path) -> Path | None:
-    return store.find(model, require_ik())
+    return store.find(model, load_ik().version)
 
 
 def logits(path: Path, *, repack: bool) -> npt.NDArray[np.float32]:
@@ -67,7 +71,7 @@ def logits(path: Path, *, repack: bool) -> npt.NDArray[np.float32]:
 
 def test_a_copy_gives_the_same_numbers_as_repacking_at_load(store: RepackedStore, model: Path) -> None:
     steps: list[tuple[int, int]] = []
-    copy = store.make(model, on_step=lambda *step: steps.append(step))
+    copy = make_copy(store, model, on_step=lambda *step: steps.append(step))
     assert steps == [(number, len(steps)) for number in range(1, len(steps) + 1)]
     assert found(store, model) == copy
     rearranged = logits(copy, repack=False)
@@ -86,7 +90,7 @@ def test_a_model_in_parts_gets_one_copy(store: RepackedStore, model: Path, tmp_p
 
 def test_a_copy_is_found_only_while_it_fits(store: RepackedStore, model: Path) -> None:
     copy = make(store, model)
-    assert store.find(model, "0.0.1") is None
+    assert store.find(model, "ik 0.0.1") is None
     with copy.open("rb+") as file:
         file.truncate(copy.stat().st_size - 1)
     assert found(store, model) is None
@@ -111,7 +115,7 @@ def test_ctrl_c_leaves_nothing(store: RepackedStore, model: Path) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        store.make(model, on_step=interrupt)
+        make_copy(store, model, on_step=interrupt)
     assert list(store.folder.glob("[!.]*")) == []
 
 
@@ -120,8 +124,9 @@ def test_what_a_killed_process_left_is_removed(store: RepackedStore, model: Path
 import os, signal
 from pathlib import Path
 from tanuki_cli.engines.llama_cpp.repacked import RepackedStore
+from tanuki_cli.engines.llama_cpp.repacking import make_copy
 kill = lambda done, total: done == 9 and os.kill(os.getpid(), signal.SIGKILL)
-RepackedStore(Path({str(store.folder)!r})).make(Path({str(model)!r}), on_step=kill)
+make_copy(RepackedStore(Path({str(store.folder)!r})), Path({str(model)!r}), on_step=kill)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -166,6 +171,34 @@ def test_weights_that_are_not_rearranged_are_an_error(store: RepackedStore, tmp_
     with pytest.raises(EngineError, match="holds no weights"):
         make(store, write_tiny(tmp_path / "f32.gguf"))
     assert list(store.folder.glob("[!.]*")) == []
+
+
+def mapped_files() -> str:
+    return Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("engine", ["ik", "llama.cpp"])
+def test_a_copy_is_mapped_in_place_of_its_model(store: RepackedStore, model: Path, engine: str) -> None:
+    """Only by the library that it is for."""
+    copy = make(store, model)
+    target = LocalModel(name="tiny", format="gguf", path=model)
+    settings = Settings(context_length=512, threads=1, engine=engine)
+    with closing(load_llama_cpp(target, settings, debug=False, copies=store.folder)) as loaded:
+        assert (str(copy) in mapped_files()) == (engine == "ik")
+        assert (str(model) in mapped_files()) == (engine != "ik")
+        assert len([*islice(loaded.generate(PROMPT, GREEDY), 8)]) == 8
+
+
+def test_a_copy_that_cannot_be_loaded_is_not_used(store: RepackedStore, model: Path) -> None:
+    copy = make(store, model)
+    content = bytearray(copy.read_bytes())
+    content[:4] = b"BAD!"
+    copy.write_bytes(content)
+    target = LocalModel(name="tiny", format="gguf", path=model)
+    settings = Settings(context_length=512, threads=1, engine="ik")
+    with closing(load_llama_cpp(target, settings, debug=False, copies=store.folder)) as loaded:
+        assert str(model) in mapped_files()
+        assert len([*islice(loaded.generate(PROMPT, GREEDY), 8)]) == 8
 
 
 def test_a_damaged_model_is_refused_before(store: RepackedStore, model: Path) -> None:

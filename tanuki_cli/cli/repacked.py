@@ -1,0 +1,54 @@
+"""Copies of models with rearranged weights, for ``tanuki pull --repack`` and ``tanuki rm --repacked``."""
+
+import shlex
+
+from tanuki_cli.catalog import LocalModel, Target
+from tanuki_cli.cli.context import CommandContext
+from tanuki_cli.engines.llama_cpp.repacked import RepackedStore, repacked_folder
+from tanuki_cli.errors import InputError, ModelError
+from tanuki_cli.i18n import _
+from tanuki_cli.loading import Finder
+from tanuki_cli.machine.hardware import format_bytes
+from tanuki_cli.terminal.asker import TerminalAsker
+from tanuki_cli.terminal.step_progress import StepProgress
+
+
+def keep_repacked(context: CommandContext, model: Target) -> None:
+    """Make the copy of ``model``, showing how far it is. Raises InputError for another format."""
+    if not isinstance(model, LocalModel) or model.format != "gguf":
+        raise InputError(_("--repack is for GGUF models."), hint="tanuki models")
+    from tanuki_cli.engines.llama_cpp.repacking import make_copy  # loads ik_llama.cpp
+
+    with StepProgress(context.console) as steps:
+        copy = make_copy(_store(context), model.path, on_step=steps.update)
+    context.console.note(
+        _("{model} is also kept as ik_llama.cpp computes with it ({size}); --engine ik uses that.").format(
+            model=model.name, size=format_bytes(copy.stat().st_size)
+        ),
+        style="success",
+    )
+
+
+def remove_repacked(context: CommandContext, name: str) -> None:
+    """Remove the copy of the model ``name``, which stays itself. Raises ModelError where there is none."""
+    asker = TerminalAsker(console=context.console, assume_yes=False)
+    finder = Finder(context.settings, environ=context.environ, directories=context.directories, asker=asker)
+    found = finder.look_up(name)
+    freed = _store(context).remove(found.path) if isinstance(found, LocalModel) else 0
+    if not freed:
+        raise ModelError(
+            _("There is no rearranged copy of {model}.").format(model=name),
+            hint=f"tanuki pull --repack {shlex.quote(name)}",
+        )
+    context.console.note(
+        _("The copy was removed; {size} are free again.").format(size=format_bytes(freed)), style="success"
+    )
+
+
+def remove_stale(context: CommandContext) -> int:
+    """Remove the copies of models that are gone; the bytes that are free again."""
+    return _store(context).remove_stale()
+
+
+def _store(context: CommandContext) -> RepackedStore:
+    return RepackedStore(repacked_folder(context.directories.cache))
