@@ -10,14 +10,15 @@ from tanuki_cli.i18n import _
 from tanuki_cli.loading import Finder
 from tanuki_cli.machine.hardware import format_bytes
 from tanuki_cli.terminal.asker import TerminalAsker
-from tanuki_cli.terminal.step_progress import StepProgress
 
 
 def keep_repacked(context: CommandContext, model: Target) -> None:
     """Make the copy of ``model``, showing how far it is. Raises InputError for another format."""
     if not isinstance(model, LocalModel) or model.format != "gguf":
         raise InputError(_("--repack is for GGUF models."), hint="tanuki models")
-    from tanuki_cli.engines.llama_cpp.repacking import make_copy  # loads ik_llama.cpp
+    # Loads ik_llama.cpp and rich: most who pull need neither.
+    from tanuki_cli.engines.llama_cpp.repacking import make_copy
+    from tanuki_cli.terminal.step_progress import StepProgress
 
     with StepProgress(context.console) as steps:
         copy = make_copy(_store(context), model.path, on_step=steps.update)
