@@ -22,9 +22,9 @@ _FEW: Final = 4
 _MANY: Final = 16
 _MANY_ARE_CHEAP: Final = 4.0
 """Single steps that a batch of sixteen may cost where sixteen places pay those who read along, too. On two
-cores it costs 7.8: four at once are 1.4 times as fast as one, and more of them wait for each other."""
-_MANY_PAY: Final = 11.0
-"""The same where nobody reads along: with 7.8, sixteen at once are 1.4 times as fast as four. Eight are
+cores it costs 8 to 11: four at once are 1.4 times as fast as one, and more of them wait for each other."""
+_MANY_PAY: Final = 12.0
+"""The same where nobody reads along: with 8 to 11, sixteen at once are 1.3 times as fast as four. Eight are
 slower than four."""
 _CHUNK: Final = 16
 """Ids of prompts that a step takes beside answers, where many cost much. In the time of single steps, 16 cost
