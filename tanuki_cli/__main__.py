@@ -5,8 +5,9 @@ life, so the handler stands before them: until a command runs, and again when it
 to clean up, and the process ends on the spot.
 """
 
-import gc  # built in, as os nearly is; nothing else:
+import gc  # built in, as sys is, and os nearly; nothing else:
 import os  # what is imported here is what Ctrl-C can still stop with a traceback
+import sys
 
 INTERRUPTED = 130
 """``ExitCode.INTERRUPTED``, which is not imported yet."""
@@ -15,6 +16,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line of this process and exit with its code."""
     gc.disable()  # while the command is imported, which makes no garbage: looking for it takes a tenth longer
+    sys.unraisablehook = _leave_if_interrupted  # importing calls back where nothing can be raised
     try:
         from tanuki_cli.interrupts import handle_interrupts
 
@@ -23,6 +25,12 @@ def main() -> None:
     except KeyboardInterrupt:
         leave()
     run_command_line()
+
+
+def _leave_if_interrupted(unraisable: "sys.UnraisableHookArgs") -> None:
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        leave()
+    sys.__unraisablehook__(unraisable)
 
 
 def leave() -> None:

@@ -53,3 +53,27 @@ def test_every_moment_of_a_command_ends_quietly(tmp_path: Path) -> None:
             codes.append(process.returncode)
     assert set(codes) == {0, 130}
     assert codes.count(130) >= RUNS // 2
+
+
+def test_an_interrupt_in_a_callback_of_an_import_is_not_lost(tmp_path: Path) -> None:
+    """Nothing can be raised where Python calls back to free a lock of an import."""
+    script = """
+import sys, tanuki_cli.__main__ as begin
+class Interrupted:
+    def __del__(self):
+        raise KeyboardInterrupt
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tanuki_cli.interrupts":
+            Interrupted()
+sys.meta_path.insert(0, Finder())
+begin.main()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(tmp_path),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")

@@ -144,7 +144,7 @@ def pull(
         _pull_tokenizer(finder, asker, reference, verify=verify)
         return
     if repack and as_json:
-        raise InputError(_("--repack does not go with --json."), hint="tanuki pull --repack")
+        raise InputError(_("--repack does not go with --json."), hint=f"tanuki pull --repack {text}")
     if repack and isinstance(reference, PathReference):
         keep_repacked(context, finder.find(text))
         return

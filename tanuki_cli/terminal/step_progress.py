@@ -48,11 +48,13 @@ class StepProgress:
         if self._first is None:
             self._first = now, done
             self._told_tenths = 10 * done // max(total, 1)
-        parts = [f"{done}/{total}", *([sanitize_line(detail)] if detail else [])]
+        parts = [f"{done}/{total}"]
         start, before = self._first
         if done > before:
             left = (now - start) / (done - before) * (total - done)
             parts.append(_("{time} left").format(time=format_time(left)))
+        if detail:  # the last, because it may be cut off
+            parts.append(sanitize_line(detail))
         if self._row is None:
             if 10 * done // max(total, 1) > self._told_tenths:
                 self._told_tenths = 10 * done // max(total, 1)

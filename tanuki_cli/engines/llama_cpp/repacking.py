@@ -76,7 +76,7 @@ def _require_space(folder: Path, needed: int) -> None:
             _("The copy needs {needed} on the disk, and {free} is free.").format(
                 needed=format_bytes(needed + _RESERVE), free=format_bytes(free)
             ),
-            hint=_("Remove a model that you do not use: tanuki rm"),
+            hint=_("Remove a model that you do not use: {command}").format(command="tanuki rm MODEL"),
         )
 
 

@@ -136,9 +136,12 @@ def test_a_compiler_that_fails_is_told(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "no-such-compiler"))
     torch._dynamo.reset()
-    with pytest.raises(EngineError, match="C\\+\\+ compiler"):
+    # As torch itself sets it: an attribute that was put back by hand is none of its settings any more.
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, "no-such-compiler")}),
+        pytest.raises(EngineError, match="C\\+\\+ compiler"),
+    ):
         load(checkpoint, compile_backend=loader.COMPILER)
 
 
