@@ -145,7 +145,7 @@ def pull(
         return
     if repack and as_json:
         raise InputError(_("--repack does not go with --json."), hint=f"tanuki pull --repack {text}")
-    if repack and isinstance(reference, PathReference):
+    if repack and isinstance(reference, (PathReference, PracticeReference)):  # nothing to download
         keep_repacked(context, finder.find(text))
         return
     if isinstance(reference, PracticeReference):

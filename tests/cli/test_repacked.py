@@ -63,8 +63,10 @@ def test_only_the_copy_is_removed(hub: Hub, tmp_path: Path) -> None:
     assert run(tmp_path, "ask", "-m", MODEL, "こんにちは", env=env).returncode == 0
 
 
-def test_a_file_of_the_users_own(tmp_path: Path) -> None:
-    model = shutil.copy(practice_model().path, tmp_path / "own.gguf")
+@pytest.mark.parametrize("own", [True, False])
+def test_what_needs_no_download(tmp_path: Path, own: bool) -> None:
+    """A file of the user's own, and the practice model."""
+    model = shutil.copy(practice_model().path, tmp_path / "own.gguf") if own else "mame"
     assert run(tmp_path, "pull", "--repack", str(model)).returncode == 0
     assert len(copies(tmp_path)) == 1
     assert run(tmp_path, "rm", "--repacked", str(model)).returncode == 0
