@@ -23,7 +23,7 @@ from tanuki_cli.catalog import (
 from tanuki_cli.cli.completing import model_names
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.options import OutputOptions, Scopes, takes
-from tanuki_cli.cli.repacked import keep_repacked, remove_repacked, remove_stale
+from tanuki_cli.cli.repacked import keep_repacked, remove_repacked, remove_stale, require_repackable
 from tanuki_cli.engines.installed import installed_engines
 from tanuki_cli.errors import ClosedPipeError, DownloadError, InputError, ModelError, TanukiError
 from tanuki_cli.hub import Hub, InstalledModel
@@ -136,9 +136,9 @@ def pull(
     text = model or context.settings.model
     reference = parse_reference(text, context.settings.remotes)
     if tokenizer_only:
-        if as_json or revision:
+        if as_json or revision or repack:
             raise InputError(
-                _("--tokenizer-only goes neither with --json nor with --revision."),
+                _("--tokenizer-only goes with none of --json, --revision and --repack."),
                 hint=TANUKI_8B.tokenizer_command,
             )
         _pull_tokenizer(finder, asker, reference, verify=verify)
@@ -158,6 +158,8 @@ def pull(
         raise InputError(
             _("{name} is not something to download.").format(name=text), hint=_("All names: tanuki models")
         )
+    if repack:
+        require_repackable(reference)
     if as_json:
         _pull_with_events(console, finder.hub, reference, revision=revision, verify=verify)
         return

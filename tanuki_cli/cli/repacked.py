@@ -2,8 +2,9 @@
 
 import shlex
 
-from tanuki_cli.catalog import LocalModel, Target
+from tanuki_cli.catalog import Downloadable, LocalModel, Target, Variant
 from tanuki_cli.cli.context import CommandContext
+from tanuki_cli.engines.llama_cpp.ik_package import require_ik
 from tanuki_cli.engines.llama_cpp.repacked import RepackedStore, repacked_folder
 from tanuki_cli.errors import InputError, ModelError
 from tanuki_cli.i18n import _
@@ -12,10 +13,18 @@ from tanuki_cli.machine.hardware import format_bytes
 from tanuki_cli.terminal.asker import TerminalAsker
 
 
+def require_repackable(reference: Downloadable) -> None:
+    """Raise, before anything is downloaded, InputError for what is no GGUF, and EngineError without
+    ik_llama.cpp."""
+    require_ik()
+    if isinstance(reference, Variant) and reference.format != "gguf":
+        raise _for_gguf()
+
+
 def keep_repacked(context: CommandContext, model: Target) -> None:
     """Make the copy of ``model``, showing how far it is. Raises InputError for another format."""
     if not isinstance(model, LocalModel) or model.format != "gguf":
-        raise InputError(_("--repack is for GGUF models."), hint="tanuki models")
+        raise _for_gguf()
     # Loads ik_llama.cpp and rich: most who pull need neither.
     from tanuki_cli.engines.llama_cpp.repacking import make_copy
     from tanuki_cli.terminal.step_progress import StepProgress
@@ -49,6 +58,10 @@ def remove_repacked(context: CommandContext, name: str) -> None:
 def remove_stale(context: CommandContext) -> int:
     """Remove the copies of models that are gone; the bytes that are free again."""
     return _store(context).remove_stale()
+
+
+def _for_gguf() -> InputError:
+    return InputError(_("--repack is for GGUF models."), hint="tanuki models")
 
 
 def _store(context: CommandContext) -> RepackedStore:

@@ -73,8 +73,16 @@ def test_what_needs_no_download(tmp_path: Path, own: bool) -> None:
     assert copies(tmp_path) == []
 
 
-def test_what_is_no_gguf_or_nobody_can_use_is_told(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
+def test_what_is_no_gguf_is_told_before_anything_is_downloaded(hub: Hub, tmp_path: Path) -> None:
+    refused = run(tmp_path, "pull", "--repack", "tanuki-8b:awq", env={"HF_ENDPOINT": hub.url})
+    assert refused.returncode == 2
+    assert "--repack is for GGUF models." in refused.stderr
+    assert hub.requests == []
+
+
+def test_what_does_not_go_together_is_told(tmp_path: Path) -> None:
+    alone = run(tmp_path, "pull", "--repack", "--tokenizer-only", "tanuki-8b")
+    assert (alone.returncode, "--repack" in alone.stderr) == (2, True)
     assert run(tmp_path, "pull", "--repack", str(tmp_path / "missing.gguf")).returncode == 4
     refused = run(tmp_path, "pull", "--repack", "--json", "tanuki-8b:q4_k_m")
     assert (refused.returncode, "--json" in refused.stderr) == (2, True)
