@@ -85,15 +85,13 @@ def explain_choice(path: Path, cache_folder: Path) -> str | None:
         pair = find_pair(tuning_store(cache_folder), path, copies=repacked_folder(cache_folder))
     except (EngineError, OSError):
         return None
-    if pair is None:
-        return _("llama.cpp is used; ik_llama.cpp was not compared with it on this CPU: tanuki bench --tune")
     return explain(pair)
 
 
-def explain(pair: Pair) -> str:
-    """What ``auto`` chooses, and why, in one line."""
-    once, chat, many = (pair.gain(use) for use in ("once", "chat", "many"))
-    if once is None or chat is None or many is None:
+def explain(pair: Pair | None) -> str:
+    """What ``auto`` chooses, and why, in one line; None where nothing is remembered."""
+    once, chat, many = (pair and pair.gain(use) for use in ("once", "chat", "many"))
+    if pair is None or once is None or chat is None or many is None:
         return _("llama.cpp is used; ik_llama.cpp was not compared with it on this CPU: tanuki bench --tune")
     if not pair.agrees:
         return _(

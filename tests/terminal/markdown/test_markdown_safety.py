@@ -1,7 +1,6 @@
 """Whatever a model writes, the terminal only prints: checked on the raw output and on the screen."""
 
 import re
-import sys
 from collections.abc import Callable
 from functools import partial
 
@@ -13,6 +12,7 @@ from tanuki_cli.terminal.answer import AnswerStream, PlainStream
 from tanuki_cli.terminal.markdown.inline import inline_spans
 from tanuki_cli.terminal.markdown.stream import MarkdownStream
 from tanuki_cli.terminal.theme import THEMES, Look
+from tests.support.calls import calls_of
 from tests.support.screen import Screen
 from tests.terminal.markdown.test_markdown import counter, markdown_text
 from tests.text.test_sanitize import hostile_text, is_safe
@@ -109,22 +109,6 @@ def test_plain_text_streams_at_once_and_ends_with_one_newline() -> None:
     assert "".join(written) == "こんにちは\n\n続き\n"
 
 
-def work(draw: Callable[[], object]) -> int:
-    """How many functions are called by ``draw``."""
-    calls = 0
-
-    def count(_frame: object, event: str, _argument: object) -> None:
-        nonlocal calls
-        calls += event in {"call", "c_call"}
-
-    sys.setprofile(count)
-    try:
-        draw()
-    finally:
-        sys.setprofile(None)
-    return calls
-
-
 def draw(text: str) -> None:
     stream = markdown(lambda _text: None)
     stream.feed(text)
@@ -144,7 +128,7 @@ UNITS = (
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_drawing_takes_work_in_proportion_to_the_length(unit: str) -> None:
-    once, twice = (work(partial(draw, (unit * size)[:size])) for size in (1500, 3000))
+    once, twice = (calls_of(partial(draw, (unit * size)[:size])) for size in (1500, 3000))
     assert twice < 2.8 * once + 2000
 
 
@@ -152,13 +136,13 @@ def test_drawing_takes_work_in_proportion_to_the_length(unit: str) -> None:
 def test_reading_one_paragraph_takes_work_in_proportion_to_its_length(unit: str) -> None:
     """However long it is, although the longest is cut: every frame reads the last part anew."""
     theme = THEMES["dark"]
-    once, twice = (work(partial(inline_spans, (unit * size)[:size], theme)) for size in (400, 800))
+    once, twice = (calls_of(partial(inline_spans, (unit * size)[:size], theme)) for size in (400, 800))
     assert twice < 2.8 * once + 500
 
 
 @pytest.mark.parametrize("unit", ["[", "[a", "!["])
 def test_brackets_that_never_close_are_not_read_again_for_each_of_them(unit: str) -> None:
-    assert work(partial(draw, (unit * 3000)[:3000])) < 150 * 3000
+    assert calls_of(partial(draw, (unit * 3000)[:3000])) < 150 * 3000
 
 
 def test_a_table_with_columns_beyond_reason_is_shown_as_text() -> None:
@@ -169,4 +153,4 @@ def test_a_table_with_columns_beyond_reason_is_shown_as_text() -> None:
         stream.finish()
         assert ("-|-" not in "".join(written)) == is_table
     head = "|" + "a|" * 12_000 + "\n|" + "-|" * 12_000 + "\n"
-    assert work(partial(draw, head)) < 400 * len(head)
+    assert calls_of(partial(draw, head)) < 400 * len(head)
