@@ -1,5 +1,6 @@
 """The server as a process: its socket, its signals, and its end."""
 
+import asyncio
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -110,14 +111,17 @@ class Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Signals end the server, and nothing after it."""
+        loop = asyncio.get_running_loop()
+
+        def handle(_number: int, _frame: FrameType | None) -> None:
+            # The handler itself may stand inside a write, where ``on_stop`` could not write.
+            loop.call_soon_threadsafe(self.stop)
+
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         for number in before:
-            signal.signal(number, self._handle)
+            signal.signal(number, handle)
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        self.stop()
