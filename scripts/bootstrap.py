@@ -11,12 +11,16 @@ cache, and llama.cpp, once built, from ours (engines/llama_cpp/building/kept.py)
 apart; pip and the compilers inherit it, so that it also outlives a killed start until they are gone.
 """
 
+import signal
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # until main() begins: no traceback out of an import
+
 import contextlib
 import fcntl
 import hashlib
 import importlib.util
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +32,7 @@ from scripts.setup.filling import LOCK_NAME, Environment, stages
 from scripts.setup.meanwhile import Meanwhile, UserLeft
 from scripts.setup.screen import Stderr, tell
 from tanuki_cli.engines.llama_cpp.building.running import Runner, SetupError, clock
+from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _, activate, detect_language
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -58,8 +63,9 @@ def locked(directory: Path, *, variable: str) -> Iterator[int]:
     ``variable`` is the environment variable that names another directory. Raises SetupError if
     this one is in use for something else: it may be emptied later.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    names = {path.name for path in directory.iterdir()}
+    if not directory.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+    names = {path.name for path in directory.iterdir()} if directory.is_dir() else {""}
     if names and LOCK_NAME not in names:
         raise SetupError(
             _("{directory} exists and was not made by this script.").format(directory=directory),
@@ -134,16 +140,23 @@ def _stop(_signum: int, _frame: FrameType | None) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0 once the environment is complete; then ``run`` does not return, but starts the program."""
+    # A closed window or a kill ends pip and the compilers too, like Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, _stop)
+    try:
+        return _started(arguments)
+    except KeyboardInterrupt:  # once more, while it was stopping
+        return 130
+
+
+def _started(arguments: Sequence[str]) -> int:
     language = detect_language(None, os.environ)
     if language == "ja" and not _can_print("あ"):
         language = "en"
     activate(language)
     kind, directory, *rest = arguments
     folder, *command = rest or [str(ROOT)]
-    # A closed window or a kill ends pip and the compilers too, like Ctrl-C.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-            signal.signal(number, _stop)
     # The lock is for what makes the environment, and not for a download.
     runner = Runner(directory=ROOT, screen=Stderr())
     meanwhile = Meanwhile(command=command, cwd=Path(folder), runner=runner)
@@ -166,10 +179,11 @@ def _prepared(kind: str, directory: Path, meanwhile: Meanwhile) -> int | None:
         tell(error.hint or "")
         return 1
     except OSError as error:
-        tell(
-            _("error: {message}").format(message=_("{directory} cannot be used.").format(directory=directory))
-        )
-        tell(str(error))
+        path = Path(os.fsdecode(error.filename or directory))
+        sentence = _("{path} cannot be used: {reason}").format(path=path, reason=os_reason(error))
+        tell(_("error: {message}").format(message=sentence))
+        if path.is_relative_to(directory):
+            tell(_("Choose another place with {variable}=DIRECTORY.").format(variable=VARIABLES[kind]))
         return 1
     except (KeyboardInterrupt, UserLeft) as end:
         tell(_("Stopped. The next start begins again, with what is built already."))

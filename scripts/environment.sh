@@ -51,7 +51,8 @@ find_python() {
   if [ -n "${TANUKI_PYTHON:-}" ]; then
     set -- "$TANUKI_PYTHON"
   else
-    set -- python3.13 python3.12 python3.11 python3.10 python3 python
+    # Those that were tried first.
+    set -- python3.13 python3.12 python3.11 python3.10 python3.14 python3 python
   fi
   for python in "$@"; do
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' </dev/null >/dev/null 2>&1 || continue
@@ -67,6 +68,13 @@ find_python() {
       "対処: sudo apt install python$version-venv" \
       "This Python $version cannot make environments: its venv module is missing." \
       "Try: sudo apt install python$version-venv"
+  fi
+  if [ -n "${TANUKI_PYTHON:-}" ]; then
+    fail \
+      "TANUKI_PYTHON の $TANUKI_PYTHON は、Python 3.10 以降ではありません。" \
+      "対処: 別の Python を指定するか、unset TANUKI_PYTHON を実行してください。" \
+      "TANUKI_PYTHON names $TANUKI_PYTHON, which is no Python 3.10 or later." \
+      "Try: name another one, or unset TANUKI_PYTHON"
   fi
   fail \
     "Python 3.10 以降が見つかりません。" \

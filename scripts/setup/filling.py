@@ -109,7 +109,7 @@ class Environment:
             self.runner.run(_("Testing llama.cpp"), test, log=self._log)
         except SetupError:
             self.runner.screen.tell(_("It does not work on this machine, so llama.cpp is built here."))
-            ready_made.forget(wheel)
+            kept.forget(wheel)
             return False
         if ready_made.is_slower_here():
             self.runner.screen.tell(

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -111,6 +112,74 @@ def test_another_directory_is_never_emptied(installed: Checkout, tmp_path: Path)
         "Remove it, or choose another place with TANUKI_VENV=DIRECTORY.",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("venv", ["file", "file/venv"])
+def test_where_no_folder_can_be_another_place_is_named(
+    installed: Checkout, tmp_path: Path, venv: str
+) -> None:
+    (tmp_path / "file").write_text("…")
+    result = installed.start(changes={"TANUKI_VENV": str(tmp_path / venv)})
+    assert (result.returncode, result.stdout) == (1, "")
+    sentence, hint = result.stderr.splitlines()
+    assert sentence.startswith(f"error: {tmp_path / venv}")
+    assert hint.endswith("hoose another place with TANUKI_VENV=DIRECTORY.")
+    assert (tmp_path / "file").read_text() == "…"
+
+
+def test_a_home_that_nobody_knows_is_one_sentence(make_checkout: Callable[[], Checkout]) -> None:
+    result = make_checkout().start(changes={"TANUKI_HOME": "~nobody-of-this-name/tanuki"})
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "error: The home directory of ~nobody-of-this-name/tanuki is not known.",
+        "export TANUKI_HOME=/path/to/tanuki",
+    ]
+
+
+def test_a_pip_that_installs_for_the_user_does_not_do_so_here(
+    make_checkout: Callable[[], Checkout], tmp_path: Path
+) -> None:
+    (tmp_path / "pip.conf").write_text("[global]\nuser = true\n[install]\nuser = true\n")
+    result = make_checkout().start(changes={"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")})
+    assert result.returncode == 0, result.stderr
+
+
+def test_an_interrupt_before_the_first_word_leaves_none(make_checkout: Callable[[], Checkout]) -> None:
+    checkout = make_checkout()
+    with (checkout.root / "tanuki_cli" / "i18n.py").open("a") as module:
+        module.write("import signal\nsignal.raise_signal(signal.SIGINT)\n")
+    result = checkout.start()
+    assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_a_second_interrupt_ends_at_once_what_the_first_asked_to_end() -> None:
+    script = """
+import signal, time
+signal.signal(signal.SIGINT, lambda *_: print("asked", flush=True))
+print("begun", flush=True)
+while True:
+    time.sleep(600)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, start_new_session=True)
+    output = process.stdout
+    assert output is not None
+    assert output.readline() == b"begun\n"
+
+    def interrupt() -> None:
+        assert output.readline() == b"asked\n"
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    user = threading.Thread(target=interrupt)
+    try:
+        user.start()
+        with pytest.raises(KeyboardInterrupt):
+            running.end_group(process)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        user.join()
+        output.close()
+    assert process.returncode == -signal.SIGKILL
 
 
 def running_under(root: Path) -> list[psutil.Process]:
@@ -300,6 +369,10 @@ def test_the_time_left_is_no_more_exact_than_it_is_known() -> None:
             "The packages could not be downloaded: the server's certificate is not trusted.",
         ),
         (
+            "Can't connect to HTTPS URL because the SSL module is not available.",
+            "The packages could not be downloaded: this Python was built without its ssl module.",
+        ),
+        (
             "ERROR: No matching distribution found for torch",
             "A package that tanuki needs is not offered for this Python or machine.",
         ),
@@ -335,6 +408,32 @@ def test_without_a_compiler_in_japanese(make_checkout: Callable[[], Checkout], t
     assert result.returncode == 1
     assert result.stderr.startswith("エラー: ")
     assert "C++" in result.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("there", "hint"),
+    [
+        ("apt", "sudo apt install g++"),
+        ("dnf", "sudo dnf install gcc-c++"),
+        ("pacman", "sudo pacman -S gcc"),
+        ("nix", "Install g++ or clang++."),
+    ],
+)
+def test_a_compiler_comes_by_the_program_that_is_there(
+    monkeypatch: pytest.MonkeyPatch, there: str, hint: str
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(running.SetupError) as caught:
+        ways.check_compiler({}, which=lambda name: name if name == there else None)
+    assert caught.value.hint == hint
+
+
+def test_a_python_that_is_named_and_is_none(make_checkout: Callable[[], Checkout]) -> None:
+    result = make_checkout().start(changes={"TANUKI_PYTHON": "/nonexistent/python"})
+    assert result.stderr.splitlines() == [
+        "error: TANUKI_PYTHON names /nonexistent/python, which is no Python 3.10 or later.",
+        "Try: name another one, or unset TANUKI_PYTHON",
+    ]
 
 
 def program(directory: Path, name: str, body: str) -> None:

@@ -231,6 +231,7 @@ def make_checkout(folder: Path) -> Checkout:
         "__init__.py",
         "i18n.py",
         "errors.py",
+        "files.py",
         "engines/__init__.py",
         "engines/llama_cpp/__init__.py",
     ):

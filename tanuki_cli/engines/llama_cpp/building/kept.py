@@ -5,6 +5,7 @@ one at hand. pip's cache knows neither, so that wheels are kept here: a second c
 another Python take seconds.
 """
 
+import contextlib
 import hashlib
 import platform
 import re
@@ -17,7 +18,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tanuki_cli.engines.llama_cpp.building.running import SetupError
 from tanuki_cli.engines.llama_cpp.building.ways import CMAKE_FILE, STEM, Build, output_of, processor
+from tanuki_cli.i18n import _
 
 _FLAGS: Final = re.compile(
     r"(CMAKE|SKBUILD|GGML|LLAMA|LLAVA)_.*|CC|CXX|CUDACXX|CUDAHOSTCXX|CUDAARCHS|(C|CXX|CPP|LD|CUDA)FLAGS"
@@ -27,14 +30,23 @@ _LIBRARY_SUFFIX: Final = "dylib" if sys.platform == "darwin" else "so"
 
 
 def wheel_directory(environ: Mapping[str, str]) -> Path:
-    """Where built wheels are kept: in tanuki's cache directory."""
+    """Where built wheels are kept: in tanuki's cache directory.
+
+    Raises SetupError where nobody knows the home directory that is meant; the program would not start then.
+    """
     home, xdg = environ.get("TANUKI_HOME"), environ.get("XDG_CACHE_HOME")
-    if home:
-        cache = Path(home).expanduser() / "cache"
-    elif sys.platform == "darwin":
-        cache = Path.home() / "Library" / "Caches" / "tanuki"
-    else:
-        cache = (Path(xdg) if xdg else Path.home() / ".cache") / "tanuki"
+    try:
+        if home:
+            cache = Path(home).expanduser() / "cache"
+        elif sys.platform == "darwin":
+            cache = Path.home() / "Library" / "Caches" / "tanuki"
+        else:
+            cache = (Path(xdg) if xdg else Path.home() / ".cache") / "tanuki"
+    except RuntimeError as exc:
+        raise SetupError(
+            _("The home directory of {path} is not known.").format(path=home or "~"),
+            hint="export TANUKI_HOME=/path/to/tanuki",
+        ) from exc
     return cache / "llama.cpp"
 
 
@@ -72,9 +84,14 @@ def find_in(name: str, version: str, environ: Mapping[str, str]) -> Path | None:
     for wheel in (wheel_directory(environ) / name).glob(f"{STEM}-{version}-*.whl"):
         if runs(wheel):
             return wheel
-        # Built on another system after all: libraries differ that no key names.
-        wheel.unlink(missing_ok=True)
+        forget(wheel)  # built on another system after all: libraries differ that no key names
     return None
+
+
+def forget(wheel: Path) -> None:
+    """Look for another than ``wheel`` next time: it does not work here."""
+    with contextlib.suppress(OSError):  # on a disk that is read-only it is tried again
+        wheel.unlink()
 
 
 def keep(wheel: Path, name: str, version: str, environ: Mapping[str, str]) -> Path:

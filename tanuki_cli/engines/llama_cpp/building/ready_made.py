@@ -59,8 +59,3 @@ def find(index: str, version: str, runner: Runner, place: Place, environ: Mappin
             return keep(wheel, _FOLDER, version, environ)
         wheel.unlink()
     return None
-
-
-def forget(wheel: Path) -> None:
-    """Look for another next time: ``wheel`` does not work here."""
-    wheel.unlink(missing_ok=True)

@@ -15,7 +15,8 @@ from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 
 # Settings of the user's pip that would install somewhere else than into the environment.
-ELSEWHERE: Final = ("PIP_USER", "PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONHOME", "PYTHONPATH")
+ELSEWHERE: Final = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PYTHONHOME", "PYTHONPATH")
+_HERE: Final = {"PIP_USER": "0"}  # not only unset: it may stand in a pip.conf, too
 _TICK_S: Final = 1.0
 
 
@@ -96,7 +97,7 @@ class Runner:
             process = subprocess.Popen(
                 command,
                 cwd=self.directory,
-                env={**environ, **(variables or {})},
+                env={**environ, **_HERE, **(variables or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -141,19 +142,33 @@ class Place:
 
 
 def end_group(process: "subprocess.Popen[bytes]") -> None:
-    """End ``process`` and what it started: asked first, so that pip clears up behind itself."""
-    os.killpg(process.pid, signal.SIGINT)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=5)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    """End ``process`` and what it started: asked first, so that pip clears up behind itself.
+
+    An interrupt meanwhile ends them at once.
+    """
+    try:
+        _signal_group(process, signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+    finally:
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal_group(process: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+    # macOS says EPERM of a group that has ended, but was not waited for.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
 
 
 def likely_reason(output: str) -> str:
     """Say in one sentence why pip failed, from what it printed."""
     reasons = (
         (r"No space left on device|Disk quota exceeded", _("The disk is full.")),
+        (
+            r"[sS][sS][lL] module (in Python )?is not available",
+            _("The packages could not be downloaded: this Python was built without its ssl module."),
+        ),
         (
             r"CERTIFICATE_VERIFY_FAILED|SSLError",
             _("The packages could not be downloaded: the server's certificate is not trusted."),
@@ -164,7 +179,7 @@ def likely_reason(output: str) -> str:
         ),
         (
             r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|Network is unreachable"
-            r"|Temporary failure in name resolution",
+            r"|Temporary failure in name resolution|Connection aborted|IncompleteRead",
             _("The packages could not be downloaded: there is no connection to the package server."),
         ),
         (

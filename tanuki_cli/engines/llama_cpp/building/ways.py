@@ -20,6 +20,14 @@ CMAKE_FILE: Final = Path(__file__).with_name("llama_cpp.cmake")
 
 Finder = Callable[[str], "str | None"]
 
+_COMPILERS: Final = {
+    "apt": "sudo apt install g++",
+    "dnf": "sudo dnf install gcc-c++",
+    "zypper": "sudo zypper install gcc-c++",
+    "pacman": "sudo pacman -S gcc",
+}
+"""How a compiler is installed, by the program that does it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
@@ -80,8 +88,15 @@ def check_compiler(environ: Mapping[str, str], *, which: Finder = shutil.which) 
     if not (environ.get("CXX") or any(which(name) for name in ("c++", "g++", "clang++"))):
         raise SetupError(
             _("No C++ compiler was found, and llama.cpp is built from source."),
-            hint="xcode-select --install" if sys.platform == "darwin" else "sudo apt install g++",
+            hint=_compiler_hint(which),
         )
+
+
+def _compiler_hint(which: Finder) -> str:
+    if sys.platform == "darwin":
+        return "xcode-select --install"
+    found = next((command for program, command in _COMPILERS.items() if which(program)), None)
+    return found or _("Install g++ or clang++.")
 
 
 def processor() -> str:
