@@ -1,4 +1,4 @@
-"""Log probabilities out of logits, for every backend the same."""
+"""Log probabilities out of logits, for every backend the same; and how far two models are apart."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,6 +6,7 @@ import numpy.typing as npt
 from tanuki_cli.engines.answers import Token
 
 Logits = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 
 
 def log_normalizer(logits: Logits) -> float:
@@ -13,6 +14,29 @@ def log_normalizer(logits: Logits) -> float:
     numbers = logits.astype(np.float64)
     best = numbers.max()
     return float(best + np.log(np.exp(numbers - best).sum()))
+
+
+def normalized(logits: Logits | Floats) -> tuple[Floats, Floats]:
+    """Log probabilities and probabilities of each row (the last axis is the vocabulary), in float64."""
+    log_probs = logits.astype(np.float64)
+    log_probs -= log_probs.max(axis=-1, keepdims=True)
+    probs = np.exp(log_probs)
+    total = probs.sum(axis=-1, keepdims=True)
+    log_probs -= np.log(total)
+    probs /= total
+    return log_probs, probs
+
+
+def divergences(log_probs: Floats, probs: Floats, others: Floats) -> Floats:
+    """KL(model ‖ other) of each row in nats: what the model says, as :func:`normalized` gives it, against the
+    log probabilities ``others``, whose memory is used and holds something else afterwards."""
+    if np.isneginf(min(others.min(initial=0.0), log_probs.min(initial=0.0))):
+        with np.errstate(invalid="ignore"):  # −∞ less −∞ where both rule an id out
+            difference = np.where(probs > 0, log_probs - others, 0.0)
+    else:
+        difference = np.subtract(log_probs, others, out=others)
+    rows: Floats = np.einsum("rv,rv->r", probs, difference)
+    return rows
 
 
 class Probabilities:

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from tanuki_cli.engines.llama_cpp.calibration import Bench, measure, most_seconds
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts, without_vocabulary
 from tanuki_cli.engines.llama_cpp.ik import load_ik
@@ -17,7 +15,7 @@ from tanuki_cli.engines.llama_cpp.plan import LoadPlan
 from tanuki_cli.engines.llama_cpp.selection import Pair, explain
 from tanuki_cli.engines.llama_cpp.ties import as_array, stacked
 from tanuki_cli.engines.llama_cpp.tuning import Record, Tuner, default_tuning
-from tanuki_cli.engines.probabilities import Logits, log_normalizer
+from tanuki_cli.engines.probabilities import Logits, divergences, normalized
 
 _APART: Final = 1e6
 """The divergence of what is no number, or was not computed."""
@@ -80,9 +78,6 @@ def _most_apart(expected: Sequence[Logits], found: Sequence[Logits]) -> float:
 def divergence(expected: Logits, found: Logits) -> float:
     """How far the probabilities of two stacks of logits are apart on average, after Kullback and Leibler, in
     nats."""
-    total = 0.0
-    for one, other in zip(expected, found, strict=True):
-        truth, guess = (row.astype(np.float64) - log_normalizer(row) for row in (one, other))
-        total += float((np.exp(truth) * (truth - guess)).sum())
-    mean = total / len(expected)
+    log_probs, probs = normalized(expected)
+    mean = float(divergences(log_probs, probs, normalized(found)[0]).mean())
     return max(0.0, mean) if mean < _APART else _APART  # NaN is not below it

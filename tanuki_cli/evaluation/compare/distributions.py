@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from tanuki_cli.evaluation.compare.divergence import ReferenceRows, normalized
+from tanuki_cli.engines.probabilities import normalized
+from tanuki_cli.evaluation.compare.divergence import ReferenceRows
 from tanuki_cli.files import replacing
 
 if TYPE_CHECKING:

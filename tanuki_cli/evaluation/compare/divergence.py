@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from tanuki_cli.engines.probabilities import Floats, Logits, divergences, normalized
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
-    Logits = NDArray[np.float32]
     Ids = NDArray[np.int32]
 
 MIN_TOKENS: Final = 10
@@ -34,9 +34,9 @@ class ReferenceRows:
     negative log probability of the target, and ``top``, the likeliest id, are exact.
     """
 
-    log_probs: "Floats"
-    probs: "Floats"
-    nll: "Floats"
+    log_probs: Floats
+    probs: Floats
+    nll: Floats
     top: "Ids"
 
 
@@ -45,8 +45,8 @@ class CandidateScores:
     """What is kept of a candidate at some places: KL(reference ‖ candidate) in nats, the negative log
     probability of the target, the likeliest id."""
 
-    kl: "Floats"
-    nll: "Floats"
+    kl: Floats
+    nll: Floats
     top: "Ids"
 
 
@@ -54,9 +54,9 @@ class CandidateScores:
 class Places:
     """A candidate beside the reference over many places, one entry a place."""
 
-    kl: "Floats"
-    nll: "Floats"
-    reference_nll: "Floats"
+    kl: Floats
+    nll: Floats
+    reference_nll: Floats
     same_top: "NDArray[np.bool_]"
 
     def __len__(self) -> int:
@@ -101,34 +101,18 @@ class Divergence:
         return self.kl_quantiles[QUANTILES.index(fraction)]
 
 
-def normalized(logits: "Logits | Floats") -> "tuple[Floats, Floats]":
-    """Log probabilities and probabilities of each row, in float64."""
-    log_probs = logits.astype(np.float64)
-    log_probs -= log_probs.max(axis=-1, keepdims=True)
-    probs = np.exp(log_probs)
-    total = probs.sum(axis=-1, keepdims=True)
-    log_probs -= np.log(total)
-    probs /= total
-    return log_probs, probs
-
-
-def reference_rows(logits: "Logits", targets: "Ids") -> ReferenceRows:
+def reference_rows(logits: Logits, targets: "Ids") -> ReferenceRows:
     """What the reference's ``logits`` say."""
     log_probs, probs = normalized(logits)
     top = logits.argmax(axis=-1).astype(np.int32)
     return ReferenceRows(log_probs=log_probs, probs=probs, nll=_nll(log_probs, targets), top=top)
 
 
-def score_candidate(reference: ReferenceRows, logits: "Logits", targets: "Ids") -> CandidateScores:
+def score_candidate(reference: ReferenceRows, logits: Logits, targets: "Ids") -> CandidateScores:
     """The candidate's ``logits`` against the reference at the same places."""
     log_probs, _probs = normalized(logits)
     nll = _nll(log_probs, targets)
-    if np.isneginf(min(log_probs.min(initial=0.0), reference.log_probs.min(initial=0.0))):
-        with np.errstate(invalid="ignore"):  # −∞ less −∞ where both rule an id out
-            difference = np.where(reference.probs > 0, reference.log_probs - log_probs, 0.0)
-    else:
-        difference = np.subtract(reference.log_probs, log_probs, out=log_probs)
-    kl = np.einsum("rv,rv->r", reference.probs, difference)
+    kl = divergences(reference.log_probs, reference.probs, log_probs)
     return CandidateScores(kl=kl, nll=nll, top=logits.argmax(axis=-1).astype(np.int32))
 
 
@@ -164,19 +148,19 @@ def summarize(places: Places) -> Divergence:
     )
 
 
-def perplexity(nll: "Floats") -> Estimate:
+def perplexity(nll: Floats) -> Estimate:
     """e to the mean negative log probability. Raises ValueError if there is none."""
     if not len(nll):
         raise ValueError("there is no place to score")
     return _exponential(_mean(nll))
 
 
-def _nll(log_probs: "Floats", targets: "Ids") -> "Floats":
+def _nll(log_probs: Floats, targets: "Ids") -> Floats:
     chosen: Floats = -np.take_along_axis(log_probs, targets[:, None].astype(np.int64), axis=-1)[:, 0]
     return chosen
 
 
-def _mean(values: "Floats") -> Estimate:
+def _mean(values: Floats) -> Estimate:
     mean = float(values.mean())
     if len(values) <= MIN_TOKENS:
         return Estimate(mean)
@@ -185,7 +169,7 @@ def _mean(values: "Floats") -> Estimate:
     return Estimate(mean, math.sqrt(variance / (len(values) - 1)))
 
 
-def _covariance(one: "Floats", other: "Floats") -> float:
+def _covariance(one: Floats, other: Floats) -> float:
     """Of the two means."""
     if len(one) <= MIN_TOKENS:
         return math.nan
@@ -199,7 +183,7 @@ def _share(same: "NDArray[np.bool_]") -> Estimate:
     return Estimate(share, math.sqrt(share * (1 - share) / (count - 1)))
 
 
-def _root_mean_square(values: "Floats") -> Estimate:
+def _root_mean_square(values: Floats) -> Estimate:
     square = _mean(np.square(values))
     root = math.sqrt(square.value)
     return Estimate(root, 0.5 * square.error / root if root > 0 else square.error)
@@ -217,5 +201,5 @@ def _difference_error(one: float, other: float, covariance: float) -> float:
     )
 
 
-def _quantiles(values: "Floats") -> tuple[float, ...]:
+def _quantiles(values: Floats) -> tuple[float, ...]:
     return tuple(float(value) for value in np.quantile(values, QUANTILES))

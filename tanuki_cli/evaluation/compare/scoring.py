@@ -21,7 +21,8 @@ from tanuki_cli.evaluation.compare.passages import Passage
 from tanuki_cli.evaluation.compare.store import PassageScores
 
 if TYPE_CHECKING:
-    from tanuki_cli.evaluation.compare.divergence import Floats, Ids, Logits
+    from tanuki_cli.engines.probabilities import Floats, Logits
+    from tanuki_cli.evaluation.compare.divergence import Ids
 
 ROWS: Final = 32
 T = TypeVar("T")

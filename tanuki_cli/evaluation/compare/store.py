@@ -27,7 +27,8 @@ from tanuki_cli.i18n import _
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from tanuki_cli.evaluation.compare.divergence import Floats, Ids
+    from tanuki_cli.engines.probabilities import Floats
+    from tanuki_cli.evaluation.compare.divergence import Ids
 
 _MOST_NOTE: Final = 16 << 20
 _KEPT_S: Final = 14 * 24 * 3600

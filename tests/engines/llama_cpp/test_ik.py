@@ -23,7 +23,7 @@ from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.sampling import Sampler
 from tanuki_cli.engines.opening import open_engine
 from tanuki_cli.engines.parallel import ParallelAnswerer
-from tanuki_cli.engines.probabilities import Logits, log_normalizer
+from tanuki_cli.engines.probabilities import Logits, divergences, normalized
 from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.errors import DamagedModelError, EngineError
 from tanuki_cli.machine.packages import IK
@@ -172,11 +172,8 @@ def rows(path: Path, engine: str, ids: list[int]) -> list[Logits]:
 
 def divergence(expected: list[Logits], found: list[Logits]) -> float:
     """How far the probabilities are apart on average, after Kullback and Leibler."""
-    total = 0.0
-    for one, other in zip(expected, found, strict=True):
-        truth, guess = (row.astype(np.float64) - log_normalizer(row) for row in (one, other))
-        total += float((np.exp(truth) * (truth - guess)).sum())
-    return total / len(expected)
+    log_probs, probs = normalized(np.stack(expected))
+    return float(divergences(log_probs, probs, normalized(np.stack(found))[0]).mean())
 
 
 def test_llama_cpps_samplers_choose_as_from_its_own_logits(tiny: Path) -> None:
