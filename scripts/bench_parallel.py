@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS
 from tanuki_cli.engines.llama_cpp.facts import model_facts
 from tanuki_cli.engines.llama_cpp.gguf import read_gguf
 from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
@@ -43,7 +44,7 @@ def speeds(
     """Tokens per second with ``places`` requests, all there from the beginning."""
     local = LocalModel(name="bench", format="gguf", path=path)
     facts = model_facts(read_gguf(path))
-    tuning = replace(default_tuning(facts, gpu=False), repack=repack)
+    tuning = replace(default_tuning(facts, costs=CPU_COSTS), repack=repack)
     tuner = Tuner(store=Fixed(Path(), tuning)) if repack else None
     settings = Settings(context_length=max(512, prompt_tokens + answer_tokens + WARM_UP), engine=engine)
     model = load_llama_cpp(local, settings, debug=False, facts=facts, tuner=tuner).parallel(places)

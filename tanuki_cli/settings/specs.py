@@ -111,7 +111,9 @@ class Settings:
     tune: bool = option(
         True,
         OptionSpec(
-            help=N_("At the first load of a model, measure how it runs fastest here (at most 10 seconds).")
+            help=N_(
+                "At the first load, measure how a model runs fastest here (at most 10 seconds; 60 with ik)."
+            )
         ),
     )
     enter: str = option(

@@ -12,8 +12,7 @@ from scripts.bench_peers import ROWS
 from scripts.make_synthetic_gguf import Shape, make_tokenizer, make_vocabulary, write_model
 from tanuki_cli.engines.llama_cpp.bindings import VERSION
 from tanuki_cli.engines.llama_cpp.ik_package import build_version
-from tanuki_cli.engines.llama_cpp.speeds import Speed
-from tanuki_cli.engines.llama_cpp.tuning import Record, Tuning, tuning_key, tuning_store
+from tanuki_cli.engines.llama_cpp.tuning import Record, Speed, Tuning, tuning_key, tuning_store
 from tanuki_cli.machine.packages import IK
 from tests.support.program import run
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tanuki_cli.engines.llama_cpp.bindings import VERSION, native
+from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.llama_h import Kernels
 from tanuki_cli.machine.memory import KvType
@@ -37,8 +38,9 @@ class Build:
     apart, in memory and in the files of states; else they share one, where a copy takes no memory, what is
     computed for one looks at the places of all, and its numbers depend on what is there. ``close_gaps`` (of a
     context) moves together what is in a shared one, before something is computed; False if that failed.
-    ``repacks_in_place`` where repacked weights are no second copy. ``admits`` says which of the models
-    that llama.cpp runs it runs, too."""
+    ``repacks_in_place`` where repacked weights are no second copy. ``cpu_costs`` is the time of a batch in
+    single steps, by its size, where it was not measured. ``admits`` says which of the models that llama.cpp
+    runs it runs, too."""
 
     name: str
     version: str
@@ -50,6 +52,7 @@ class Build:
     has_streams: bool
     close_gaps: Callable[[int], bool]
     repacks_in_place: bool
+    cpu_costs: Mapping[int, float]
     admits: Callable[[ModelFacts], bool]
 
 
@@ -78,5 +81,6 @@ LLAMA_CPP: Final = Build(
     has_streams=True,
     close_gaps=lambda _ctx: True,
     repacks_in_place=False,
+    cpu_costs=CPU_COSTS,
     admits=lambda _facts: True,
 )

@@ -1,78 +1,78 @@
 """Measuring a model on llama.cpp and on ik_llama.cpp: how fast either is, and how far they are apart."""
 
 import time
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.engines.llama_cpp.calibration import Bench, measure, most_seconds
-from tanuki_cli.engines.llama_cpp.facts import ModelFacts, without_vocabulary
+from tanuki_cli.engines.llama_cpp.calibration import Bench, announced, calibrate, most_seconds, prepare
 from tanuki_cli.engines.llama_cpp.ik import load_ik
-from tanuki_cli.engines.llama_cpp.native import Context, Model, NativeError
+from tanuki_cli.engines.llama_cpp.native import Context, DecodeAborted, NativeError
 from tanuki_cli.engines.llama_cpp.plan import LoadPlan
-from tanuki_cli.engines.llama_cpp.selection import Pair, explain
+from tanuki_cli.engines.llama_cpp.selection import Pair, explain, find_copy
 from tanuki_cli.engines.llama_cpp.ties import as_array, stacked
-from tanuki_cli.engines.llama_cpp.tuning import Record, Tuner, default_tuning
+from tanuki_cli.engines.llama_cpp.timing import Limits
+from tanuki_cli.engines.llama_cpp.tuning import Record, Tuner
 from tanuki_cli.engines.probabilities import Logits, divergences, normalized
 
 _APART: Final = 1e6
-"""The divergence of what is no number, or was not computed."""
+"""The divergence of what is no number."""
 
 
-def compare(path: Path, facts: ModelFacts, plan: LoadPlan, tuner: Tuner) -> Pair | None:
+def compare(plan: LoadPlan, tuner: Tuner, *, copies: Path | None) -> Pair | None:
     """Measure on both, and remember that; None where llama.cpp cannot load the model. ``plan`` is for it, on
-    the CPU.
+    the CPU; ``copies`` is the folder of repacked weights.
 
-    Each has the memory for itself. What ik_llama.cpp cannot run, and what Ctrl-C kept from being measured, is
-    remembered as unknown.
+    Each has the memory for itself. What ik_llama.cpp cannot run, and what Ctrl-C or the time kept from being
+    measured, is remembered as unknown.
     """
-    announce = tuner.announce
-    assert announce is not None
-    other = replace(plan, build=load_ik())
-    most_s = sum(most_seconds(each.build, again=tuner.again, compared=True) for each in (plan, other))
-    try:
-        llama, expected = _measured(path, facts, plan, replace(tuner, announce=lambda _s: announce(most_s)))
-    except NativeError:
-        return None
-    tuner.store.save(plan.tuning_key(path, gpu_layers=0), llama)
-    ik, key = Record(tuning=default_tuning(facts, gpu=False)), other.tuning_key(path, gpu_layers=0)
-    tuner.store.save(key, ik)  # what ends the process now is not tried again at every start
-    if llama.tuning.measured and other.build.admits(facts):
-        with suppress(NativeError):
-            ik, found = _measured(path, facts, other, replace(tuner, announce=None))
-            if ik.tuning.measured:
-                ik = replace(ik, divergence=_most_apart(expected, found))
-            tuner.store.save(key, ik)
-    pair = Pair(llama=llama, ik=ik)
+    other, store = replace(plan, build=load_ik()), tuner.store
+    own_s, others_s = (most_seconds(each.build, again=tuner.again, compared=True) for each in (plan, other))
+    with ExitStack() as measuring:
+        try:
+            with _loaded(plan, tuner) as bench:
+                limits = measuring.enter_context(announced(tuner, own_s + others_s))
+                llama, expected = _measured(bench, limits.within(own_s))
+        except NativeError:
+            return None
+        store.save(plan.tuning_key(), llama)
+        ik = Record(tuning=other.default_tuning())
+        store.save(other.tuning_key(), ik)  # what ends the process now is not tried again at every start
+        if llama.tuning.measured and other.build.admits(plan.facts):
+            with suppress(NativeError, DecodeAborted):
+                with _loaded(other, tuner, should_stop=limits.should_stop) as bench:
+                    ik, found = _measured(bench, limits)
+                if ik.tuning.measured:
+                    ik = replace(ik, divergence=max(divergence(expected[0], rows) for rows in found))
+                store.save(other.tuning_key(), ik)
+    pair = Pair.of(llama, ik, copy=find_copy(plan.model.path, other.build.version, copies))
     tuner.report(explain(pair))
     return pair
 
 
-def _measured(path: Path, facts: ModelFacts, plan: LoadPlan, tuner: Tuner) -> tuple[Record, list[Logits]]:
+@contextmanager
+def _loaded(
+    plan: LoadPlan, tuner: Tuner, *, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[Bench]:
+    """What :func:`prepare` makes of the weights. Raises what that does."""
+    before = time.perf_counter()
+    with closing(plan.load_weights(should_stop=should_stop)) as weights:
+        load_s = time.perf_counter() - before
+        yield prepare(plan, weights, load_s=load_s, tuner=tuner, should_stop=should_stop)
+
+
+def _measured(bench: Bench, limits: Limits) -> tuple[Record, list[Logits]]:
     """The record, and what each kind of weights gave for the same ids."""
     seen: list[Logits] = []
-    before = time.perf_counter()
-    weights = Model(path, gpu_layers=0, repack=False, metadata=without_vocabulary(facts), build=plan.build)
-    with closing(weights):
-        load_s = time.perf_counter() - before
-        bench = Bench(
-            weights=weights, load_s=load_s, path=path, facts=facts, plan=plan, gpu_layers=0, text=tuner.text()
-        )
-        return measure(bench, tuner, look=lambda context: seen.append(_rows(context, facts.n_vocab))), seen
+    n_vocab = bench.plan.facts.n_vocab
+    return calibrate(bench, limits, look=lambda context: seen.append(_rows(context, n_vocab))), seen
 
 
 def _rows(context: Context, n_vocab: int) -> Logits:
     """The outputs of the newest computation, of shape (outputs, vocabulary)."""
     return stacked([as_array(context.logits(-1 - index), n_vocab) for index in range(context.max_outputs)])
-
-
-def _most_apart(expected: Sequence[Logits], found: Sequence[Logits]) -> float:
-    """Of all kinds of weights the divergence from the first ``expected``."""
-    if not (expected and found):
-        return _APART
-    return max(divergence(expected[0], rows) for rows in found)
 
 
 def divergence(expected: Logits, found: Logits) -> float:

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from tanuki_cli.engines.llama_cpp.bindings import load_functions
 from tanuki_cli.engines.llama_cpp.builds import Build, ContextParams
+from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.ik_package import NAME, OTHERWISE, PACKAGE, build_version
 from tanuki_cli.engines.llama_cpp.log import log
@@ -52,6 +53,7 @@ def load_ik() -> Build:
         has_streams=False,
         close_gaps=functions.close_gaps,
         repacks_in_place=True,
+        cpu_costs=CPU_COSTS,
         admits=_admits,
     )
 

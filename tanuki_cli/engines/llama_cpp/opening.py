@@ -56,7 +56,6 @@ def open_gguf(target: LocalModel, settings: Settings, options: OpenOptions) -> L
         kv_store=_kv_store(target, settings, options.cache_folder),
         head_ids=_head_ids(tokenizer),
         first_tokens=_first_tokens(tokenizer, options.first, longest_answer),
-        use=options.use,
         tuner=_tuner(options, tokenizer),
         copies=repacked_folder(options.cache_folder) if options.cache_folder else None,
     )
@@ -89,6 +88,7 @@ def _tuner(options: OpenOptions, tokenizer: ChatTokenizer) -> Tuner | None:
         return None
     tuner = Tuner(
         store=tuning_store(options.cache_folder),
+        use=options.use,
         announce=options.announce_tuning,
         text=lambda: tokenizer.encode_chat(_SAMPLE),
     )

@@ -1,6 +1,7 @@
 """How a GGUF model is going to be loaded: context, KV cache, layers on the GPU; and whether it fits."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -8,15 +9,16 @@ from typing import Final, cast
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.llama_cpp import native as llama_native
 from tanuki_cli.engines.llama_cpp.builds import LLAMA_CPP, Build, ContextParams
-from tanuki_cli.engines.llama_cpp.drafting import MAX_DRAFT
-from tanuki_cli.engines.llama_cpp.facts import ModelFacts
+from tanuki_cli.engines.llama_cpp.drafting import GPU_COSTS, MAX_DRAFT
+from tanuki_cli.engines.llama_cpp.facts import ModelFacts, without_vocabulary
 from tanuki_cli.engines.llama_cpp.memory import (
     all_layers,
     forecast,
     gpu_layers_that_fit,
     uses_flash_attention,
 )
-from tanuki_cli.engines.llama_cpp.tuning import N_BATCH, Tuning, tuning_key
+from tanuki_cli.engines.llama_cpp.native import Model
+from tanuki_cli.engines.llama_cpp.tuning import N_BATCH, Tuning, default_tuning, tuning_key
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.gpus import Gpu
@@ -30,11 +32,13 @@ _KV_ALIGNMENT: Final = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadPlan:
-    """How a model will be loaded; ``gpu_layers`` as llama.cpp counts them.
+    """How ``model`` will be loaded; ``gpu_layers`` as llama.cpp counts them.
 
     The KV cache is made for ``cache_length`` tokens at first, at most ``context_length``.
     """
 
+    model: LocalModel
+    facts: ModelFacts
     context_length: int
     cache_length: int
     kv_type: KvType
@@ -43,8 +47,35 @@ class LoadPlan:
     build: Build = LLAMA_CPP
     notes: tuple[str, ...] = ()
 
-    def context_params(self, tuning: Tuning, *, gpu_layers: int, length: int) -> ContextParams:
-        """A context of ``length`` tokens, with ``gpu_layers`` if it turned out that fewer fit."""
+    def default_tuning(self) -> Tuning:
+        """How to run it where nothing was measured."""
+        return default_tuning(self.facts, costs=GPU_COSTS if self.gpu_layers else self.build.cpu_costs)
+
+    def tuning_key(self) -> str:
+        """Names what is remembered of running it. Raises OSError if the file is gone."""
+        gpus = (gpu.name for gpu in self.gpus)
+        return tuning_key(self.model.path, self.build.version, self.kv_type, str(self.gpu_layers), *gpus)
+
+    def load_weights(
+        self,
+        *,
+        copy: Path | None = None,
+        repack: bool = False,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Model:
+        """The weights of its file, or of a ``copy`` of it. Raises NativeError, also where ``should_stop``,
+        which is asked meanwhile, says so."""
+        return Model(
+            copy or self.model.path,
+            gpu_layers=self.gpu_layers,
+            repack=repack,
+            metadata=without_vocabulary(self.facts),
+            should_stop=should_stop,
+            build=self.build,
+        )
+
+    def context_params(self, tuning: Tuning, *, length: int) -> ContextParams:
+        """A context of ``length`` tokens."""
         n_ctx = -(-length // _KV_ALIGNMENT) * _KV_ALIGNMENT
         return ContextParams(
             n_ctx=n_ctx,
@@ -53,17 +84,17 @@ class LoadPlan:
             n_threads_batch=tuning.prompt_threads,
             kv_type=self.kv_type,
             max_outputs=MAX_DRAFT + 1,
-            flash_attention=uses_flash_attention(self.kv_type, gpu_layers=gpu_layers),
+            flash_attention=uses_flash_attention(self.kv_type, gpu_layers=self.gpu_layers),
         )
-
-    def tuning_key(self, path: Path, *, gpu_layers: int) -> str:
-        """Names what is remembered of running the file at ``path`` so. Raises OSError if it is gone."""
-        gpus = (gpu.name for gpu in self.gpus)
-        return tuning_key(path, self.build.version, self.kv_type, str(gpu_layers), *gpus)
 
 
 def plan_load(
-    settings: Settings, facts: ModelFacts, *, build: Build = LLAMA_CPP, first_tokens: int | None = None
+    model: LocalModel,
+    facts: ModelFacts,
+    settings: Settings,
+    *,
+    build: Build = LLAMA_CPP,
+    first_tokens: int | None = None,
 ) -> LoadPlan:
     """Plan for what the settings ask and the GPUs have free; ``first_tokens`` as in load_llama_cpp().
 
@@ -95,6 +126,8 @@ def plan_load(
             n_batch=N_BATCH,
         )
     return LoadPlan(
+        model=model,
+        facts=facts,
         context_length=context_length,
         cache_length=min(first_tokens or context_length, context_length),
         kv_type=kv_type,
@@ -105,10 +138,10 @@ def plan_load(
     )
 
 
-def check_memory(model: LocalModel, facts: ModelFacts, plan: LoadPlan) -> None:
+def check_memory(plan: LoadPlan) -> None:
     """Raises EngineError where the machine's memory will not do, with the cache at its longest."""
     needs = forecast(
-        facts,
+        plan.facts,
         context_length=plan.context_length,
         kv_type=plan.kv_type,
         n_batch=N_BATCH,
@@ -118,7 +151,9 @@ def check_memory(model: LocalModel, facts: ModelFacts, plan: LoadPlan) -> None:
     if needs.host.total > available:
         raise EngineError(
             _("{model} needs about {needed} of memory, and {available} is free.").format(
-                model=model.name, needed=format_bytes(needs.host.total), available=format_bytes(available)
+                model=plan.model.name,
+                needed=format_bytes(needs.host.total),
+                available=format_bytes(available),
             ),
             hint=_(
                 "Close other programs, use a shorter --context-length, or a smaller variant: tanuki models"

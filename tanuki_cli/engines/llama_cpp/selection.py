@@ -12,11 +12,11 @@ from typing import Final
 from tanuki_cli.engines.base import Use
 from tanuki_cli.engines.llama_cpp.ik_package import PACKAGE, build_version
 from tanuki_cli.engines.llama_cpp.repacked import RepackedStore, repacked_folder
-from tanuki_cli.engines.llama_cpp.speeds import seconds_of
 from tanuki_cli.engines.llama_cpp.tuning import (
     SMALL_MODEL_BYTES,
     Record,
     TuningStore,
+    seconds_of,
     tuning_key,
     tuning_store,
 )
@@ -35,10 +35,17 @@ was 0.02 with random weights in the shape of the 8B, which spread rounding more 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """What is remembered of a model on either library."""
+    """What is remembered of a model on either library; of ik_llama.cpp as it is with ``copy``, the model with
+    its weights rearranged, where there is one."""
 
     llama: Record
     ik: Record
+    copy: Path | None = None
+
+    @classmethod
+    def of(cls, llama: Record, ik: Record, *, copy: Path | None) -> "Pair":
+        """From what was measured without a copy."""
+        return cls(llama=llama, ik=ik.with_copy() if copy else ik, copy=copy)
 
     @property
     def agrees(self) -> bool:
@@ -72,9 +79,13 @@ def find_pair(store: TuningStore, path: Path, *, copies: Path | None = None) -> 
     # Of one that was skipped nothing is known, and nobody is made to wait again.
     if (llama.tuning.measured and llama.plain is None) or (ik.tuning.measured and ik.divergence is None):
         return None
-    if copies is not None and RepackedStore(copies).find(path, versions[1]):
-        ik = ik.with_copy()
-    return Pair(llama=llama, ik=ik)
+    return Pair.of(llama, ik, copy=find_copy(path, versions[1], copies))
+
+
+def find_copy(path: Path, version: str, copies: Path | None) -> Path | None:
+    """The model at ``path`` with its weights rearranged for a library's ``version``, in the folder
+    ``copies``; None where there is none."""
+    return copies and RepackedStore(copies).find(path, version)
 
 
 def explain_choice(path: Path, cache_folder: Path) -> str | None:

@@ -1,5 +1,9 @@
 """How a model is run on this machine: as measured once and remembered, else by good defaults.
 
+What is the faster depends on the use. One is counted as questions of 128 tokens with answers of 128 after
+one load: one of them, the ten of a chat, or a hundred that need not wait for each other. What takes long to
+load must earn that.
+
 A record is one small JSON file, named by the model file and the machine it holds for: when either
 changes, or llama.cpp's version, it is not found any more. Older records, which do not say how fast it was,
 are still read.
@@ -8,16 +12,16 @@ are still read.
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from tanuki_cli.engines.base import Use
-from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, GPU_COSTS, LENGTHS
+from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, LENGTHS
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.kv_store import state_key
-from tanuki_cli.engines.llama_cpp.speeds import Speed, seconds_of
 from tanuki_cli.files import read_bounded, write_atomically
 from tanuki_cli.machine.hardware import cpu_name, usable_physical_cores
 
@@ -27,6 +31,11 @@ _MAX_RECORD_BYTES: Final = 1 << 20
 _MAX_THREADS: Final = 1024
 _MAX_BATCH: Final = 4096
 _BATCH_SIZES: Final = (1, *(length + 1 for length in LENGTHS))
+_QUESTIONS: Final[Mapping[Use, int]] = {"once": 1, "chat": 10, "many": 100}
+_PROMPT_TOKENS: Final = 128
+_ANSWER_TOKENS: Final = 128
+_AT_ONCE: Final = 16
+"""The most answers that are computed together on a CPU."""
 _COPY_WORTH_IT: Final = 1.25
 """Repacked weights double the memory: that wants more than a few per cent."""
 _IN_PLACE_WORTH_IT: Final = 1.1
@@ -52,6 +61,26 @@ class Tuning:
     def with_threads(self, threads: int | None) -> "Tuning":
         """The same with ``threads`` for everything, if the user set them."""
         return self if threads is None else replace(self, threads=threads, prompt_threads=threads)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """Seconds of a load, of one token of a prompt and of one of an answer. ``costs`` pairs the size of a
+    batch with its time in single steps; the first is one of size 1."""
+
+    load_s: float
+    prompt_s: float
+    step_s: float
+    costs: tuple[tuple[int, float], ...] = ((1, 1.0),)
+
+
+def seconds_of(use: Use, speed: Speed) -> float:
+    """What ``use`` takes; many answers are computed several together, where that pays."""
+    step_s = speed.step_s
+    if use == "many":
+        step_s *= min(cost / size for size, cost in speed.costs if size <= _AT_ONCE)
+    each = _PROMPT_TOKENS * speed.prompt_s + _ANSWER_TOKENS * step_s
+    return speed.load_s + _QUESTIONS[use] * each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,31 +124,36 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuner:
-    """Where records are kept, and whether to measure where there is none.
+    """Where records are kept, for what ``use`` they are read, and whether to measure where there is none.
 
-    ``announce`` is called before measuring, with the seconds that it takes at most; Ctrl-C ends it. Without
-    it nothing is measured. ``report`` is told every trial, and what came of it, a line each. ``again``
-    measures although there is a record, and tries what takes too long at a first load. ``text`` are the ids
-    of what it is measured with; for comparisons a text as the model knows them.
+    ``announce`` is called before measuring, with the seconds that it takes at most by ``clock``; Ctrl-C ends
+    it. Without it nothing is measured. ``report`` is told every trial, and what came of it, a line each.
+    ``again`` measures although there is a record, and tries what takes too long at a first load. ``text``
+    are the ids of what it is measured with; for comparisons a text as the model knows them.
     """
 
     store: "TuningStore"
+    use: Use = "chat"
     announce: Callable[[int], None] | None = None
     report: Callable[[str], None] = lambda line: None
     again: bool = False
     text: Callable[[], Sequence[int]] = lambda: range(300, 900)
+    clock: Callable[[], float] = time.perf_counter
+
+    def find(self, key: str) -> Record | None:
+        """What is remembered under ``key``; None where that is to be measured again."""
+        return None if self.again else self.store.find(key)
 
 
-def default_tuning(facts: ModelFacts, *, gpu: bool) -> Tuning:
+def default_tuning(facts: ModelFacts, *, costs: Mapping[int, float]) -> Tuning:
     """What was best on the machines that were measured: one thread per physical core, weights as they
-    lie in the file.
+    lie in the file; with the ``costs`` of batches of the library.
 
     A small model gets one thread. Threads wait for each other, spinning, several hundred times per
     token: that costs a small model more than it gains, and beside another busy program a hundred times
     more.
     """
     threads = 1 if facts.file_bytes < SMALL_MODEL_BYTES else usable_physical_cores()
-    costs = GPU_COSTS if gpu else CPU_COSTS
     return Tuning(threads=threads, prompt_threads=threads, draft_costs=tuple(costs.items()))
 
 

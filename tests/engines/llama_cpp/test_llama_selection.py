@@ -1,9 +1,11 @@
 """Which library computes where the settings leave it open: the rule, and the whole way to it."""
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,8 @@ from tanuki_cli.engines.llama_cpp.bindings import VERSION
 from tanuki_cli.engines.llama_cpp.ik_package import build_version
 from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 from tanuki_cli.engines.llama_cpp.opening import _SAMPLE
+from tanuki_cli.engines.llama_cpp.repacked import RepackedStore
+from tanuki_cli.engines.llama_cpp.repacking import make_copy
 from tanuki_cli.engines.llama_cpp.selection import (
     MOST_DIVERGENCE,
     Pair,
@@ -24,11 +28,20 @@ from tanuki_cli.engines.llama_cpp.selection import (
     explain_choice,
     find_pair,
 )
-from tanuki_cli.engines.llama_cpp.speeds import Speed, seconds_of
-from tanuki_cli.engines.llama_cpp.tuning import Record, Tuner, Tuning, TuningStore, tuning_key
+from tanuki_cli.engines.llama_cpp.timing import Limits
+from tanuki_cli.engines.llama_cpp.tuning import (
+    Record,
+    Speed,
+    Tuner,
+    Tuning,
+    TuningStore,
+    seconds_of,
+    tuning_key,
+)
 from tanuki_cli.machine.packages import IK
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.tokenizer import ChatTokenizer
+from tests.support.slow_machine import SlowMachine
 
 COSTS = ((1, 1.0), (5, 3.4), (8, 6.5), (16, 7.8), (32, 13.5))
 LLAMA = Speed(load_s=0.6, prompt_s=1 / 12.5, step_s=1 / 4.3, costs=COSTS)
@@ -141,12 +154,14 @@ class Loads:
         self.announced: list[int] = []
         self.lines: list[str] = []
         self.store = TuningStore(folder / "tuning")
+        self.copies = folder / "repacked"
         self.tuner = Tuner(store=self.store, announce=self.announced.append, report=self.lines.append)
 
     def engine(self, path: Path, use: Use = "chat", settings: Settings | None = None) -> str:
         local = LocalModel(name="tiny", format="gguf", path=path)
         settings = settings or Settings(context_length=512)
-        with closing(load_llama_cpp(local, settings, debug=False, use=use, tuner=self.tuner)) as model:
+        tuner = replace(self.tuner, use=use)
+        with closing(load_llama_cpp(local, settings, debug=False, tuner=tuner, copies=self.copies)) as model:
             return model.info.engine
 
     def keep(self, path: Path, *, llama: Record, ik: Record) -> None:
@@ -194,6 +209,46 @@ def test_the_measurement_decides_for_each_use(tmp_path: Path, tiny: Path) -> Non
 
 
 @needs_ik
+@pytest.mark.parametrize(
+    ("use", "settings"),
+    [("chat", Settings(context_length=512)), ("once", Settings(context_length=512, engine="ik"))],
+    ids=["chosen", "named"],
+)
+def test_records_and_copies_are_looked_up_once(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, use: Use, settings: Settings
+) -> None:
+    loads, looked = Loads(tmp_path), list[str]()
+    loads.keep(tiny, llama=record(LLAMA), ik=record(AS_IT_LIES, REPACKED, divergence=1e-5))
+    for owner in (TuningStore, RepackedStore):
+        monkeypatch.setattr(owner, "find", noting(owner.find, looked))
+    assert loads.engine(tiny, use, settings) == "ik_llama.cpp"
+    assert len(looked) == len(set(looked))
+    assert any("RepackedStore" in name for name in looked)
+
+
+def noting(function: Callable[..., Any], noted: list[str]) -> Callable[..., Any]:
+    """``function``, which notes what it is called with."""
+
+    def noting_it(*arguments: Any) -> Any:
+        noted.append(f"{function.__qualname__}{arguments}")
+        return function(*arguments)
+
+    return noting_it
+
+
+@needs_ik
+def test_a_copy_counts_right_after_both_were_measured(tmp_path: Path, tiny: Path) -> None:
+    """As at every later load."""
+    loads = Loads(tmp_path)
+    copy = make_copy(RepackedStore(loads.copies), tiny, on_step=lambda done, total: None)
+    loads.engine(tiny)
+    assert loads.lines[-1] == explain_choice(tiny, tmp_path)
+    found = find_pair(loads.store, tiny, copies=loads.copies)
+    assert found is not None
+    assert found.copy == copy
+
+
+@needs_ik
 def test_random_weights_agree(tmp_path: Path, tiny: Path) -> None:
     loads = Loads(tmp_path)
     loads.engine(tiny)
@@ -210,17 +265,17 @@ def test_a_process_that_ends_while_ik_is_measured_does_so_once(
     class Ended(BaseException):
         """Stands in for a signal."""
 
-    measure, builds = calibration.measure, list[str]()
+    builds: list[str] = []
 
-    def ends(bench: calibration.Bench, *arguments: object, **options: object) -> Record:
-        builds.append(bench.weights.build.name)
+    def ends(bench: calibration.Bench, limits: Limits, *, look: calibration.Look) -> Record:
+        builds.append(bench.plan.build.name)
         if builds[-1] == "ik_llama.cpp":
             raise Ended
-        return measure(bench, *arguments, **options)  # type: ignore[arg-type]
+        return calibration.calibrate(bench, limits, look=look)
 
     loads = Loads(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(comparison, "measure", ends)
+        patch.setattr(comparison, "calibrate", ends)
         with pytest.raises(Ended):
             loads.engine(tiny)
     assert builds == ["llama.cpp", "ik_llama.cpp"]
@@ -245,6 +300,38 @@ def test_ctrl_c_skips_both_for_good(tmp_path: Path, tiny: Path) -> None:
     loads.tuner = replace(loads.tuner, report=loads.lines.append)
     assert loads.engine(tiny) == "llama.cpp"
     assert loads.lines == []
+
+
+@needs_ik
+@pytest.mark.parametrize(
+    "machine",
+    [
+        SlowMachine(step_s=0.2),
+        SlowMachine(step_s=0.5),
+        SlowMachine(step_s=0.2, busy_at=15, times=10),
+        SlowMachine(step_s=0.2, busy_at=30, times=100),
+        SlowMachine(step_s=30),
+    ],
+    ids=["as usual", "slow", "busy in the middle", "very busy with ik", "of no use"],
+)
+def test_both_take_no_longer_than_was_announced(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, machine: SlowMachine
+) -> None:
+    loads, begun = Loads(tmp_path), list[float]()
+    machine.compute(monkeypatch)
+
+    def announce(seconds: int) -> None:
+        begun.extend([machine.now, seconds])
+        machine.longest_s = 0
+
+    loads.tuner = replace(loads.tuner, announce=announce, clock=machine.clock)
+    loads.engine(tiny)
+    started, announced = begun
+    assert machine.now - started <= announced + machine.longest_s
+    found = find_pair(loads.store, tiny)
+    assert found is not None
+    assert loads.lines[-1] == explain(found)
+    assert not found.ik.tuning.measured or found.ik.divergence is not None
 
 
 def test_without_it_only_llama_cpp_is_measured(

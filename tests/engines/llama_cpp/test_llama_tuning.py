@@ -1,6 +1,7 @@
 """How a model runs best here: measured once, remembered, and never in the way."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
@@ -12,24 +13,27 @@ import pytest
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.llama_cpp import calibration as llama_calibration
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
-from tanuki_cli.engines.llama_cpp.calibration import Bench, calibrate
+from tanuki_cli.engines.llama_cpp.builds import LLAMA_CPP
+from tanuki_cli.engines.llama_cpp.calibration import Bench, calibrate, most_seconds
 from tanuki_cli.engines.llama_cpp.drafting import LENGTHS
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
 from tanuki_cli.engines.llama_cpp.native import Model, NativeError
-from tanuki_cli.engines.llama_cpp.plan import plan_load
-from tanuki_cli.engines.llama_cpp.speeds import Speed
+from tanuki_cli.engines.llama_cpp.plan import LoadPlan, plan_load
+from tanuki_cli.engines.llama_cpp.timing import Limits
 from tanuki_cli.engines.llama_cpp.tuning import (
     Record,
+    Speed,
     Tuner,
     Tuning,
     TuningStore,
-    default_tuning,
     tuning_key,
 )
 from tanuki_cli.engines.token_model import token_ids
 from tanuki_cli.machine.hardware import inspect_machine
+from tanuki_cli.settings.specs import find_spec
 from tanuki_cli.settings.values import Settings
 from tests.support.llama_models import GREEDY, PROMPT, load, write_tiny
+from tests.support.slow_machine import SlowMachine
 
 TUNING = Tuning(
     threads=3, prompt_threads=4, n_batch=512, repack=False, draft_costs=((1, 1.0), (16, 6.5)), measured=True
@@ -203,32 +207,26 @@ def bench_of(path: Path) -> Bench:
     loaded = load(path)
     facts = loaded.facts
     loaded.close()
-    weights = Model(path, gpu_layers=0, repack=False)
-    plan = plan_load(Settings(), facts)
-    return Bench(
-        weights=weights, load_s=0.1, path=path, facts=facts, plan=plan, gpu_layers=0, text=range(300, 900)
-    )
+    plan = plan_load(LocalModel(name="tiny", format="gguf", path=path), facts, Settings())
+    return Bench(plan=plan, weights=plan.load_weights(), load_s=0.1, text=range(300, 900))
 
 
 def calibrated(bench: Bench, *, budget_s: float) -> Record:
-    start = default_tuning(bench.facts, gpu=False)
-    return calibrate(bench, start, should_stop=lambda: False, budget_s=budget_s)
+    return calibrate(bench, Limits(deadline=time.perf_counter() + budget_s))
 
 
 @pytest.mark.parametrize(("available", "copies"), [(1 << 40, 1), (0, 0)], ids=["fits", "does not fit"])
 def test_repacking_is_tried_only_where_a_second_copy_fits(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, available: int, copies: int
 ) -> None:
-    bench = bench_of(tiny)
-    made: list[bool] = []
+    bench, load_weights, made = bench_of(tiny), LoadPlan.load_weights, list[bool]()
 
-    class Counted(Model):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            made.append(options["repack"])
-            super().__init__(*arguments, **options)
+    def counted(plan: LoadPlan, **options: Any) -> Model:
+        made.append(options["repack"])
+        return load_weights(plan, **options)
 
     machine = replace(inspect_machine({}), available_ram_bytes=available)
-    monkeypatch.setattr(llama_calibration, "Model", Counted)
+    monkeypatch.setattr(LoadPlan, "load_weights", counted)
     monkeypatch.setattr(llama_calibration, "inspect_machine", lambda environ: machine)
     record = calibrated(bench, budget_s=20)
     bench.weights.close()
@@ -238,11 +236,11 @@ def test_repacking_is_tried_only_where_a_second_copy_fits(
 
 
 def test_repacking_that_fails_leaves_what_was_measured(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*arguments: Any, **options: Any) -> Model:
+    def fails(plan: LoadPlan, **options: Any) -> Model:
         raise NativeError("out of memory")
 
     bench = bench_of(tiny)
-    monkeypatch.setattr(llama_calibration, "Model", fails)
+    monkeypatch.setattr(LoadPlan, "load_weights", fails)
     record = calibrated(bench, budget_s=20)
     bench.weights.close()
     assert record.tuning.measured
@@ -251,10 +249,48 @@ def test_repacking_that_fails_leaves_what_was_measured(tiny: Path, monkeypatch: 
 
 def test_no_time_left_means_the_defaults_hold(tiny: Path) -> None:
     bench = bench_of(tiny)
-    start = default_tuning(bench.facts, gpu=False)
-    tuning = calibrated(bench, budget_s=0).tuning
+    record = calibrated(bench, budget_s=0)
     bench.weights.close()
-    assert replace(tuning, measured=False) == start
+    assert record == Record(tuning=bench.plan.default_tuning())
+
+
+def test_the_setting_says_how_long_it_takes() -> None:
+    ik = replace(LLAMA_CPP, repacks_in_place=True)
+    both = sum(most_seconds(build, again=False, compared=True) for build in (LLAMA_CPP, ik))
+    alone = most_seconds(LLAMA_CPP, again=False)
+    assert f"(at most {alone} seconds; {both} with ik)" in find_spec("tune").help
+
+
+@pytest.mark.parametrize(
+    ("machine", "measured"),
+    [
+        (SlowMachine(step_s=0.2), True),
+        (SlowMachine(step_s=1.2), True),
+        (SlowMachine(step_s=0.2, busy_at=2, times=20), True),
+        (SlowMachine(step_s=0.2, busy_at=0.3, times=100), False),
+        (SlowMachine(step_s=30), False),
+    ],
+    ids=["as usual", "slow", "busy in the middle", "very busy from the beginning", "of no use"],
+)
+def test_it_takes_no_longer_than_was_announced(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: SlowMachine, measured: bool
+) -> None:
+    """But for a single step, which is not broken off."""
+    begun: list[float] = []
+    trials = Trials(tmp_path)
+    machine.compute(monkeypatch)
+
+    def announce(seconds: int) -> None:
+        begun.extend([machine.now, seconds])
+        machine.longest_s = 0
+
+    trials.tuner = replace(trials.tuner, announce=announce, clock=machine.clock)
+    trials.load(tiny).close()
+    started, announced = begun
+    assert machine.now - started <= announced + machine.longest_s
+    (record,) = trials.records()
+    assert json.loads(record.read_text(encoding="utf-8"))["measured"] == measured
+    assert any(line.endswith(": no time left") for line in trials.lines)
 
 
 def test_what_is_not_measured_is_estimated_between_its_neighbours() -> None:
