@@ -16,6 +16,7 @@ from tanuki_cli.engines.base import Use
 from tanuki_cli.engines.llama_cpp import calibration, comparison, selection
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
 from tanuki_cli.engines.llama_cpp.bindings import VERSION
+from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS
 from tanuki_cli.engines.llama_cpp.ik_package import build_version
 from tanuki_cli.engines.llama_cpp.loader import load_llama_cpp
 from tanuki_cli.engines.llama_cpp.opening import _SAMPLE
@@ -246,6 +247,19 @@ def test_a_copy_counts_right_after_both_were_measured(tmp_path: Path, tiny: Path
     found = find_pair(loads.store, tiny, copies=loads.copies)
     assert found is not None
     assert found.copy == copy
+
+
+@needs_ik
+def test_without_a_record_a_library_has_its_own_costs_of_batches(tiny: Path) -> None:
+    local = LocalModel(name="tiny", format="gguf", path=tiny)
+    costs = {}
+    for engine in ("llama.cpp", "ik"):
+        settings = Settings(context_length=512, engine=engine)
+        with closing(load_llama_cpp(local, settings, debug=False)) as model:
+            costs[engine] = model._policy.costs
+    assert costs["llama.cpp"] == CPU_COSTS
+    assert costs["ik"].keys() == CPU_COSTS.keys()
+    assert all(costs["ik"][size] < cost for size, cost in CPU_COSTS.items() if size > 1)
 
 
 @needs_ik
