@@ -21,7 +21,7 @@ wrote (names, reasons, values out of files and servers) goes into a message thro
 from enum import IntEnum
 from typing import ClassVar, Final
 
-from tanuki_cli.i18n import N_
+from tanuki_cli.i18n import N_, _
 
 _MAX_MESSAGE: Final = 1000
 _MAX_QUOTED: Final = 160
@@ -81,6 +81,12 @@ class TanukiError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint if hint is None else _cut(hint, _MAX_MESSAGE)
+
+
+def update_hint() -> str:
+    """The hint where a newer version of this program is needed. It is on no package index, where its name
+    may be somebody else's: how it is updated depends on how it was installed."""
+    return _("Update tanuki: {command}").format(command="tanuki help install")
 
 
 class InputError(TanukiError):

@@ -34,7 +34,7 @@ class LocalModel:
     def get_again(self) -> str:
         """What to do where its files are damaged."""
         if self.practice:
-            return "pip install --force-reinstall tanuki-cli"
+            return _("Install tanuki again: {command}").format(command="tanuki help install")
         if self.repository is None:
             return _("Get the file again from where it came from: tanuki did not download it.")
         return f"tanuki pull {shlex.quote(self.name)} --verify"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.errors import HistoryError
+from tanuki_cli.errors import HistoryError, update_hint
 from tanuki_cli.history.search import CREATE_INDEX, index_text
 from tanuki_cli.i18n import _
 
@@ -94,8 +94,8 @@ def refuse_newer(version: int, path: Path) -> None:
     if version > SCHEMA_VERSION:
         raise HistoryError(
             _("{path} was written by a newer version of tanuki and was left as it is.").format(path=path),
-            hint=_("pip install --upgrade tanuki-cli, or, if it is only damaged: {command}").format(
-                command=f"tanuki history recover {shlex.quote(str(path))}"
+            hint=_("{update}, or, if it is only damaged: {command}").format(
+                update=update_hint(), command=f"tanuki history recover {shlex.quote(str(path))}"
             ),
         )
 

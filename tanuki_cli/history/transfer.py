@@ -18,7 +18,7 @@ from tanuki_cli.conversation import (
     Role,
     Usage,
 )
-from tanuki_cli.errors import HistoryError, InputError
+from tanuki_cli.errors import HistoryError, InputError, update_hint
 from tanuki_cli.files import os_reason
 from tanuki_cli.history.json_place import Place
 from tanuki_cli.history.rows import timestamp
@@ -150,7 +150,7 @@ def from_json(
         if document.get("version").integer() > FORMAT_VERSION:
             raise HistoryError(
                 _("{name} was written by a newer version of tanuki.").format(name=name),
-                hint="pip install --upgrade tanuki-cli",
+                hint=update_hint(),
             )
         places = document.get("conversations").items()
     except (ValueError, RecursionError) as exc:

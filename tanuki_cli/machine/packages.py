@@ -45,7 +45,12 @@ def installed_version(package: str, distribution: str) -> str:
 
 
 def pip_install(*packages: str) -> str:
-    """What to paste into a shell to install ``packages`` for this very Python."""
+    """What to paste into a shell to install ``packages`` for this very Python.
+
+    An environment that uv made, for itself or for pipx, has no pip.
+    """
+    if find_spec("pip") is None:
+        return shlex.join(("uv", "pip", "install", "--python", sys.executable, *packages))
     return shlex.join((sys.executable, "-m", "pip", "install", *packages))
 
 

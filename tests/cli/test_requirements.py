@@ -13,6 +13,7 @@ import tomlkit
 
 from scripts.practice import formats
 from tanuki_cli.catalog.practice import practice_model
+from tanuki_cli.machine import packages
 from tanuki_cli.machine.packages import QUANTIZED, TRANSFORMERS, install_extra, pip_install, rebuild_llama_cpp
 from tests.support.program import ROOT, Terminal, run
 
@@ -131,6 +132,23 @@ def test_torch_that_cannot_be_loaded_is_not_called_missing(tmp_path: Path, forms
     sentence, hint = done.stderr.splitlines()
     assert sentence == "Error: torch or transformers cannot be loaded: libcudart.so: cannot open"
     assert "--force-reinstall" in hint
+
+
+def test_without_pip_the_hint_is_for_uv(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uv makes environments without it, also for pipx."""
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    assert pip_install("torch>=2.13") == shlex.join(
+        ["uv", "pip", "install", "--python", sys.executable, "torch>=2.13"]
+    )
+    assert rebuild_llama_cpp("").startswith("uv pip install --python ")
+
+
+def test_this_program_is_never_asked_of_a_package_index() -> None:
+    """Where its name may be somebody else's."""
+    asks = re.compile(r"(pip|pipx|uv)[^\n\"']* (install|upgrade)[^\n\"']* tanuki-cli")
+    for path in (ROOT / "tanuki_cli").rglob("*"):
+        if path.suffix in (".py", ".po", ".md"):
+            assert not asks.search(path.read_text(encoding="utf-8")), path
 
 
 @pytest.mark.parametrize("extra", ["transformers", "quantized"])

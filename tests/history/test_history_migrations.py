@@ -264,7 +264,7 @@ def test_a_later_file_is_refused_and_not_touched(tmp_path: Path, version: int) -
             with pytest.raises(HistoryError, match="newer version") as caught:
                 attempt()
             assert caught.value.hint is not None
-            assert "pip install --upgrade tanuki-cli" in caught.value.hint
+            assert "Update tanuki: tanuki help install" in caught.value.hint
             assert f"tanuki history recover {path}" in caught.value.hint
         other = tmp_path / "other.sqlite3"
     assert path.read_bytes() == before

@@ -13,6 +13,7 @@ from tanuki_cli.errors import RemoteError
 from tanuki_cli.i18n import _
 from tanuki_cli.machine import proxies
 from tanuki_cli.machine.certificates import certificate_fault
+from tanuki_cli.machine.packages import pip_install
 
 
 class _Body(httpx2.SyncByteStream):
@@ -89,5 +90,5 @@ def find_proxy(url: httpx2.URL) -> httpcore2.Proxy | None:
             _("The address of the proxy in the environment cannot be used."), hint=proxies.proxy_hint()
         ) from None
     if proxy.url.scheme.startswith("socks") and find_spec("socksio") is None:
-        raise RemoteError(_("A SOCKS proxy needs the package socksio."), hint="pip install socksio")
+        raise RemoteError(_("A SOCKS proxy needs the package socksio."), hint=pip_install("socksio"))
     return httpcore2.Proxy(str(proxy.url), auth=proxy.raw_auth)

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
-from tanuki_cli.errors import InputError
+from tanuki_cli.errors import InputError, update_hint
 from tanuki_cli.i18n import _
 from tanuki_cli.jsonl import LeftOut, RecordFile, read_lines
 
@@ -124,7 +124,7 @@ class VoteFile:
             except NewerVersion as exc:
                 raise InputError(
                     _("{name} was written by a newer version of tanuki.").format(name=self.path),
-                    hint="pip install --upgrade tanuki-cli",
+                    hint=update_hint(),
                 ) from exc
             except ValueError as exc:
                 left_out.append(LeftOut(path=self.path, line=number, reason=str(exc)))
