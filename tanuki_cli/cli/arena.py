@@ -18,6 +18,7 @@ from tanuki_cli.cli.completing import model_names
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.model import open_finder, open_model
 from tanuki_cli.cli.options import takes
+from tanuki_cli.engines.base import Use
 from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.evaluation.arena.answers import AnswerFile, PreparedAnswer
 from tanuki_cli.evaluation.arena.comparison import Comparison
@@ -94,7 +95,8 @@ def vote(
         rng=random.Random(),
     )
     together = fit_together(contestants, inspect_machine(context.environ))
-    with Roster(partial(_load, context, options), memory, together=together) as roster:
+    use: Use = "many" if plan.questions else "chat"
+    with Roster(partial(_load, context, options, use), memory, together=together) as roster:
         answers = _answers(context, options, contestants, schedule, roster) if plan.questions else {}
         if not plan.questions and together:
             for contestant in contestants:
@@ -170,8 +172,8 @@ def _voter(context: CommandContext) -> Voter:
     return TerminalVoter(console) if console.can_ask else ScriptVoter(console)
 
 
-def _load(context: CommandContext, options: ArenaOptions, name: str) -> LoadedModel:
-    return open_model(context, options, reference=name)
+def _load(context: CommandContext, options: ArenaOptions, use: Use, name: str) -> LoadedModel:
+    return open_model(context, options, use=use, reference=name)
 
 
 def _comparison(

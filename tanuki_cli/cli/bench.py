@@ -49,7 +49,9 @@ def bench(
     def report_trial(line: str) -> None:
         context.console.note(f"  {line}")
 
-    with closing(open_model(context, options, report_trial=report_trial if tune else None)) as opened:
+    with closing(
+        open_model(context, options, use="chat", report_trial=report_trial if tune else None)
+    ) as opened:
         engine = opened.engine
         if not isinstance(engine, LocalEngine):
             raise InputError(

@@ -54,7 +54,7 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
     context = replace(context, settings=resumed_settings(context, options, conversation))
 
     def open_by_reference(reference: str) -> LoadedModel:
-        return open_model(context, options, reference=reference)
+        return open_model(context, options, use="chat", reference=reference)
 
     # From here on what is typed waits for the prompt instead of being echoed between the first lines.
     with hold_typing(stdin := context.environment.streams.stdin), context.console.mark_pastes():

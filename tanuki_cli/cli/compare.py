@@ -172,7 +172,7 @@ def _surroundings(
     with_settings = replace(context, settings=settings)
     return Surroundings(
         find=open_finder(with_settings, options).find,
-        open_model=lambda reference: open_model(with_settings, options, reference=reference),
+        open_model=lambda reference: open_model(with_settings, options, use="many", reference=reference),
         conversations=lambda: _conversations(context),
         tell=context.console.note,
         watcher=watcher,

@@ -86,11 +86,16 @@ def _context(
     chosen: Language | None = next((lang for lang in LANGUAGES if lang == settings.lang), None)
     if chosen is not None:
         activate(chosen)
+    console = Console(
+        environment.streams, environment.environ, no_color=options.no_color, quiet=options.quiet
+    )
+    if options.debug:
+        from tanuki_cli.cli.engine_log import show_log  # for those who have asked for it
+
+        show_log(console)
     return CommandContext(
         environment=environment,
-        console=Console(
-            environment.streams, environment.environ, no_color=options.no_color, quiet=options.quiet
-        ),
+        console=console,
         settings=settings,
         configured=configured,
         debug=options.debug,

@@ -39,7 +39,7 @@ def open_first_model(
         _choose_for_later(context, options, Path(file))
         raise typer.Exit
     if options.yes or settings.offline or not console.can_ask:
-        return open_model(context, options), None
+        return open_model(context, options, use="chat"), None
     finder = open_finder(context, options)
     try:
         found = finder.look_up(settings.model)
@@ -49,7 +49,7 @@ def open_first_model(
             return _open_practice(context, options), None
         raise
     if not isinstance(found, NotInstalled):
-        return open_model(context, options), None
+        return open_model(context, options, use="chat"), None
     return _ask(context, options, finder, found)
 
 
@@ -82,12 +82,12 @@ def _ask(
     if choice is None:
         choice, still_missing = _choice(context, finder, missing)
         if still_missing is None:  # another process has brought it meanwhile
-            return open_model(context, options), None
+            return open_model(context, options, use="chat"), None
         missing = still_missing
     if choice == "none":
         raise typer.Exit
     if choice == "first":
-        return open_model(context, replace(options, yes=True)), None
+        return open_model(context, replace(options, yes=True), use="chat"), None
     if choice == "practice":
         return _open_practice(context, options), None
     download = BackgroundPull.start(missing.reference.name, program=this_program(), environ=context.environ)
@@ -114,4 +114,4 @@ def _choice(
 
 
 def _open_practice(context: CommandContext, options: ModelOptions) -> LoadedModel:
-    return open_model(context, options, reference=PRACTICE_NAME)
+    return open_model(context, options, use="chat", reference=PRACTICE_NAME)

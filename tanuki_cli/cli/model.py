@@ -15,9 +15,9 @@ def open_model(
     context: CommandContext,
     options: LoadingOptions,
     *,
+    use: Use,
     reference: str | None = None,
     first: Sequence[Message] = (),
-    use: Use = "chat",
     report_trial: Callable[[str], None] | None = None,
 ) -> LoadedModel:
     """The model ``reference`` (default: the settings'), asking at the terminal what has to be asked.

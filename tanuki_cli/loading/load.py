@@ -55,15 +55,15 @@ def load_model(
     *,
     environ: Mapping[str, str],
     directories: Directories,
+    use: Use,
     first: Sequence[Message] = (),
-    use: Use = "chat",
     report_trial: Callable[[str], None] | None = None,
     debug: bool = False,
     named_by_user: bool = False,
 ) -> LoadedModel:
     """Find, if need be and allowed download, and load the model that ``reference`` names.
 
-    ``first``, ``use`` and ``named_by_user`` as in :func:`~tanuki_cli.engines.base.OpenOptions`. With
+    ``use``, ``first`` and ``named_by_user`` as in :func:`~tanuki_cli.engines.base.OpenOptions`. With
     ``report_trial`` it is measured anew how the model runs best, and reported. ``debug`` lets the backend's
     own log through.
 

@@ -233,6 +233,14 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in run(tmp_path, "ask", "-m", "no-such-model", "--debug", "x").stderr
 
 
+def test_debug_shows_the_engines_own_log(tmp_path: Path) -> None:
+    for options, shown in (((), False), (("--debug",), True)):
+        done = run(tmp_path, "ask", "-m", "mame", "--max-new-tokens", "2", *options, "x")
+        assert done.returncode == 0
+        assert ("llama_model_loader: " in done.stderr) == shown
+        assert len(done.stdout.splitlines()) == 1
+
+
 def test_completion_script(tmp_path: Path) -> None:
     done = run(
         tmp_path, env={"_TANUKI_COMPLETE": "complete_bash", "COMP_WORDS": "tanuki mo", "COMP_CWORD": "1"}

@@ -17,7 +17,9 @@ from tests.support.chat_server import ChatServer
 
 def load(reference: str, home: Path) -> LoadedModel:
     directories = Directories(home, home, home, home)
-    return load_model(reference, Settings(tune=False), Unattended(), environ={}, directories=directories)
+    return load_model(
+        reference, Settings(tune=False), Unattended(), use="chat", environ={}, directories=directories
+    )
 
 
 def test_a_local_model_is_named_by_its_file(tmp_path: Path) -> None:

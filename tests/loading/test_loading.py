@@ -23,7 +23,9 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 def _answer(reference: str, environ: dict[str, str]) -> str:
     directories = Directories.from_environment(environ)
-    model = load_model(reference, Settings(), Unattended(), environ=environ, directories=directories)
+    model = load_model(
+        reference, Settings(), Unattended(), use="chat", environ=environ, directories=directories
+    )
     with closing(model):
         assert model.reference == reference
         assert model.tokenizer is not None
@@ -44,6 +46,7 @@ def test_nothing_is_downloaded_where_nobody_can_be_asked(environ: dict[str, str]
             "tanuki-8b:q4_k_m",
             Settings(),
             Unattended(told.append),
+            use="chat",
             environ={**environ, "HF_ENDPOINT": "http://127.0.0.1:9"},
             directories=Directories.from_environment(environ),
         )
@@ -68,5 +71,5 @@ def test_a_finder_says_what_is_missing_and_what_it_would_take(environ: dict[str,
 def test_what_is_no_model_is_one_sentence(reference: str, environ: dict[str, str]) -> None:
     directories = Directories.from_environment(environ)
     with pytest.raises(ModelError) as caught:
-        load_model(reference, Settings(), Unattended(), environ=environ, directories=directories)
+        load_model(reference, Settings(), Unattended(), use="chat", environ=environ, directories=directories)
     assert caught.value.hint

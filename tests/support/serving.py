@@ -1,14 +1,16 @@
 """``tanuki serve`` as its users run it: the real program, on a free port of loopback."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx2
 
@@ -25,11 +27,18 @@ ENDLESS = {
 
 @dataclass(frozen=True)
 class Serving:
-    """A running server: its process, its ready line and its address, without ``/v1``."""
+    """A running server: its process, its ready line and its address, without ``/v1``. Its stderr is a file:
+    nobody has to read it, however much it is."""
 
     process: "subprocess.Popen[str]"
     ready: str
     address: str
+    stderr: IO[bytes]
+
+    @property
+    def said(self) -> str:
+        """What it has written to stderr so far."""
+        return _content(self.stderr)
 
     def post(self, path: str, body: object, **headers: str) -> httpx2.Response:
         """Ask, with a JSON body or with bytes."""
@@ -66,27 +75,34 @@ def serving(
     home: Path, *arguments: str, env: Mapping[str, str] | None = None, model: str = "mame"
 ) -> Iterator[Serving]:
     """Serve ``model`` until the block ends."""
-    process = subprocess.Popen(
-        [*COMMAND, "serve", "-m", model, "--port", "0", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment(home, **(env or {})),
-        text=True,
-        encoding="utf-8",
-    )
-    try:
-        assert process.stdout is not None
-        ready = process.stdout.readline()
-        assert ready.startswith("http://"), process.communicate()[1]
-        yield Serving(process, ready, ready.split()[0].removesuffix("/v1"))
-    finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
+    with tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(
+            [*COMMAND, "serve", "-m", model, "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            env=environment(home, **(env or {})),
+            text=True,
+            encoding="utf-8",
+        )
         try:
-            process.communicate(timeout=60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            assert process.stdout is not None
+            ready = process.stdout.readline()
+            assert ready.startswith("http://"), _content(stderr)
+            yield Serving(process, ready, ready.split()[0].removesuffix("/v1"), stderr)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            try:
+                process.communicate(timeout=60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+
+
+def _content(file: IO[bytes]) -> str:
+    """All of a file that another process is writing, whose place in it stays."""
+    descriptor = file.fileno()
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0).decode("utf-8", errors="replace")
 
 
 def events(response: httpx2.Response) -> list[dict[str, Any]]:

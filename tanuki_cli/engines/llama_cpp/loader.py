@@ -24,6 +24,7 @@ from tanuki_cli.engines.llama_cpp.facts import ModelFacts, model_facts
 from tanuki_cli.engines.llama_cpp.gguf import damaged, read_gguf
 from tanuki_cli.engines.llama_cpp.ik_package import PACKAGE
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore, state_key
+from tanuki_cli.engines.llama_cpp.log import log
 from tanuki_cli.engines.llama_cpp.memory import all_layers, forecast
 from tanuki_cli.engines.llama_cpp.model import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.native import Context, Model, NativeError
@@ -69,11 +70,12 @@ def load_llama_cpp(
     llama_native.start(debug=debug)
     plan = plan_load(model, facts, settings, build=_named_build(settings), first_tokens=first_tokens)
     check_memory(plan)
-    if facts.file_bytes < SMALL_MODEL_BYTES:
-        tuner = None
-    choice = _choose(plan, tuner, copies) if settings.engine == "auto" else None
-    choice = choice or _remembered(plan, tuner, copies)
-    loaded = _load(choice, settings, tuner)
+    measured = tuner if facts.file_bytes >= SMALL_MODEL_BYTES else None
+    choice = _choose(plan, measured, copies) if settings.engine == "auto" else None
+    choice = choice or _remembered(plan, measured, copies)
+    if tuner is not None:
+        log.debug(f"{choice.plan.build.name}, loaded for: {tuner.use}")
+    loaded = _load(choice, settings, measured)
     if kv_store is not None:
         key = state_key(model.path, choice.plan.build.version, plan.kv_type, loaded.info.device)
         loaded.use_store(kv_store, key, head_ids=head_ids)

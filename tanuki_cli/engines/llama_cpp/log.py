@@ -37,6 +37,13 @@ class Log:
         other.llama_log_set(self._others[-1], None)
         other.llama_backend_init()
 
+    def debug(self, line: str) -> None:
+        """Pass on a line of our own, where the log is passed on."""
+        if self._debug:
+            import logging  # for those who have asked for it
+
+            logging.getLogger("tanuki_cli.llama_cpp").debug("%s", line)
+
     def raise_interrupt(self) -> None:
         """Raise the KeyboardInterrupt that came up while native code ran, if one did: after what may be
         given up half-way. Elsewhere it waits."""
@@ -66,10 +73,7 @@ class Log:
         line = text.decode("utf-8", errors="replace").strip()
         if self._level == _LOG_ERROR and line and len(self.errors) < _MAX_ERRORS:
             self.errors.append(line)
-        if self._debug:
-            import logging  # for those who have asked for it
-
-            logging.getLogger("tanuki_cli.llama_cpp").debug("%s", line)
+        self.debug(line)
 
 
 log: Final = Log()

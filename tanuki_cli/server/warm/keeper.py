@@ -255,6 +255,7 @@ def main() -> None:
             asked["reference"],
             with_values(Settings(), asked["settings"]),
             Unattended(),
+            use="chat",
             environ=os.environ,
             directories=Directories.from_environment(os.environ),
         )
