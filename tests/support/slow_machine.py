@@ -1,14 +1,14 @@
 """A machine as slow as a script says, by a clock of its own, on which llama.cpp's contexts compute."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from tanuki_cli.engines.llama_cpp import calibration
 from tanuki_cli.engines.llama_cpp.native import Context, DecodeAborted
 
-_ASKED: int = 100
+_ASKED: Final = 100
 """How often it is asked whether to go on, while something is computed that may be broken off."""
 
 
@@ -24,7 +24,8 @@ class SlowMachine:
         self._times = times
 
     def clock(self) -> float:
-        """Its time."""
+        """Its time, which never stands still."""
+        self.now += 1e-6
         return self.now
 
     def pass_for(self, count: int, should_stop: Callable[[], bool] | None) -> None:

@@ -226,11 +226,9 @@ class _Trial:
         A batch of a draft is computed with the threads of a prompt, as llama.cpp does.
         """
         threads, usual = tuning.prompt_threads, dict(tuning.draft_costs)
-        largest = max(usual)
         step_s, prompt_s = runs.step(tuning.threads), None
         if self._has_prompts:
-            expected_s = _SURELY * _PROMPT * step_s * usual[largest] / largest
-            prompt_s = runs.batch(threads, _PROMPT, expected_s=expected_s, look=self._look) / _PROMPT
+            prompt_s = runs.batch(threads, _PROMPT, look=self._look) / _PROMPT
         seconds: dict[int, float] = {}
         for size in _SIZES:
             expected_s = usual[size] * step_s * _between(size, _ratios(seconds, usual, step_s))
@@ -243,6 +241,7 @@ class _Trial:
         costs = {
             size: min(float(size), max(1.0, usual[size] * _between(size, ratios))) for size in sorted(usual)
         }
+        largest = max(costs)
         return Speed(
             load_s=load_s,
             prompt_s=prompt_s or costs[largest] * step_s / largest,

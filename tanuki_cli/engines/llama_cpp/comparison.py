@@ -29,12 +29,12 @@ def compare(plan: LoadPlan, tuner: Tuner, *, copies: Path | None) -> Pair | None
     measured, is remembered as unknown.
     """
     other, store = replace(plan, build=load_ik()), tuner.store
-    own_s, others_s = (most_seconds(each.build, again=tuner.again, compared=True) for each in (plan, other))
+    most_s = sum(most_seconds(each.build, again=tuner.again, compared=True) for each in (plan, other))
     with ExitStack() as measuring:
         try:
             with _loaded(plan, tuner) as bench:
-                limits = measuring.enter_context(announced(tuner, own_s + others_s))
-                llama, expected = _measured(bench, limits.within(own_s))
+                limits = measuring.enter_context(announced(tuner, most_s))
+                llama, expected = _measured(bench, limits.within(most_s / 2))
         except NativeError:
             return None
         store.save(plan.tuning_key(), llama)

@@ -9,6 +9,7 @@ tokens) and depend on how the tokens were batched. Reuse, resume and speculation
 """
 
 import os
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -29,7 +30,7 @@ from tanuki_cli.engines.llama_cpp.memory import all_layers, forecast
 from tanuki_cli.engines.llama_cpp.model import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.native import Context, Model, NativeError
 from tanuki_cli.engines.llama_cpp.plan import LoadPlan, check_memory, plan_load
-from tanuki_cli.engines.llama_cpp.selection import find_copy, find_pair
+from tanuki_cli.engines.llama_cpp.selection import explain, find_copy, find_pair
 from tanuki_cli.engines.llama_cpp.tuning import N_BATCH, SMALL_MODEL_BYTES, Record, Tuner, Tuning
 from tanuki_cli.errors import DamagedModelError, EngineError, brief
 from tanuki_cli.i18n import _
@@ -85,12 +86,13 @@ def load_llama_cpp(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Choice:
     """What is loaded: the model as ``plan`` says, or a ``copy`` of it with its weights repacked; run as
-    ``tuning`` says, the defaults where ``tuner`` is to measure that first."""
+    ``tuning`` says, the defaults where ``tuner`` is to measure that first. ``notes`` are for the user."""
 
     plan: LoadPlan
     tuning: Tuning
     copy: Path | None = None
     tuner: Tuner | None = None
+    notes: tuple[str, ...] = ()
 
 
 def _choose(plan: LoadPlan, tuner: Tuner | None, copies: Path | None) -> _Choice | None:
@@ -101,15 +103,18 @@ def _choose(plan: LoadPlan, tuner: Tuner | None, copies: Path | None) -> _Choice
     if tuner is None or missing([PACKAGE]) or plan.gpus or plan.kv_type != "f16":
         return None
     try:
+        notes: tuple[str, ...] = ()
         pair = None if tuner.again else find_pair(tuner.store, plan.model.path, copies=copies)
         if pair is None and tuner.announce is not None:
             from tanuki_cli.engines.llama_cpp.comparison import compare  # once per model
 
             pair = compare(plan, tuner, copies=copies)
+            if pair is not None and pair.gain(tuner.use) is None and not tuner.again:
+                notes = (explain(pair),)
         if pair is None:
             return None
         if not pair.prefers_ik(tuner.use):
-            return _Choice(plan=plan, tuning=_tuning(pair.llama, plan, tuner))
+            return _Choice(plan=plan, tuning=_tuning(pair.llama, plan, tuner), notes=notes)
         from tanuki_cli.engines.llama_cpp.ik import load_ik  # loads another library
 
         plan = replace(plan, build=load_ik())
@@ -169,7 +174,11 @@ def _load(choice: _Choice, settings: Settings, tuner: Tuner | None) -> LlamaCppM
             if layers == 0 or not _is_about_memory(exc):
                 raise _translated(plan.model, exc) from exc
             continue
-        notes = (_fewer_layers(layers, wanted),) if layers < wanted else ()
+        notes = [*plan.notes, *choice.notes]
+        if layers < wanted:
+            notes.append(_fewer_layers(layers, wanted))
+        if choice.tuner is not None and not tuning.measured:
+            notes.append(_not_measured(plan.model))
         return LlamaCppModel(
             weights,
             context,
@@ -178,7 +187,7 @@ def _load(choice: _Choice, settings: Settings, tuner: Tuner | None) -> LlamaCppM
             context_length=plan.context_length,
             longest_params=plan.context_params(tuning, length=plan.context_length),
             policy=DraftPolicy(costs=dict(tuning.draft_costs)),
-            notes=(*plan.notes, *notes),
+            notes=tuple(notes),
             speculative=settings.speculation,
             gpu_layers=layers,
         )
@@ -188,6 +197,12 @@ def _load(choice: _Choice, settings: Settings, tuner: Tuner | None) -> LlamaCppM
 def _fewer_layers(layers: int, wanted: int) -> str:
     return _("Only {layers} of {wanted} layers fitted the GPU's memory; the CPU computes the others.").format(
         layers=layers, wanted=wanted
+    )
+
+
+def _not_measured(model: LocalModel) -> str:
+    return _("It was not measured how this model runs fastest here. To do that: {command}").format(
+        command=f"tanuki bench --tune -m {shlex.quote(model.name)}"
     )
 
 

@@ -100,7 +100,7 @@ def explain_choice(path: Path, cache_folder: Path) -> str | None:
 
 
 def explain(pair: Pair | None) -> str:
-    """What ``auto`` chooses, and why, in one line; None where nothing is remembered."""
+    """What ``auto`` chooses, and why, in one line; ``pair`` is None where nothing is remembered."""
     once, chat, many = (pair and pair.gain(use) for use in ("once", "chat", "many"))
     if pair is None or once is None or chat is None or many is None:
         return _("llama.cpp is used; ik_llama.cpp was not compared with it on this CPU: tanuki bench --tune")

@@ -153,6 +153,7 @@ class Loads:
 
     def __init__(self, folder: Path) -> None:
         self.announced: list[int] = []
+        self.notes: tuple[str, ...] = ()
         self.lines: list[str] = []
         self.store = TuningStore(folder / "tuning")
         self.copies = folder / "repacked"
@@ -163,6 +164,7 @@ class Loads:
         settings = settings or Settings(context_length=512)
         tuner = replace(self.tuner, use=use)
         with closing(load_llama_cpp(local, settings, debug=False, tuner=tuner, copies=self.copies)) as model:
+            self.notes = tuple(model.notes)
             return model.info.engine
 
     def keep(self, path: Path, *, llama: Record, ik: Record) -> None:
@@ -235,6 +237,20 @@ def noting(function: Callable[..., Any], noted: list[str]) -> Callable[..., Any]
         return function(*arguments)
 
     return noting_it
+
+
+@needs_ik
+def test_what_was_measured_is_used_although_it_cannot_be_kept(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = Loads(tmp_path)
+    loads.store.folder.write_bytes(b"")
+    measured = pair(record(AS_IT_LIES, REPACKED, divergence=1e-5))
+    monkeypatch.setattr(comparison, "compare", lambda plan, tuner, *, copies: measured)
+    local, settings = LocalModel(name="tiny", format="gguf", path=tiny), Settings(context_length=512)
+    with closing(load_llama_cpp(local, settings, debug=False, tuner=loads.tuner)) as model:
+        assert model.info.engine == "ik_llama.cpp"
+        assert model._policy.costs == dict(REPACKED.costs)
 
 
 @needs_ik
@@ -318,18 +334,18 @@ def test_ctrl_c_skips_both_for_good(tmp_path: Path, tiny: Path) -> None:
 
 @needs_ik
 @pytest.mark.parametrize(
-    "machine",
+    ("machine", "compared"),
     [
-        SlowMachine(step_s=0.2),
-        SlowMachine(step_s=0.5),
-        SlowMachine(step_s=0.2, busy_at=15, times=10),
-        SlowMachine(step_s=0.2, busy_at=30, times=100),
-        SlowMachine(step_s=30),
+        (SlowMachine(step_s=0.2), True),
+        (SlowMachine(step_s=0.5), True),
+        (SlowMachine(step_s=0.2, busy_at=15, times=3), True),
+        (SlowMachine(step_s=0.2, busy_at=25, times=100), False),
+        (SlowMachine(step_s=30), False),
     ],
     ids=["as usual", "slow", "busy in the middle", "very busy with ik", "of no use"],
 )
 def test_both_take_no_longer_than_was_announced(
-    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, machine: SlowMachine
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, machine: SlowMachine, compared: bool
 ) -> None:
     loads, begun = Loads(tmp_path), list[float]()
     machine.compute(monkeypatch)
@@ -345,7 +361,10 @@ def test_both_take_no_longer_than_was_announced(
     found = find_pair(loads.store, tiny)
     assert found is not None
     assert loads.lines[-1] == explain(found)
-    assert not found.ik.tuning.measured or found.ik.divergence is not None
+    assert found.ik.tuning.measured == (found.ik.divergence is not None) == compared
+    assert loads.notes == () if compared else (explain(found),)
+    loads.engine(tiny)
+    assert loads.notes == ()
 
 
 def test_without_it_only_llama_cpp_is_measured(

@@ -47,6 +47,7 @@ RECORD = Record(
     in_place=True,
     divergence=3e-5,
 )
+AGAIN = "To do that: tanuki bench --tune -m tiny"
 OLDER = """{"threads": 2, "prompt_threads": 2, "n_batch": 256, "repack": true,
  "draft_costs": [[1, 1.0], [5, 3.4], [8, 6.5], [16, 7.8], [32, 13.5]], "measured": true}"""
 """What was saved before anything was said of speed."""
@@ -285,12 +286,16 @@ def test_it_takes_no_longer_than_was_announced(
         machine.longest_s = 0
 
     trials.tuner = replace(trials.tuner, announce=announce, clock=machine.clock)
-    trials.load(tiny).close()
+    first, again = (trials.load(tiny) for _time in range(2))
+    first.close()
+    again.close()
     started, announced = begun
     assert machine.now - started <= announced + machine.longest_s
     (record,) = trials.records()
     assert json.loads(record.read_text(encoding="utf-8"))["measured"] == measured
     assert any(line.endswith(": no time left") for line in trials.lines)
+    assert [note.partition(". ")[2] for note in first.notes] == [AGAIN] * (not measured)
+    assert again.notes == ()
 
 
 def test_what_is_not_measured_is_estimated_between_its_neighbours() -> None:
