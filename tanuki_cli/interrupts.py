@@ -74,6 +74,21 @@ def on_interrupt(callback: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
+@contextmanager
+def hold_interrupts() -> Iterator[None]:
+    """Let a Ctrl-C wait until the block ends: for something short that must be done as a whole."""
+    came = False
+
+    def note() -> None:
+        nonlocal came
+        came = True
+
+    with on_interrupt(note):
+        yield
+    if came:
+        signal.raise_signal(signal.SIGINT)
+
+
 def handle_termination() -> None:
     """Let SIGTERM do what Ctrl-C does, so that the terminal and the files are left whole; a second one ends
     the process at once. Whoever ends the process asks :func:`end_if_terminated` last.

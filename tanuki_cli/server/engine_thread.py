@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
@@ -254,5 +255,5 @@ class EngineThread:
 
     def _post(self, call: Callable[..., None], *arguments: object) -> None:
         assert self._loop is not None
-        if not self._loop.is_closed():  # after a second signal nobody waits for the thread
+        with suppress(RuntimeError):  # it is closed: after a second signal nobody waits for the thread
             self._loop.call_soon_threadsafe(call, *arguments)

@@ -14,6 +14,7 @@ from tanuki_cli.hub import Progress
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.hardware import format_bytes
 from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.live_row import begin_row, end_row
 from tanuki_cli.terminal.speedometer import Speedometer
 
 
@@ -39,13 +40,13 @@ class DownloadProgress:
         )
 
     def __enter__(self) -> "DownloadProgress":
-        self._live.start()
+        begin_row(self._live)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._live.stop()
+        end_row(self._live)
 
     def update(self, progress: Progress) -> None:
         """Show ``progress``; may be called for every block that arrives."""

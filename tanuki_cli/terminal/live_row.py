@@ -6,7 +6,9 @@ and all lines from there on are deleted. (To erase them would, in the first line
 of tmux.) A window is narrower before the program is told: what is too long must not go on in the next row.
 """
 
-from typing import Final
+from typing import Final, Protocol
+
+from tanuki_cli.interrupts import hold_interrupts
 
 WIPE_ROW: Final = "\r\x1b[99M"
 """What comes next stands in place of the row."""
@@ -14,3 +16,29 @@ BEGIN_ROW: Final = "\x1b[?7l"
 """What comes next stays in one row."""
 END_ROW: Final = "\x1b[?7h\r"
 """What comes next goes on in the next row again; back to where this one begins."""
+
+
+class Live(Protocol):
+    """A live row of rich's."""
+
+    def start(self) -> None:
+        """Hide the cursor, take stdout and stderr over, and begin to draw."""
+
+    def stop(self) -> None:
+        """Undo that."""
+
+
+def begin_row(live: Live) -> None:
+    """Start ``live``, as a whole or not at all: Ctrl-C in between would leave a terminal without a cursor."""
+    try:
+        with hold_interrupts():
+            live.start()
+    except KeyboardInterrupt:
+        end_row(live)
+        raise
+
+
+def end_row(live: Live) -> None:
+    """Stop ``live``, as a whole."""
+    with hold_interrupts():
+        live.stop()

@@ -7,6 +7,8 @@ import rich.live
 import rich.spinner
 import rich.text
 
+from tanuki_cli.terminal.live_row import begin_row, end_row
+
 
 class StatusRow:
     """Shown on ``console``, a terminal, as long as the context manager is entered."""
@@ -20,13 +22,13 @@ class StatusRow:
         )
 
     def __enter__(self) -> "StatusRow":
-        self._live.start()
+        begin_row(self._live)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        end_row(self._live)
 
     def update(self, text: str) -> None:
         """Say ``text``, which is clean, from the next time it is drawn."""

@@ -1,12 +1,11 @@
 """The server's signals, wherever they come."""
 
-import io
-import signal
 from contextlib import closing
 
 from starlette.types import Receive, Scope, Send
 
 from tanuki_cli.server.running import Server, listen
+from tests.support.interrupting import Interrupting
 
 
 async def _app(_scope: Scope, receive: Receive, send: Send) -> None:
@@ -15,27 +14,9 @@ async def _app(_scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "lifespan.shutdown.complete"})
 
 
-class _Interrupting(io.RawIOBase):
-    """Takes what is written, and gets a SIGINT in the middle of the first piece."""
-
-    def __init__(self) -> None:
-        self.taken = b""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: object) -> int:
-        piece = bytes(memoryview(data))  # type: ignore[arg-type]  # any buffer
-        first = not self.taken
-        self.taken += piece
-        if first:
-            signal.raise_signal(signal.SIGINT)
-        return len(piece)
-
-
 def test_a_signal_in_the_middle_of_a_line_lets_it_end() -> None:
-    raw = _Interrupting()
-    stream = io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", write_through=True)
+    raw = Interrupting()
+    stream = raw.text()
 
     def say(line: str) -> None:
         stream.write(line)
