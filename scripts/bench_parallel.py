@@ -9,8 +9,9 @@ answers together, as llama-batched-bench counts them.
 import argparse
 import json
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS
@@ -27,8 +28,7 @@ GREEDY = SamplingOptions(temperature=0.0, seed=0)
 WARM_UP = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Fixed(TuningStore):
+class Fixed(TuningStore, frozen=True):
     """Knows one way to run every model: ``tuning``."""
 
     tuning: Tuning

@@ -12,8 +12,9 @@ import argparse
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from scripts.gpu_measure import SMALL, ratio_to_generate
 from scripts.make_synthetic_checkpoint import write_checkpoint

@@ -10,7 +10,6 @@ import argparse
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice, product
 from pathlib import Path
 from typing import Final, Literal, cast
@@ -18,6 +17,7 @@ from typing import Final, Literal, cast
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
+from msgspec import Struct
 from tokenizers import AddedToken, Tokenizer, decoders, normalizers
 from tokenizers.models import Unigram
 
@@ -35,8 +35,7 @@ ALIGNMENT: Final = gguf.GGUF_DEFAULT_ALIGNMENT
 _MAX_POOL_BLOCKS: Final = 1 << 18
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class Shape(Struct, frozen=True, kw_only=True):
     """A Llama model's shape; the defaults are Tanuki-8B's. ``n_pieces`` of ``n_vocab`` rows are used."""
 
     n_embd: int = 4096

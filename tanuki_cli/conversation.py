@@ -6,10 +6,12 @@ no storage, no engine.
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from itertools import islice
 from typing import Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from tanuki_cli.sampling import SamplingOptions
 
@@ -19,16 +21,14 @@ ConversationKind = Literal["chat", "question"]
 """A question is one of ``tanuki ask`` that no chat has gone on with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One message as the model is told it."""
 
     role: Role
     content: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(Struct, frozen=True, kw_only=True):
     """Token counts of one answer; ``cached_tokens`` of the prompt were not computed again."""
 
     prompt_tokens: int
@@ -36,8 +36,7 @@ class Usage:
     cached_tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
+class Generation(Struct, frozen=True, kw_only=True):
     """How an assistant message came to be.
 
     ``finish_reason`` None means that it is still being written, or that the process was killed
@@ -52,8 +51,7 @@ class Generation:
     token_ids: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
+class Node(Struct, frozen=True, kw_only=True):
     """A message in its place in the tree; ``parent_id`` None is a first message."""
 
     id: str
@@ -63,8 +61,7 @@ class Node:
     generation: Generation | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConversationSettings:
+class ConversationSettings(Struct, frozen=True, kw_only=True):
     """What was chosen for a conversation, so that it can be taken up again as it was.
 
     ``model`` is the reference the user gave. ``context_length`` None means the model's own.
@@ -86,8 +83,7 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-@dataclass(slots=True, kw_only=True)
-class Conversation:
+class Conversation(Struct, kw_only=True):
     """The tree, its tip, and what was set for it.
 
     ``system`` None means the model's own system prompt. ``tip`` None is before the first message.
@@ -103,9 +99,9 @@ class Conversation:
     created_at: datetime = field(default_factory=utc_now)
     nodes: dict[str, Node] = field(default_factory=dict)
     tip: str | None = None
-    clock: Callable[[], datetime] = field(default=utc_now, repr=False, compare=False)
-    _children: dict[str | None, list[str]] = field(default_factory=dict, repr=False, compare=False)
-    _counted: int = field(default=0, repr=False, compare=False)
+    clock: Callable[[], datetime] = utc_now
+    _children: dict[str | None, list[str]] = {}
+    _counted: int = 0
 
     def append(self, message: Message, *, generation: Generation | None = None) -> Node:
         """Add ``message`` below the tip, and make it the tip."""

@@ -11,12 +11,12 @@ import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 from filelock import FileLock, Timeout
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.files import os_reason
@@ -29,8 +29,7 @@ _MAX_LINE_BYTES: Final = 64 << 20
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
+class LeftOut(Struct, frozen=True, kw_only=True):
     """A line that could not be used, counted from 1, and why."""
 
     path: Path

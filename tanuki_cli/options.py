@@ -1,6 +1,6 @@
 """What an option is, declared once: with the field that holds its value.
 
-``temperature: float = option(0.5, OptionSpec(help=…, minimum=0, maximum=2))`` in a dataclass is all there
+``temperature: Annotated[float, OptionSpec(help=…, minimum=0, maximum=2)] = 0.5`` in a Struct is all there
 is to write. :func:`specs_of` reads such fields back, and from them come the command line, the environment,
 config.toml, ``/set``, JSON and what a conversation keeps.
 """
@@ -9,9 +9,10 @@ import json
 import math
 import re
 import unicodedata
-from dataclasses import dataclass, field, fields, replace
-from types import MappingProxyType
-from typing import Any, Final, Literal, TypeVar, cast
+from typing import Annotated, Any, Final, Literal, TypeVar, cast, get_args, get_origin
+
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from tanuki_cli.i18n import _
 
@@ -47,7 +48,6 @@ _KINDS: Final[dict[Any, Kind]] = {
     bool: "boolean",
 }
 _WORDS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_SPEC: Final = "option"
 _FOREVER: Final = ("forever", "-1")
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(\d{1,9})([smhd]?)")
@@ -59,8 +59,7 @@ _WORDS_FOR_DEFAULT: Final = frozenset(
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptionSpec:
+class OptionSpec(Struct, frozen=True, kw_only=True):
     """What one option is for and what it takes.
 
     ``help`` is a message id: a sentence that is true on the command line and in config.toml. A range
@@ -130,19 +129,15 @@ class OptionSpec:
         return _("{minimum} to {maximum}").format(minimum=self.minimum, maximum=self.maximum)
 
 
-def option(default: T, spec: OptionSpec) -> T:
-    """A field of a dataclass that is an option."""
-    return field(default=default, metadata=MappingProxyType({_SPEC: spec}))
-
-
-def specs_of(owner: Any) -> tuple[OptionSpec, ...]:
-    """The options of the dataclass ``owner`` in their order; those of a dataclass within it in its place."""
+def specs_of(owner: type[Struct]) -> tuple[OptionSpec, ...]:
+    """The options of ``owner`` in their order; those of a Struct within it in its place."""
     found: list[OptionSpec] = []
     for one in fields(owner):
-        if (spec := one.metadata.get(_SPEC)) is not None:
-            found.append(replace(spec, key=one.name, kind=_KINDS[one.type], default=one.default))
-        elif hasattr(one.default, "__dataclass_fields__"):
-            found += specs_of(one.default)
+        if isinstance(one.default, Struct):
+            found += specs_of(type(one.default))
+        elif get_origin(one.type) is Annotated:
+            of_type, spec = get_args(one.type)
+            found.append(replace(spec, key=one.name, kind=_KINDS[of_type], default=one.default))
     return tuple(found)
 
 

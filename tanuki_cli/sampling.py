@@ -1,11 +1,13 @@
 """How the next token is chosen."""
 
 import os
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.i18n import N_
-from tanuki_cli.options import OptionSpec, option, specs_of
+from tanuki_cli.options import OptionSpec, specs_of
 
 MAX_SEED: Final = 2**32 - 2
 """Largest seed every engine takes (llama.cpp reserves 2**32 - 1 for "random")."""
@@ -14,8 +16,7 @@ _GREEDY_BELOW: Final = 1e-6
 """A temperature under which the scaled logits would overflow; nothing but the best is left there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingOptions:
+class SamplingOptions(Struct, frozen=True, kw_only=True):
     """Sampling as the model card sets it; everything else is off.
 
     ``temperature`` 0 is greedy. ``top_k`` 0, ``top_p`` 1, ``min_p`` 0 and ``repeat_penalty`` 1 are
@@ -23,8 +24,8 @@ class SamplingOptions:
     :meth:`with_seed` draw one, so that every answer can be repeated.
     """
 
-    temperature: float = option(
-        0.5,
+    temperature: Annotated[
+        float,
         OptionSpec(
             help=N_("0 always takes the likeliest token; higher is more varied."),
             minimum=0,
@@ -32,9 +33,9 @@ class SamplingOptions:
             usual=0.5,
             scope="sampling",
         ),
-    )
-    top_p: float = option(
-        1.0,
+    ] = 0.5
+    top_p: Annotated[
+        float,
         OptionSpec(
             help=N_("Choose among the tokens that make up this share of the probability; 1 is off."),
             minimum=0,
@@ -42,9 +43,9 @@ class SamplingOptions:
             usual=0.9,
             scope="sampling",
         ),
-    )
-    top_k: int = option(
-        0,
+    ] = 1.0
+    top_k: Annotated[
+        int,
         OptionSpec(
             help=N_("Choose among this many of the likeliest tokens; 0 is off."),
             minimum=0,
@@ -52,9 +53,9 @@ class SamplingOptions:
             usual=40,
             scope="sampling",
         ),
-    )
-    min_p: float = option(
-        0.0,
+    ] = 0
+    min_p: Annotated[
+        float,
         OptionSpec(
             help=N_("Leave out tokens less likely than this share of the best; 0 is off."),
             minimum=0,
@@ -62,9 +63,9 @@ class SamplingOptions:
             usual=0.05,
             scope="sampling",
         ),
-    )
-    repeat_penalty: float = option(
-        1.0,
+    ] = 0.0
+    repeat_penalty: Annotated[
+        float,
         OptionSpec(
             help=N_("Make recent tokens less likely; 1 is off."),
             minimum=0.1,
@@ -72,9 +73,9 @@ class SamplingOptions:
             usual=1.1,
             scope="sampling",
         ),
-    )
-    max_new_tokens: int = option(
-        1024,
+    ] = 1.0
+    max_new_tokens: Annotated[
+        int,
         OptionSpec(
             help=N_("Longest answer in tokens."),
             minimum=1,
@@ -82,16 +83,17 @@ class SamplingOptions:
             usual=1024,
             scope="sampling",
         ),
-    )
-    stop: tuple[str, ...] = option(
-        (), OptionSpec(help=N_("End the answer before this text (repeatable)."), scope="sampling")
-    )
-    seed: int | None = option(
-        None,
+    ] = 1024
+    stop: Annotated[
+        tuple[str, ...],
+        OptionSpec(help=N_("End the answer before this text (repeatable)."), scope="sampling"),
+    ] = ()
+    seed: Annotated[
+        int | None,
         OptionSpec(
             help=N_("Makes the answer repeatable."), minimum=0, maximum=MAX_SEED, usual=1, scope="sampling"
         ),
-    )
+    ] = None
 
     @property
     def greedy(self) -> bool:

@@ -6,7 +6,8 @@ The question is saved before anything is generated, and the answer as it grows (
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import (
     Conversation,

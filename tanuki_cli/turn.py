@@ -5,8 +5,10 @@ the process, at most that half second is lost.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Conversation, FinishReason, Generation, Message, Node, Usage
 from tanuki_cli.engines.answers import AnswerScore, Chunk, Token
@@ -15,8 +17,7 @@ from tanuki_cli.history import HistoryStore
 _SAVE_EVERY_S: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnStatistics:
+class TurnStatistics(Struct, frozen=True, kw_only=True):
     """What came of one turn: the answer, and what it took in seconds and tokens.
 
     ``node_id`` is the message that holds ``text``, None where none was begun. ``tokens`` are empty where

@@ -115,6 +115,12 @@ def room(name: str) -> str | None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=dotted)
+def test_records_are_structs(path: Path) -> None:
+    """A dataclass takes fifty times as long to make, and most are made before a command begins."""
+    assert "dataclasses" not in imported(path)
+
+
+@pytest.mark.parametrize("path", modules(), ids=dotted)
 def test_imports_point_down(path: Path) -> None:
     own = dotted(path)
     for name in imported(path):

@@ -2,7 +2,8 @@
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tanuki_cli.batch.requests import Asking, make_request
 from tanuki_cli.batch.rows import Row
@@ -10,8 +11,7 @@ from tanuki_cli.engines.base import Engine
 from tanuki_cli.errors import InputError, PromptTooLongError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptCount:
+class PromptCount(Struct, frozen=True, kw_only=True):
     """The prompts of ``rows`` rows: tokens of all and of the ``longest``, None where only a server counts.
 
     ``too_long`` do not fit into the context, ``unusable`` cannot be asked at all; ``problem`` is what is

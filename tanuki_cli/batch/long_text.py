@@ -5,8 +5,10 @@ Answers that do not fit into one prompt are combined in groups, and those answer
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.batch.wording import Document, Part, Wording
 from tanuki_cli.conversation import FinishReason, Usage
@@ -28,8 +30,7 @@ _PASSAGES: Final = 8
 """With ``find``, so many of the best passages fit into one prompt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartAnswer:
+class PartAnswer(Struct, frozen=True, kw_only=True):
     """The answer about one part."""
 
     part: Part

@@ -7,10 +7,11 @@ a line is cut off by the next run. Beside the answers, ``NAME.run.json`` says wh
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tanuki_cli.batch.results import OPENAI_ID
 from tanuki_cli.batch.rows import Row, own_id
@@ -23,8 +24,7 @@ _MAX_MADE_BYTES: Final = 16 << 20
 _FORCE: Final = "--force"
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(Struct, frozen=True):
     """What is known of a row that has a line already: the digest of the row, and whether it failed."""
 
     digest: str

@@ -1,8 +1,10 @@
 """From a row to what a model is asked."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.batch.openai_form import read_request
 from tanuki_cli.batch.rows import TEXT_FIELD, Fields, Row
@@ -21,8 +23,7 @@ _SPEC_BY_KEY: Final = {spec.key: spec for spec in SAMPLING_SPECS}
 _OPTIONS: Final = "options"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
+class Asking(Struct, frozen=True, kw_only=True):
     """How every row is asked, unless it says otherwise itself.
 
     ``system`` None is the model's own system prompt. ``persona`` comes before every question, ``explanation``
@@ -37,8 +38,7 @@ class Asking:
     explanation: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """What a row asks.
 
     ``guarded`` lines of it imitated a turn heading, and were defused. An answer that ``continues`` is told
@@ -55,8 +55,7 @@ class Request:
     alternatives: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _Asked(Struct, frozen=True, kw_only=True):
     messages: Sequence[Message]
     options: SamplingOptions
     form: AnswerForm

@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+from msgspec import Struct, to_builtins
 
 from tanuki_cli.batch.requests import Request
 from tanuki_cli.batch.rows import Fields, Row
@@ -22,8 +23,7 @@ OWN_FIELDS: Final = (
 """What a record says itself; a field of the input with such a name is called ``input_…`` in it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Struct, frozen=True, kw_only=True):
     """The answer to a row, as far as it came, and the error that ended it, if any.
 
     ``dropped`` counts the oldest messages that did not fit into the context. Of a token so many
@@ -147,7 +147,7 @@ def _own_record(outcome: Outcome, tokenizer: ChatTokenizer | None) -> JsonObject
         **renamed(row.fields),
         "answer": outcome.text,
         "finish_reason": outcome.finish_reason,
-        "usage": None if outcome.usage is None else asdict(outcome.usage),
+        "usage": None if outcome.usage is None else to_builtins(outcome.usage),
         "seed": outcome.seed,
         **({"dropped": outcome.dropped} if outcome.dropped else {}),
         **_probabilities(outcome, tokenizer),

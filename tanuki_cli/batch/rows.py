@@ -9,9 +9,10 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, BinaryIO, Final, Literal
+
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError, brief
 from tanuki_cli.i18n import _
@@ -34,8 +35,7 @@ _DIGEST_DIGITS: Final = 24
 Fields = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True):
     """One row. ``number`` is the line that it begins on, ``fields`` are what stands in it by name.
 
     ``key`` tells it from all others, ``digest`` from what it was before a change. ``problem`` is why it
@@ -54,8 +54,7 @@ class Row:
         return "body" in self.fields and own_id({"custom_id": self.fields.get("custom_id")}) is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(Struct, frozen=True, kw_only=True):
     """A file of rows, to be read as often as need be. ``name`` is what the user calls it."""
 
     file: BinaryIO

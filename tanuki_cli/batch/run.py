@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.batch.requests import Asking, make_request
 from tanuki_cli.batch.results import Answering, Outcome
@@ -21,8 +23,7 @@ _MOST_AHEAD: Final = 256
 _MOST_NAMED: Final = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchState:
+class BatchState(Struct, frozen=True, kw_only=True):
     """How far a run is: rows ``answered`` and ``failed`` by it, and the tokens that it generated.
 
     ``guarded`` lines of the rows imitated a turn heading; of ``shortened`` rows the oldest messages did

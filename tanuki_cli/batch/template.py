@@ -2,8 +2,9 @@
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.batch.rows import Fields
 from tanuki_cli.errors import InputError, brief
@@ -12,8 +13,7 @@ from tanuki_cli.i18n import _
 _PART: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
+class Template(Struct, frozen=True):
     """Texts and the names of fields in turn, beginning and ending with a text."""
 
     texts: tuple[str, ...]

@@ -1,8 +1,9 @@
 """What a model is asked about the parts of a long text, and how they stand in its prompts."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.i18n import _
@@ -16,16 +17,14 @@ COMBINE: Final = (
 """Said to the model, so in its language."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(Struct, frozen=True, kw_only=True):
     """A text of the question; ``name`` is empty for what was piped in."""
 
     name: str
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """A part of a document, ``number`` of ``count``: its characters from ``start`` to ``end``, which are on
     the lines ``first_line`` to ``last_line``, counted from 1."""
 
@@ -50,8 +49,7 @@ class Part:
         return guard_markers(fenced(f"{self.name} {number}".strip(), self.text))[0]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wording:
+class Wording(Struct, frozen=True, kw_only=True):
     """What is asked: ``question`` of every part; ``combine`` introduces the answers, and may name
     {question} and {count}. ``system`` and ``persona`` are those of the conversation."""
 

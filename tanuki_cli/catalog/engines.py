@@ -1,15 +1,15 @@
 """What the catalog asks of an engine before any model is loaded. The engines answer: engines/installed.py."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from tanuki_cli.catalog.types import Variant
 from tanuki_cli.machine.memory import KvType, MemoryEstimate, estimate_memory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryPlan:
+class MemoryPlan(Struct, frozen=True, kw_only=True):
     """What is set that decides how much memory a model takes beside its weights, and where.
 
     ``gpu_layers`` None means as many as fit, 0 none.
@@ -26,8 +26,7 @@ class MemoryPlan:
         return self.gpu_layers > variant.family.shape.n_layers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryNeeds:
+class MemoryNeeds(Struct, frozen=True, kw_only=True):
     """The forecast peaks in bytes: of the GPUs' memory if all of a model is there, of the main memory if it
     runs on the CPU."""
 

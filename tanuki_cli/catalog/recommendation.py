@@ -1,8 +1,9 @@
 """Which variant suits a machine, and why."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from tanuki_cli.catalog.engines import Engines, EngineSummary, MemoryPlan, engine_for
 from tanuki_cli.catalog.types import Family, Variant
@@ -18,8 +19,7 @@ _GPU_ORDER: Final = ("full", "q8_0", "gptq-8bit", "q6_k", "q5_k_m", "q5_k_s", "a
 _CPU_ORDER: Final = ("q4_k_m", "q4_k_s", "q3_k_m", "q3_k_s", "q2_k")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
+class Fit(Struct, frozen=True, kw_only=True):
     """Where a variant would run. ``place`` None: it fits nowhere; ``engine`` None: nothing runs it.
 
     ``need_bytes`` is the forecast peak, ``free_bytes`` what is free at the best place for it.
@@ -36,8 +36,7 @@ class Fit:
         return self.engine is not None and self.place is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recommendation:
+class Recommendation(Struct, frozen=True, kw_only=True):
     """``variant`` None stands for the practice model. ``reason`` is a sentence in the user's language."""
 
     variant: Variant | None

@@ -1,9 +1,10 @@
 """What a model is: in the catalog, on this machine, behind a server."""
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from msgspec import Struct
 
 from tanuki_cli.i18n import _
 
@@ -11,8 +12,7 @@ Format = Literal["gguf", "safetensors"]
 Quantization = Literal["awq", "gptq"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LocalModel:
+class LocalModel(Struct, frozen=True, kw_only=True):
     """A model whose files are on this machine.
 
     ``path`` is the ``.gguf`` file or the checkpoint's directory. ``tokenizer`` is the tokenizer.json
@@ -40,8 +40,7 @@ class LocalModel:
         return f"tanuki pull {shlex.quote(self.name)} --verify"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteModel:
+class RemoteModel(Struct, frozen=True, kw_only=True):
     """A model behind an OpenAI-compatible server; ``served_name`` None asks the server."""
 
     name: str
@@ -52,8 +51,7 @@ class RemoteModel:
 Target = LocalModel | RemoteModel
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelShape:
+class ModelShape(Struct, frozen=True, kw_only=True):
     """The numbers that decide how much memory a model needs."""
 
     parameters: int
@@ -66,8 +64,7 @@ class ModelShape:
     max_context_length: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class Family(Struct, frozen=True, kw_only=True):
     """A model in all its formats. The reference repository holds the one right tokenizer.json.
 
     ``cuda_only``: its checkpoints come with code that uses flash-attn, which needs an NVIDIA GPU.
@@ -85,8 +82,7 @@ class Family:
         return f"tanuki pull {self.name} --tokenizer-only"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
+class Variant(Struct, frozen=True, kw_only=True):
     """One row of the catalog: a family in one format.
 
     ``filename`` is set for a GGUF, which is one file among many of its repository. ``caveat`` is a
@@ -110,32 +106,27 @@ class Variant:
         return f"{self.family.name}:{self.tag}"
 
 
-@dataclass(frozen=True, slots=True)
-class AutoReference:
+class AutoReference(Struct, frozen=True):
     """``auto``: the program chooses."""
 
 
-@dataclass(frozen=True, slots=True)
-class PracticeReference:
+class PracticeReference(Struct, frozen=True):
     """``mame``: the practice model inside the package."""
 
 
-@dataclass(frozen=True, slots=True)
-class FamilyReference:
+class FamilyReference(Struct, frozen=True):
     """``tanuki-8b``: the variant of a family that suits the machine."""
 
     family: Family
 
 
-@dataclass(frozen=True, slots=True)
-class PathReference:
+class PathReference(Struct, frozen=True):
     """``./dir`` or ``./file.gguf``: files of the user's own."""
 
     path: Path
 
 
-@dataclass(frozen=True, slots=True)
-class HubReference:
+class HubReference(Struct, frozen=True):
     """``hf:owner/repo`` or ``hf:owner/repo/file.gguf``."""
 
     repository: str

@@ -155,7 +155,7 @@ def main() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     end_if_terminated()
     if code == ExitCode.INTERRUPTED:
-        # Python remembers some KeyboardInterrupts that were caught (those out of exec(), as dataclasses
+        # Python remembers some KeyboardInterrupts that were caught (those out of exec(), as imports
         # use it), and would kill itself by a signal instead of exiting with 130. Nor need anybody wait.
         os._exit(code)
     sys.exit(code)

@@ -3,13 +3,14 @@
 import random
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.cli.arena_options import VOTE, ArenaGroup, ArenaOptions, VoteCommand
 from tanuki_cli.cli.arena_records import export, import_votes, vote_file
@@ -123,8 +124,7 @@ def _standings_command(context: CommandContext, file: VoteFile) -> str:
     return f"tanuki arena results --file {shlex.quote(str(file.path))}" if named else "tanuki arena results"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
+class _Plan(Struct, frozen=True, kw_only=True):
     """What is compared: without ``questions`` they are typed."""
 
     models: Sequence[str]

@@ -1,6 +1,5 @@
 """The options of ``tanuki arena MODEL MODEL``, and the hidden command that takes them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -27,7 +26,6 @@ _LIMIT: Final = OptionSpec(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
 class ArenaOptions(AnswerOptions, SystemOption, LoadingOptions):
     """What ``tanuki arena MODEL MODEL`` takes."""
 

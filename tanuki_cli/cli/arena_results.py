@@ -3,11 +3,11 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from msgspec import Struct, field, to_builtins
 
 from tanuki_cli.cli.arena_records import Files, Labels, read_files, vote_file
 from tanuki_cli.cli.context import CommandContext, prepare
@@ -59,7 +59,6 @@ Examples:
 )
 
 
-@dataclass(frozen=True, kw_only=True)
 class ResultOptions(OutputOptions):
     """How votes are chosen and rated."""
 
@@ -105,8 +104,7 @@ class ResultOptions(OutputOptions):
     ] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Request:
+class _Request(Struct, frozen=True, kw_only=True):
     """What a result is made of; written down, so that it can be made again."""
 
     files: tuple[str, ...] = ()
@@ -201,7 +199,7 @@ def _again(path: Path) -> _Request:
 def _provenance(context: CommandContext, request: _Request, votes: Sequence[Vote]) -> Provenance:
     """What went into a result: the options, and every model file that was voted on."""
     sources = {source: None for vote in votes for source in _sources(vote)}
-    options = {**asdict(request), "votes_of": str(vote_file(context, None).path)}
+    options = {**to_builtins(request), "votes_of": str(vote_file(context, None).path)}
     return Provenance.now("arena results", sources, options=options)
 
 

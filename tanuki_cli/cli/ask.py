@@ -2,10 +2,10 @@
 
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from typing import Annotated, Final
 
 import typer
+from msgspec.structs import replace
 
 from tanuki_cli.cli.ask_options import AskOptions
 from tanuki_cli.cli.context import CommandContext, prepare
@@ -213,7 +213,7 @@ def _going_on(options: AskOptions, words: Sequence[str]) -> AskOptions:
             ),
             hint="tanuki ask --continue-answer",
         )
-    return replace(options, continue_last=options.resume is None)
+    return options.changed({"continue_last": options.resume is None})
 
 
 def _fitted(context: CommandContext, options: AskOptions, session: ChatSession, question: Question) -> str:

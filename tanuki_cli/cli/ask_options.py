@@ -1,6 +1,5 @@
 """The options of ``tanuki ask``."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +13,6 @@ from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, _
 
 
-@dataclass(frozen=True, kw_only=True)
 class AskOptions(LongTextOptions, ShapeOptions, ChatOptions):
     """What only ``tanuki ask`` takes."""
 

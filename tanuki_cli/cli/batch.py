@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from typing import Annotated
 
 import typer
+from msgspec import to_builtins
 
 from tanuki_cli.batch.estimate import only, sample_keys
 from tanuki_cli.batch.inputs import open_input
@@ -140,7 +140,7 @@ def _identity(context: CommandContext, model: LoadedModel, asking: Asking) -> di
         "template": None if template is None else [template.texts, template.names],
         "system": asking.system,
         "persona": asking.persona,
-        **asdict(asking.options),
+        **to_builtins(asking.options),
         "shape": None if form.shape is None else [form.shape.kind, form.shape.text],
         "explanation": asking.explanation,
         "logprobs": form.logprobs,

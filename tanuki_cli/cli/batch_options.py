@@ -1,6 +1,5 @@
 """The options of ``tanuki batch``."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Final
 
@@ -28,7 +27,6 @@ ROWS: Final = N_("Rows")
 _MOST: Final = 1_000_000_000
 
 
-@dataclass(frozen=True, kw_only=True)
 class BatchOptions(ShapeOptions, PersonaOption, SystemOption, ModelOptions):
     """What ``tanuki batch`` takes."""
 

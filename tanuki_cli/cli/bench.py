@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 from typing import Annotated, Final
 
 import typer
+from msgspec import to_builtins
 
 from tanuki_cli.catalog import LocalModel, Target
 from tanuki_cli.cli.context import CommandContext, prepare
@@ -67,7 +67,7 @@ def bench(
         with _progress(context) as progress:
             speed = measure_speed(engine.token_model, load_s=opened.load_s, progress=progress)
     if as_json:
-        context.console.write_json(asdict(speed))
+        context.console.write_json(to_builtins(speed))
     else:
         _show(context, speed)
 

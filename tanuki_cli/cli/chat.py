@@ -1,10 +1,10 @@
 """``tanuki chat``: a conversation, at a prompt or line by line from a script."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import BinaryIO, ClassVar, Final
 
 import typer
+from msgspec.structs import replace
 
 from tanuki_cli.cli.context import CommandContext, prepare
 from tanuki_cli.cli.conversations import open_history, resumed_settings, starting_conversation
@@ -37,7 +37,6 @@ Examples:
 _UTF16_BOMS: Final = (b"\xff\xfe", b"\xfe\xff")
 
 
-@dataclass(frozen=True, kw_only=True)
 class PromptOptions(ChatOptions):
     """What concerns the prompt."""
 

@@ -10,9 +10,11 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli import __version__
 from tanuki_cli.catalog import TANUKI_8B, VARIANTS, LocalModel, Variant
@@ -43,8 +45,7 @@ _PACKAGES: Final = (LLAMA_CPP, "tokenizers", "huggingface_hub", "prompt_toolkit"
 _EXTRA_PACKAGES: Final = ("torch", "transformers", "accelerate", "gptqmodel", "optimum")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class Findings(Struct, frozen=True, kw_only=True):
     """What several checks need, looked up once."""
 
     machine: Machine

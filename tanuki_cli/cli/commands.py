@@ -1,7 +1,8 @@
 """The commands of ``tanuki``: one row each. A new command is a row here and a module beside this one."""
 
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from tanuki_cli.i18n import N_
 
@@ -17,8 +18,7 @@ GROUPS: Final[dict[Group, str]] = {
 """The headings of ``tanuki --help``, in its order; message ids."""
 
 
-@dataclass(frozen=True, slots=True)
-class CommandRow:
+class CommandRow(Struct, frozen=True):
     """One command: its name as typed, the heading it stands under, what it does (a message id).
 
     ``page`` is the page of ``tanuki help`` that says more; ``--help`` names it. ``module``, a file beside

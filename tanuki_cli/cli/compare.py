@@ -1,10 +1,10 @@
 """``tanuki compare``: what the other forms of a model cost, on the same token ids."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from msgspec.structs import replace
 
 from tanuki_cli.cli.compare_output import print_answers, print_figures, tell_changes
 from tanuki_cli.cli.completing import model_names

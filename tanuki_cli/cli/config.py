@@ -1,12 +1,12 @@
 """``tanuki config``: show and change the settings. What mends a broken file works on a broken file."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Annotated, Final, Literal, cast
 
 import rich.table
 import tomlkit
 import typer
+from msgspec import Struct
 from tomlkit.items import Table
 
 from tanuki_cli.catalog import parse_reference
@@ -55,8 +55,7 @@ _KEY: Final = typer.Argument(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One line of ``config list``; ``value`` is empty where the program chooses."""
 
     key: str

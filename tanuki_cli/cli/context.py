@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import typer
+from msgspec import Struct
 
 from tanuki_cli.cli.options import OutputOptions, apply_options
 from tanuki_cli.errors import SettingsError
@@ -14,8 +14,7 @@ from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.streams import Streams
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Environment:
+class Environment(Struct, frozen=True, kw_only=True):
     """The world outside: the three streams, the environment variables, our directories."""
 
     streams: Streams
@@ -32,8 +31,7 @@ class Environment:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandContext:
+class CommandContext(Struct, frozen=True, kw_only=True):
     """The world as one command sees it; ``command`` is its name as typed.
 
     ``configured`` are the settings of the environment and config.toml, ``settings`` these with the options

@@ -1,6 +1,6 @@
 """Which conversation a command works in, and whether it is kept."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from tanuki_cli.cli.context import CommandContext
 from tanuki_cli.cli.options import ChatOptions, apply_options

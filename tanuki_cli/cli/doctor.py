@@ -1,11 +1,11 @@
 """``tanuki doctor``: what is there, what is wrong, and the command that mends it."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Annotated, ClassVar, Final
 
 import typer
 from filelock import FileLock
+from msgspec import to_builtins
 
 from tanuki_cli import __version__
 from tanuki_cli.cli.checks import can_encode, examine
@@ -39,7 +39,6 @@ _ASCII_MARKS: Final[Mapping[Status, str]] = {"ok": "+", "warn": "!", "fail": "x"
 _STYLES: Final[Mapping[Status, str]] = {"ok": "success", "warn": "warning", "fail": "error"}
 
 
-@dataclass(frozen=True, kw_only=True)
 class DoctorOptions(OutputOptions):
     """The options of doctor."""
 
@@ -119,4 +118,4 @@ def _as_json(checks: list[Check]) -> dict[str, object]:
     for status in ("warn", "fail"):
         if any(check.status == status for check in checks):
             worst = status
-    return {"version": __version__, "status": worst, "checks": [asdict(check) for check in checks]}
+    return {"version": __version__, "status": worst, "checks": [to_builtins(check) for check in checks]}

@@ -1,7 +1,6 @@
 """The model that a chat begins with; on the very first run, the way to one."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -87,7 +86,7 @@ def _ask(
     if choice == "none":
         raise typer.Exit
     if choice == "first":
-        return open_model(context, replace(options, yes=True), use="chat"), None
+        return open_model(context, options.changed({"yes": True}), use="chat"), None
     if choice == "practice":
         return _open_practice(context, options), None
     download = BackgroundPull.start(missing.reference.name, program=this_program(), environ=context.environ)

@@ -1,6 +1,6 @@
 """``ask --chunked`` and ``--find`` at work: what a model is asked about a text longer than its context."""
 
-from dataclasses import asdict
+from msgspec import to_builtins
 
 from tanuki_cli.batch.long_text import LongText, PartAnswer
 from tanuki_cli.batch.wording import COMBINE, Document, Wording
@@ -62,5 +62,5 @@ def _json(answer: PartAnswer) -> dict[str, object]:
         },
         "answer": answer.text,
         "finish_reason": answer.finish_reason,
-        "usage": None if answer.usage is None else asdict(answer.usage),
+        "usage": None if answer.usage is None else to_builtins(answer.usage),
     }

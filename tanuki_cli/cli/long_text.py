@@ -1,6 +1,5 @@
 """``ask --chunked`` and ``--find``: the options, and what goes together."""
 
-from dataclasses import dataclass
 from typing import Annotated, Final
 
 import typer
@@ -13,7 +12,6 @@ from tanuki_cli.i18n import N_, _
 LONG: Final = N_("Long texts")
 
 
-@dataclass(frozen=True, kw_only=True)
 class LongTextOptions(OutputOptions):
     """How a text is read that does not fit into the context."""
 

@@ -1,7 +1,6 @@
 """``tanuki pull``, ``tanuki models`` and ``tanuki rm``."""
 
 import os
-from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import typer
@@ -74,14 +73,12 @@ Files that another model needs, such as the tokenizer, stay."""
 )
 
 
-@dataclass(frozen=True, kw_only=True)
 class NetworkOptions(OutputOptions):
     """Whether the network may be used."""
 
     scopes: ClassVar[Scopes] = ("network",)
 
 
-@dataclass(frozen=True, kw_only=True)
 class ListOptions(NetworkOptions):
     """For which conversations the memory must suffice."""
 

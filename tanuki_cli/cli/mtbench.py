@@ -3,11 +3,11 @@
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from msgspec.structs import replace
 
 from tanuki_cli.catalog import RemoteModel
 from tanuki_cli.cli import mtbench_export as export

@@ -3,9 +3,10 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import to_builtins
 
 from tanuki_cli.cli.mtbench_output import TITLES
 from tanuki_cli.errors import InputError
@@ -24,7 +25,7 @@ def as_json(results: Results) -> dict[str, Any]:
     """One object with everything that was counted."""
     return {
         "models": [_report_json(report, results) for report in results.reports],
-        "pairs": [{**asdict(one), "adjusted_win_rate": one.adjusted_win_rate} for one in results.pairs],
+        "pairs": [{**to_builtins(one), "adjusted_win_rate": one.adjusted_win_rate} for one in results.pairs],
         "unreadable_pairs": results.unreadable_pairs,
         "card": {"judge": CARD_JUDGE, "averages": dict(CARD_AVERAGES)},
         "left_out": [str(line) for line in results.left_out],
@@ -33,7 +34,7 @@ def as_json(results: Results) -> dict[str, Any]:
 
 def _report_json(report: ModelReport, results: Results) -> dict[str, Any]:
     source = results.sources.get(report.model)
-    return {**asdict(report), "provenance": source.to_json() if source else None}
+    return {**to_builtins(report), "provenance": source.to_json() if source else None}
 
 
 def as_csv(results: Results) -> str:

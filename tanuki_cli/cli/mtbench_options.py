@@ -1,6 +1,5 @@
 """The options of ``tanuki mtbench``."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -33,7 +32,6 @@ _LIMIT: Final = OptionSpec(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
 class BenchOptions(LoadingOptions):
     """What answering and judging share: the files of the bench, and those of the run."""
 
@@ -86,7 +84,6 @@ class BenchOptions(LoadingOptions):
         return self.data is not None or self.mini
 
 
-@dataclass(frozen=True, kw_only=True)
 class AnswerOptions(BenchOptions, ModelChoice, SystemOption):
     """The options of ``answer``."""
 
@@ -109,7 +106,6 @@ class AnswerOptions(BenchOptions, ModelChoice, SystemOption):
         return read_count(_CHOICES, self.choices_per_question or str(usual))
 
 
-@dataclass(frozen=True, kw_only=True)
 class JudgeOptions(BenchOptions):
     """The options of ``judge``; the model is the judge."""
 

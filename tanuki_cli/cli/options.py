@@ -6,10 +6,9 @@ A command names the scopes of the settings it takes; each setting is declared on
 """
 
 import inspect
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Annotated, Any, ClassVar, Final, TypeVar, get_type_hints
+from typing import Annotated, Any, ClassVar, Final, TypeVar, get_origin, get_type_hints
 
 import typer
 
@@ -49,6 +48,7 @@ Scopes = tuple[Scope, ...]
 Given = tuple[OptionSpec, str | bool | tuple[str, ...]]
 """A setting and what the command line says of it: a text, a switch, or repeated texts."""
 
+OptionsT = TypeVar("OptionsT", bound="OutputOptions")
 
 _COMPLETIONS: Final[dict[str, Completion]] = {
     "model": model_names,
@@ -56,11 +56,11 @@ _COMPLETIONS: Final[dict[str, Completion]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
 class OutputOptions:
     """What every command understands. ``given`` holds the settings that stand on the command line.
 
-    A class of options adds its ``scopes`` to those of its bases.
+    A class of options adds its ``scopes`` to those of its bases, and an ``Annotated`` attribute with a
+    default for each option of its own. Several such bases can be combined, as those of a Struct cannot.
     """
 
     scopes: ClassVar[Scopes] = ("output",)
@@ -78,19 +78,25 @@ class OutputOptions:
         typer.Option("--debug", help=N_("Show tracebacks and the engine's own log."), rich_help_panel=OUTPUT),
     ] = False
 
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        """With ``values`` in place of the defaults of the same names."""
+        vars(self).update(values)
+
+    def changed(self: OptionsT, values: Mapping[str, Any]) -> OptionsT:
+        """The same but for ``values``."""
+        return type(self)({**vars(self), **values})
+
     def names(self, key: str) -> bool:
         """Whether the command line says something about the setting ``key``."""
         return any(spec.key == key for spec, _value in self.given)
 
 
-@dataclass(frozen=True, kw_only=True)
 class ModelChoice(OutputOptions):
     """Which model."""
 
     scopes: ClassVar[Scopes] = ("model",)
 
 
-@dataclass(frozen=True, kw_only=True)
 class LoadingOptions(OutputOptions):
     """How models are loaded, and whether the network may be used for them."""
 
@@ -104,26 +110,22 @@ class LoadingOptions(OutputOptions):
     ] = False
 
 
-@dataclass(frozen=True, kw_only=True)
 class ModelOptions(LoadingOptions, ModelChoice):
     """One model, and how it is loaded."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class SystemOption(OutputOptions):
     """The system prompt."""
 
     scopes: ClassVar[Scopes] = ("system",)
 
 
-@dataclass(frozen=True, kw_only=True)
 class PersonaOption(OutputOptions):
     """A text before every question, by its name."""
 
     scopes: ClassVar[Scopes] = ("persona",)
 
 
-@dataclass(frozen=True, kw_only=True)
 class ConversationOptions(PersonaOption, SystemOption):
     """Which conversation, and whether it is kept."""
 
@@ -146,14 +148,12 @@ class ConversationOptions(PersonaOption, SystemOption):
     ] = None
 
 
-@dataclass(frozen=True, kw_only=True)
 class AnswerOptions(OutputOptions):
     """How answers are printed and sampled."""
 
     scopes: ClassVar[Scopes] = ("answer", "sampling")
 
 
-@dataclass(frozen=True, kw_only=True)
 class ChatOptions(AnswerOptions, ConversationOptions, ModelOptions):
     """The common options of ask and chat."""
 
@@ -167,22 +167,18 @@ class ChatOptions(AnswerOptions, ConversationOptions, ModelOptions):
         return guarded(self.prefill or "", name="--prefill", note=note)
 
 
-OptionsT = TypeVar("OptionsT", bound=OutputOptions)
-
-
 def takes(options_class: type[OptionsT]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of ``options_class``, passed as its first argument ``options``.
 
     A field with the name of a setting is the command's own option for it.
     """
     hints = get_type_hints(options_class, include_extras=True)
-    own_fields = [field for field in fields(options_class) if field.name != "given"]
-    own_names = {field.name for field in own_fields}
+    own = {name: hint for name, hint in hints.items() if get_origin(hint) is Annotated}
     scopes = _scopes(options_class)
-    specs = [spec for spec in SPECS if spec.scope in scopes or spec.key in own_names]
+    specs = [spec for spec in SPECS if spec.scope in scopes or spec.key in own]
     parameters = [
-        *(_parameter(spec) for spec in specs if spec.key not in own_names),
-        *(_own_parameter(field, hints[field.name]) for field in own_fields),
+        *(_parameter(spec) for spec in specs if spec.key not in own),
+        *(_own_parameter(name, getattr(options_class, name, None), hint) for name, hint in own.items()),
     ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
@@ -197,10 +193,10 @@ def takes(options_class: type[OptionsT]) -> Callable[[Callable[..., None]], Call
         def wrapper(**values: Any) -> None:
             found = [(spec, values[spec.key]) for spec in specs]
             given = tuple((spec, value) for spec, value in found if value not in (None, False, (), []))
-            own = {name: values.pop(name) for name in own_names}
+            options = options_class({"given": given, **{name: values.pop(name) for name in own}})
             for spec in specs:
                 values.pop(spec.key, None)
-            command(options=options_class(given=given, **own), **values)
+            command(options=options, **values)
 
         wrapper.__signature__ = signature.replace(parameters=[*rest, *parameters])  # type: ignore[attr-defined]
         wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in [*rest, *parameters]}
@@ -214,13 +210,8 @@ def _scopes(options_class: type[OutputOptions]) -> set[Scope]:
     return {scope for scopes in own for scope in scopes}
 
 
-def _own_parameter(field: Any, annotation: Any) -> inspect.Parameter:
-    return inspect.Parameter(
-        field.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None if field.default is MISSING else field.default,
-        annotation=annotation,
-    )
+def _own_parameter(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def _parameter(spec: OptionSpec) -> inspect.Parameter:

@@ -4,9 +4,11 @@ import os
 import select
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TextIO
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.i18n import _
@@ -18,8 +20,7 @@ from tanuki_cli.text.shortening import SHORTEST, without_middle
 _PATIENCE_S: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(Struct, frozen=True):
     """Text that was not typed. ``name`` is the file's; empty for piped text."""
 
     name: str
@@ -34,8 +35,7 @@ class Attachment:
         return guard_markers(whole)[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Struct, frozen=True):
     """What was typed, and what came with it; ``explanation`` is what was added to say more of it."""
 
     typed: str

@@ -1,8 +1,9 @@
 """What ``--json`` and ``--jsonl`` print of an answer."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
+
+from msgspec import to_builtins
 
 from tanuki_cli.engines.answer_json import choices_json, tokens_json
 from tanuki_cli.engines.answers import Token
@@ -14,14 +15,14 @@ def result_json(session: ChatSession, model: LoadedModel) -> dict[str, Any]:
     """The object that INTERFACE promises; times in seconds."""
     turn = session.last_turn
     assert turn is not None
-    sampling = {**asdict(session.options), "seed": turn.seed}
+    sampling = {**to_builtins(session.options), "seed": turn.seed}
     return {
         "id": turn.node_id,
         "conversation_id": session.conversation.id,
         "model": session.engine.info.model,
         "answer": turn.text,
         "finish_reason": turn.finish_reason,
-        "usage": asdict(turn.usage),
+        "usage": to_builtins(turn.usage),
         "timings": {
             "load_s": _rounded(model.load_s),
             "ttft_s": _rounded(turn.ttft_s),

@@ -2,7 +2,6 @@
 
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from socket import socket
 from typing import Annotated, Final
@@ -42,7 +41,6 @@ OpenAI's protocol, with exact tokens. Without a key only programs on this machin
 )
 
 
-@dataclass(frozen=True, kw_only=True)
 class ServeOptions(ModelOptions):
     """What only ``tanuki serve`` takes."""
 

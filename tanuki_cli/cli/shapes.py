@@ -1,10 +1,10 @@
 """Shapes on the command line: the options that ask for one, and whether the answer has it."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TextIO
 
 import typer
+from msgspec.structs import replace
 
 from tanuki_cli.cli.question import Question
 from tanuki_cli.errors import EngineError, InputError, RemoteError
@@ -21,7 +21,6 @@ _FORM: Final = "次の形の JSON で答えてください。"
 """Said to the model, so in its language."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class ShapeOptions:
     """What an answer must look like: one of these at a time."""
 

@@ -1,7 +1,8 @@
 """One answer as it comes: its tokens become text, and what ends it is noticed."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import FinishReason, Usage
 from tanuki_cli.engines.answers import AnswerScore, Chunk, Token

@@ -2,7 +2,8 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, Job, PromptPlan
@@ -11,8 +12,7 @@ from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.tokenizer import ChatTokenizer
 
 
-@dataclass(frozen=True, slots=True)
-class AnsweringEngine:
+class AnsweringEngine(Struct, frozen=True):
     """Implements :class:`~tanuki_cli.engines.base.Engine` on the ``answerer`` that was made of ``engine``.
 
     Nothing else may be waited for while a stream is read. Both are the caller's to close.

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.errors import TanukiError
@@ -13,8 +14,7 @@ if TYPE_CHECKING:  # a shape is for those who ask for one
     from tanuki_cli.engines.shapes import Shape
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptPlan:
+class PromptPlan(Struct, frozen=True, kw_only=True):
     """What the model will see of a conversation.
 
     ``messages`` are those that stayed, ``dropped`` counts the oldest messages that did not fit.
@@ -28,8 +28,7 @@ class PromptPlan:
     limit: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerForm:
+class AnswerForm(Struct, frozen=True, kw_only=True):
     """What is asked of one answer, beside how it is sampled.
 
     ``shape`` is what it must look like. ``logprobs`` above 0 gives every token its log probability, and
@@ -63,8 +62,7 @@ class Token(NamedTuple):
     alternatives: tuple[tuple[int, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerScore:
+class AnswerScore(Struct, frozen=True, kw_only=True):
     """How likely the model itself finds ``text`` as a whole answer: its tokens to the end, ``</s>``, each
     with its log probability."""
 
@@ -88,8 +86,7 @@ def likeliest_tokens(scores: Sequence[AnswerScore], *, logprobs: int) -> Sequenc
     return best if logprobs else [Token(token.id) for token in best]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chunk:
+class Chunk(Struct, frozen=True, kw_only=True):
     """A piece of an answer.
 
     The first chunk carries ``plan``, and the text and tokens of an answer that is begun already, before
@@ -110,8 +107,7 @@ class Chunk:
     scores: tuple[AnswerScore, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Job:
+class Job(Struct, frozen=True, kw_only=True, eq=False):
     """One answer that is wanted: to the last of ``messages``, or what follows ``prompt_ids`` as they are.
 
     Two jobs are never equal, whatever they ask.
@@ -123,8 +119,7 @@ class Job:
     form: AnswerForm = PLAIN
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """What came of ``job``: the next chunk of its answer, or the error that ended it.
 
     The chunks of a job are those of :meth:`Engine.stream <tanuki_cli.engines.base.Engine.stream>`; the

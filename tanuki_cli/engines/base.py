@@ -1,9 +1,10 @@
 """What every engine is: messages in, chunks of text out."""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
+
+from msgspec import Struct, field
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, Job, Progress, PromptPlan
@@ -19,8 +20,7 @@ class GenerationCancelled(Exception):
     """``cancel`` of a model was called; the cache is consistent and the next call may follow."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenOptions:
+class OpenOptions(Struct, frozen=True, kw_only=True):
     """What an engine may need to be opened, beside the model and the settings; each takes what it knows.
 
     ``consent`` is asked before code that came with a checkpoint is run. ``cache_folder`` keeps KV caches
@@ -53,8 +53,7 @@ class OpenOptions:
     named_by_user: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineInfo:
+class EngineInfo(Struct, frozen=True, kw_only=True):
     """What runs, for the status line and ``doctor``: e.g. ``tanuki-8b:q4_k_m``, ``llama.cpp``, ``CPU``."""
 
     model: str

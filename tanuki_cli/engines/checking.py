@@ -3,8 +3,9 @@
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from typing import Final, Literal, Protocol
+
+from msgspec import Struct
 
 from tanuki_cli.catalog.engines import EngineSummary
 from tanuki_cli.i18n import _
@@ -15,8 +16,7 @@ Status = Literal["ok", "warn", "fail"]
 _PROBE_TIMEOUT_S: Final = 120
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Struct, frozen=True, kw_only=True):
     """One finding. ``name`` is the same in every language; ``fix`` is a command or a sentence."""
 
     name: str

@@ -5,9 +5,10 @@ imported.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
@@ -17,8 +18,7 @@ _FLASH_ATTENTION: Final = "flash-attn"
 _SHORT_COMMIT: Final = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CodeRequest:
+class CodeRequest(Struct, frozen=True, kw_only=True):
     """What would be run with the user's rights.
 
     ``repository`` and ``revision`` (a commit) are None for a directory of the user's own; ``files``

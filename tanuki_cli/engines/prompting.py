@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answer_text import AnswerText
@@ -24,8 +25,7 @@ def prompt_limit(context_length: int, max_new_tokens: int) -> int:
     return context_length - min(max_new_tokens, context_length // 2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
+class Prompt(Struct, frozen=True, kw_only=True):
     """What a model is given for one answer: ``ids``, the last of which are ``begun``, how the answer begins.
 
     The seed of ``options`` is set.

@@ -5,10 +5,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, to_builtins
 
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.token_model import TokenModel, token_ids
@@ -27,8 +28,7 @@ _PHRASE: Final = tuple(range(200, 232))
 _GREEDY: Final = SamplingOptions(temperature=0.0, seed=0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Speed:
+class Speed(Struct, frozen=True, kw_only=True):
     """What was measured, medians of several runs: seconds, tokens per second, bytes.
 
     ``first_token_s`` is the time to the first token of a question of ``question_tokens`` (a short one
@@ -79,7 +79,7 @@ def measure_speed(
     resume_s = _resume_seconds(model, prompt)
     median = {name: statistics.median(values) for name, values in figures.items()}
     return Speed(
-        **asdict(model.info),
+        **to_builtins(model.info),
         load_s=round(load_s, 3),
         question_tokens=_QUESTION_TOKENS,
         first_token_s=round(median["first"], 4),

@@ -2,8 +2,9 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from msgspec import Struct
 
 from tanuki_cli.engines.answers import Token
 from tanuki_cli.engines.base import EngineInfo
@@ -79,8 +80,7 @@ class TokenModel(Protocol):
         """Free the model. May be called twice."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Request:
+class Request(Struct, frozen=True, kw_only=True, eq=False):
     """Tokens that are wanted of a :class:`ParallelModel`; the fields are what :meth:`TokenModel.generate`
     takes. No two are equal."""
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import FinishReason, Message, Usage
 from tanuki_cli.engines.base import Engine
@@ -12,8 +13,7 @@ from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.sampling import SamplingOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
+class Completion(Struct, frozen=True, kw_only=True):
     """A whole answer. ``dropped`` counts the oldest messages that did not fit into the context."""
 
     text: str

@@ -10,11 +10,12 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct, field, to_builtins
 
 from tanuki_cli import __version__
 from tanuki_cli.files import read_bounded, real_path, write_atomically
@@ -28,8 +29,7 @@ _MOST_MEMORY: Final = 16 << 20
 JsonObject = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSource:
+class ModelSource(Struct, frozen=True, kw_only=True):
     """One model of a result.
 
     ``reference`` is what the user typed and can type again; ``sha256`` is that of the file, or for a
@@ -60,8 +60,7 @@ class ModelSource:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
+class Provenance(Struct, frozen=True, kw_only=True):
     """What produced a result.
 
     ``command`` is the subcommand that ``--again`` runs, ``options`` are its options and ``sampling`` the
@@ -103,7 +102,7 @@ class Provenance:
 
     def to_json(self) -> dict[str, Any]:
         """The ``provenance`` object of a record."""
-        return asdict(self)
+        return to_builtins(self)
 
     @classmethod
     def from_json(cls, value: object) -> "Provenance":

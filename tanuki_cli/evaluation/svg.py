@@ -6,8 +6,9 @@ The same figures give the same bytes. A figure that is not finite has no mark, o
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.evaluation.canvas import INK, MARGIN, PALE, WIDTH, Canvas, figure, text_width
 
@@ -17,8 +18,7 @@ _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4
 _HEIGHT: Final = re.compile(r'height="(\d+)"')
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class Bar(Struct, frozen=True, kw_only=True):
     """A value from zero on, with its standard error."""
 
     label: str
@@ -26,8 +26,7 @@ class Bar:
     error: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class Point(Struct, frozen=True, kw_only=True):
     """A point of a scatter plot; ``y_error`` is a standard error."""
 
     label: str
@@ -36,8 +35,7 @@ class Point:
     y_error: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
+class Interval(Struct, frozen=True, kw_only=True):
     """An estimate between its bounds."""
 
     label: str
@@ -46,8 +44,7 @@ class Interval:
     high: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Series:
+class Series(Struct, frozen=True, kw_only=True):
     """One polygon of a radar, a value for every axis."""
 
     label: str
@@ -166,8 +163,7 @@ def stacked(pictures: Sequence[str]) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>\n{"".join(placed)}</svg>\n'
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scale:
+class _Scale(Struct, frozen=True, kw_only=True):
     """Maps values to 0…1 and knows where the grid lines go."""
 
     low: float
@@ -202,8 +198,7 @@ class _Scale:
         return min(max((value - self.low) / (self.high - self.low), 0.0), 1.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plot:
+class _Plot(Struct, frozen=True, kw_only=True):
     """Where the rows of a plot lie."""
 
     scale: _Scale

@@ -5,8 +5,9 @@ and asks on.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answers import Chunk, Job, Progress
@@ -18,8 +19,7 @@ from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.sampling import SamplingOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """What a talk asks: the last of ``messages``."""
 
     messages: Sequence[Message]

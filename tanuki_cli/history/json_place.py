@@ -2,9 +2,10 @@
 
 import math
 import re
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from msgspec import Struct
 
 from tanuki_cli.i18n import _
 
@@ -22,8 +23,7 @@ def is_id(value: object) -> bool:
     return isinstance(value, str) and _ID.fullmatch(value) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A value in a JSON document and the way to it, such as ``.conversations[0].title``.
 
     Every method raises ValueError with the way and what should be there.

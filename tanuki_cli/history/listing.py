@@ -1,9 +1,10 @@
 """The list of conversations, and which of them a text may mean."""
 
 import sqlite3
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import ConversationKind
 from tanuki_cli.history.rows import IS_QUESTION, read_id, read_kind, read_text, read_time
@@ -16,8 +17,7 @@ _NUMBERED: Final = f"ORDER BY {IS_QUESTION}, updated_at DESC, rowid DESC"
 _MOST_HITS: Final = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConversationSummary:
+class ConversationSummary(Struct, frozen=True, kw_only=True):
     """One line of the list; ``messages`` counts the whole tree, ``model`` wrote the last answer.
 
     ``number`` counts the chats, last talked in first, then the questions likewise.

@@ -6,10 +6,11 @@ the next save, although it may be whole. Format: https://www.sqlite.org/walforma
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 _MAGIC: Final = {0x377F0682: "<", 0x377F0683: ">"}
 """The byte order of the checksums."""
@@ -18,8 +19,7 @@ _FRAME_HEADER: Final = 24
 _SALTS: Final = slice(8, 16)
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """A page as a transaction left it; ``counts`` is whether SQLite reads it, and not only we do."""
 
     number: int

@@ -3,7 +3,9 @@
 import hashlib
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.history import rows
@@ -11,8 +13,7 @@ from tanuki_cli.history.search import index_node
 from tanuki_cli.history.transfer import conversation_to_json, document_text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportReport:
+class ImportReport(Struct, frozen=True, kw_only=True):
     """What an import did: conversations that are new, that got more messages, that were there whole.
 
     ``copied`` ones have an id that belongs to a conversation with other texts, and got a new id.

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Conversation, Node
 from tanuki_cli.errors import HistoryError
@@ -29,8 +31,7 @@ _CONVERSATION_WIDTHS: Final = range(7, len(_CONVERSATION) + 1)
 _NODE_WIDTHS: Final = range(15, len(_NODE) + 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
+class Recovered(Struct, frozen=True, kw_only=True):
     """What a damaged file still holds.
 
     ``unreadable`` counts rows and pages that were recognised and could not be read; ``detached``
@@ -48,8 +49,7 @@ class Recovered:
         return sum(len(conversation.nodes) for conversation in self.conversations)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveryReport:
+class RecoveryReport(Struct, frozen=True, kw_only=True):
     """What was read from a damaged file, and what of it was new to the history."""
 
     recovered: Recovered

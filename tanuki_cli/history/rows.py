@@ -6,9 +6,10 @@ import math
 import re
 import sqlite3
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Final, get_args
+
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import (
     Conversation,

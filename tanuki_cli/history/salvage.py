@@ -9,9 +9,10 @@ file is only read. Format: https://www.sqlite.org/fileformat.html
 import struct
 from collections.abc import Collection, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.files import read_bounded
 from tanuki_cli.history.log import Frame, frames, log_path
@@ -27,16 +28,14 @@ _MAX_BYTES: Final = 1 << 32
 Cell = int | float | str | bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """A row of some table: its rowid and its columns as they are stored."""
 
     rowid: int
     values: tuple[Cell, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Salvage:
+class Salvage(Struct, frozen=True):
     """The rows that could be read, and how many could not."""
 
     rows: tuple[Row, ...]

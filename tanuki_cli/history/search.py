@@ -9,9 +9,10 @@ the folded text decides. Results stream out of the index newest first, so a LIMI
 
 import sqlite3
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import Role
 from tanuki_cli.history.rows import read_id, read_text, read_time
@@ -43,8 +44,7 @@ _END: Final = chr(0xF0080)
 _MAX_TOKENS: Final = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchHit:
+class SearchHit(Struct, frozen=True, kw_only=True):
     """A message with the text that was searched for.
 
     ``highlights`` are start and end offsets into ``content``, in order, without overlap.

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any, Final
+
+from msgspec import to_builtins
 
 from tanuki_cli.conversation import ConversationSettings
 from tanuki_cli.history.json_place import Place
@@ -13,7 +14,7 @@ from tanuki_cli.sampling import SAMPLING_SPECS, SamplingOptions
 
 def settings_to_json(settings: ConversationSettings) -> str:
     """The settings with every field named."""
-    return json.dumps(asdict(settings), ensure_ascii=False, sort_keys=True, allow_nan=False)
+    return json.dumps(to_builtins(settings), ensure_ascii=False, sort_keys=True, allow_nan=False)
 
 
 def settings_from_place(place: Place) -> ConversationSettings:

@@ -3,9 +3,10 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final, Literal, get_args
+
+from msgspec import to_builtins
 
 from tanuki_cli.conversation import (
     Conversation,
@@ -115,7 +116,7 @@ def conversation_to_json(conversation: Conversation) -> dict[str, object]:
         "title": conversation.title,
         "kind": conversation.kind,
         "system": conversation.system,
-        "settings": asdict(conversation.settings),
+        "settings": to_builtins(conversation.settings),
         "created_at": timestamp(conversation.created_at),
         "tip": conversation.tip,
         "nodes": [_node_to_json(node) for node in conversation.nodes.values()],
@@ -129,7 +130,7 @@ def _node_to_json(node: Node) -> dict[str, object]:
         "role": node.message.role,
         "content": node.message.content,
         "created_at": timestamp(node.created_at),
-        "generation": asdict(node.generation) if node.generation is not None else None,
+        "generation": to_builtins(node.generation) if node.generation is not None else None,
     }
 
 
@@ -185,7 +186,7 @@ def _out_of_range(place: Place, conversation: Conversation) -> bool:
     settings = place.find("settings")
     sampling = None if settings is None else settings.find("sampling")
     found = sampling.value if sampling is not None and isinstance(sampling.value, dict) else {}
-    taken = asdict(conversation.settings.sampling)
+    taken = to_builtins(conversation.settings.sampling)
     return any(
         found[key] != value for key, value in taken.items() if isinstance(found.get(key), (int, float))
     )

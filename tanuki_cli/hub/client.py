@@ -9,12 +9,12 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import httpx2
 from huggingface_hub import HfApi, constants, get_session, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]  # documented
+from msgspec import Struct
 
 from tanuki_cli.errors import DownloadError
 from tanuki_cli.hub.faults import translated
@@ -28,8 +28,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _HEADERS: Final = {"user-agent": "tanuki"}
 
 
-@dataclass(frozen=True, slots=True)
-class ByteStream:
+class ByteStream(Struct, frozen=True):
     """The answer to a request for a file: its bytes from ``start`` on, and no more than were asked for if
     ``is_range``."""
 

@@ -7,16 +7,16 @@ contents under the name of their digest, ``snapshots/<commit>/`` links to them u
 import errno
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tanuki_cli.errors import DownloadError
 from tanuki_cli.files import expand_home, os_reason
 from tanuki_cli.i18n import _
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HubFile:
+class HubFile(Struct, frozen=True, kw_only=True):
     """One file of a repository at one commit.
 
     ``digest`` is the SHA-256 of a large file (``lfs``), else the git hash of its blob, both in hex.
@@ -30,8 +30,7 @@ class HubFile:
     lfs: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PinnedModel:
+class PinnedModel(Struct, frozen=True, kw_only=True):
     """All files of a model, each at its commit. ``revision`` is what the user asked for."""
 
     name: str
@@ -51,8 +50,7 @@ def cache_directory(environ: Mapping[str, str]) -> Path:
     return Path(os.path.expandvars(expand_home(chosen)))
 
 
-@dataclass(frozen=True, slots=True)
-class Cache:
+class Cache(Struct, frozen=True):
     """Paths inside the cache at ``root``; nothing is created by asking."""
 
     root: Path

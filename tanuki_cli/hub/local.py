@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.catalog import (
     TANUKI_8B,
@@ -31,8 +32,7 @@ TOKENIZER: Final = "tokenizer.json"
 _INDEX: Final = "model.safetensors.index.json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstalledModel:
+class InstalledModel(Struct, frozen=True, kw_only=True):
     """A whole model in the cache. ``files`` are all it consists of, its tokenizer included."""
 
     reference: Downloadable

@@ -1,14 +1,14 @@
 """How far a pull has come, as values; how that looks is the terminal's business."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 Phase = Literal["checking", "downloading", "waiting"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """A moment of a pull.
 
     ``checking`` reads what is on the disk already; ``waiting`` has a sentence in ``detail`` that says

@@ -8,9 +8,10 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import to_builtins
 
 from tanuki_cli.errors import SettingsError
 from tanuki_cli.files import locked, os_reason, read_bounded, real_path, write_atomically
@@ -47,7 +48,7 @@ class Records:
         with self._change() as data:
             data["models"][model.name] = {
                 "revision": model.revision,
-                "files": [asdict(file) for file in model.files],
+                "files": [to_builtins(file) for file in model.files],
             }
 
     def forget(self, name: str) -> None:

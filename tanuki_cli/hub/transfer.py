@@ -5,9 +5,10 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
+
+from msgspec import Struct
 
 from tanuki_cli.errors import DownloadError
 from tanuki_cli.hub.client import ByteStream, HubClient
@@ -22,8 +23,7 @@ _LONGEST_WAIT: Final = 60.0
 ResultT = TypeVar("ResultT")
 
 
-@dataclass(slots=True, kw_only=True)
-class Patience:
+class Patience(Struct, kw_only=True):
     """How long transient faults are put up with: ``waits`` are the seconds before each new try.
 
     Whatever succeeds starts the count anew. ``notify`` is told the fault before each wait.
@@ -31,8 +31,8 @@ class Patience:
 
     waits: tuple[float, ...]
     notify: Callable[[TransientFault], None]
-    _failures: int = field(default=0, init=False)
-    _reached: bool = field(default=False, init=False)
+    _failures: int = 0
+    _reached: bool = False
 
     def succeeded(self) -> None:
         """The hub answered."""

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
+
+from msgspec import Struct
 
 from tanuki_cli.catalog import Downloadable
 from tanuki_cli.engines.consent import CodeRequest
@@ -15,16 +16,14 @@ if TYPE_CHECKING:
 NoteKind = Literal["note", "warning", "success"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NotInstalled:
+class NotInstalled(Struct, frozen=True, kw_only=True):
     """A model that has to be downloaded first; ``reason`` says why it is the recommended one."""
 
     reference: Downloadable
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class Offer(Struct, frozen=True, kw_only=True):
     """What a download would mean.
 
     ``reason`` is a sentence for the recommended model, empty for one that the user named; ``obstacle``
@@ -69,8 +68,7 @@ class Asker(Protocol):
         """What a download reports to while the block lasts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unattended:
+class Unattended(Struct, frozen=True):
     """Nobody is there: nothing is downloaded, no code is run; notes go to ``tell``."""
 
     tell: Callable[[str], None] = lambda text: None

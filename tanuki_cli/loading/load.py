@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tanuki_cli.catalog import TANUKI_8B, LocalModel, RemoteModel, Target
 from tanuki_cli.catalog.practice import practice_model
@@ -19,8 +20,7 @@ from tanuki_cli.settings.values import Directories, Settings
 from tanuki_cli.tokenizer import ChatTokenizer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedModel:
+class LoadedModel(Struct, frozen=True, kw_only=True):
     """An engine that was loaded for ``reference``, and how long that took in seconds.
 
     ``target`` is what the reference stood for. ``tokenizer`` is None for a server that takes text only.

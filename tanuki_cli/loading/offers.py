@@ -2,8 +2,9 @@
 
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from tanuki_cli.catalog import TANUKI_8B, Family, Variant
 from tanuki_cli.catalog.engines import MemoryPlan, engine_for

@@ -5,11 +5,11 @@ import platform
 import sys
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
+class Gpu(Struct, frozen=True, kw_only=True):
     """A GPU; bytes of its memory. ``unified`` memory is the machine's own RAM (Apple Silicon)."""
 
     name: str

@@ -7,9 +7,10 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.machine.gpus import Gpu, apple_gpu, nvidia_gpus
 from tanuki_cli.machine.limits import (
@@ -24,8 +25,7 @@ from tanuki_cli.machine.limits import (
 _CPU_ROOT: Final = Path("/sys/devices/system/cpu")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Machine(Struct, frozen=True, kw_only=True):
     """What this process may use: container limits and CPU affinity are already applied."""
 
     ram_bytes: int

@@ -1,8 +1,9 @@
 """How much memory a model will take, forecast in one place for the catalog and the engines."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 KvType = Literal["f32", "f16", "q8_0"]
 
@@ -19,8 +20,7 @@ PROCESS_BYTES: Final = 80_000_000
 TOKENIZER_BYTES_PER_PIECE: Final = 900
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryEstimate:
+class MemoryEstimate(Struct, frozen=True, kw_only=True):
     """Bytes a loaded model takes, by what takes them."""
 
     weights: int

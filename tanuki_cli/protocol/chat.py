@@ -1,7 +1,8 @@
 """A request for a chat, and what it has in common with one for a completion. Knows no model."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
 
 from tanuki_cli.engines.answers import MAX_ALTERNATIVES
 from tanuki_cli.i18n import N_
@@ -20,8 +21,7 @@ _LARGEST: Final = 2**63
 _SPECS: Final = {spec.key: spec for spec in SAMPLING_SPECS}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest:
+class ChatRequest(Struct, frozen=True, kw_only=True):
     """What a request says: ``n`` answers to ``turns``, in the ``shape`` where there is one.
 
     ``logprobs`` is how many alternatives are told of each token; None where nothing is. ``truncates`` is

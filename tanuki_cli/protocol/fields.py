@@ -5,8 +5,9 @@ A field that is null is absent; one of a wrong type or out of range is an error 
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError, brief
 from tanuki_cli.i18n import N_, _
@@ -29,8 +30,7 @@ class RequestError(InputError):
         self.english = template.format_map(shown)
 
 
-@dataclass(frozen=True, slots=True)
-class Fields:
+class Fields(Struct, frozen=True):
     """The fields of one object. ``path`` is where it stands in the request: ``messages[2].``."""
 
     values: Mapping[str, object]

@@ -9,8 +9,9 @@
 - A line that imitates a heading of the prompt (``### 指示:``) gets a backslash: no content opens a turn.
 """
 
-from dataclasses import dataclass
 from typing import Final, cast
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import Message, Role
 from tanuki_cli.i18n import N_
@@ -21,8 +22,7 @@ MAX_MESSAGES: Final = 10_000
 _ROLES: Final = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turns:
+class Turns(Struct, frozen=True, kw_only=True):
     """What is to be answered: ``messages``, the last of them the user's, and how the answer ``begun``.
 
     ``guarded`` counts the lines that got a backslash.

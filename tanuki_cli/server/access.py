@@ -7,9 +7,9 @@ Origin has to be the server's own or a named one.
 
 import hmac
 import ipaddress
-from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import Struct
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,13 +22,15 @@ ANY_ORIGIN: Final = "*"
 MAX_HEAD: Final = 16 << 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Access:
+class Access(Struct, frozen=True, kw_only=True):
     """``keys``: any of them opens the server; without one it is open. ``origins``: the web pages that may
     ask, as browsers name them."""
 
-    keys: tuple[str, ...] = field(default=(), repr=False)
+    keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(origins={self.origins!r})"  # never a key
 
     def check(self, path: str, headers: Headers) -> None:
         """Raise ApiError, 401, 403 or 431, unless a request with ``headers`` may ask for ``path``."""

@@ -5,7 +5,8 @@ Nothing waits for anything: a slow reader's pieces are joined until it takes the
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tanuki_cli.engines.answers import Chunk, Job
 from tanuki_cli.server.faults import ApiError

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answers import MAX_ALTERNATIVES, AnswerForm, Job
@@ -24,8 +26,7 @@ _OWN: Final = frozenset(("return_token_ids", "return_tokens_as_token_ids"))
 """What is read here of both kinds of request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompt:
+class Prompt(Struct, frozen=True, kw_only=True):
     """One prompt: its ids, or its messages where another server tokenises.
 
     ``begun`` is how the answer begins, ``text`` a prompt that came as text. ``dropped`` counts the oldest
@@ -39,8 +40,7 @@ class Prompt:
     dropped: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class Wanted(Struct, frozen=True, kw_only=True):
     """A request that was read: every prompt is answered ``n`` times.
 
     ``truncates`` is whether the oldest turns may be dropped. ``ignored`` are fields that nobody

@@ -5,10 +5,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.engines.answers import Chunk, Job, Progress
 from tanuki_cli.engines.base import Answerer, GenerationCancelled
@@ -22,8 +23,7 @@ _TIMED: Final = 32
 """The time that the last so many answers took says when to come again."""
 
 
-@dataclass(slots=True)
-class Load:
+class Load(Struct):
     """What the engine did so far, and has to do."""
 
     running: int = 0

@@ -4,26 +4,38 @@ These sentences are in English, whatever language the program speaks: programs c
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
 from tanuki_cli.errors import InputError, PromptTooLongError, TanukiError
 from tanuki_cli.protocol.fields import RequestError
 
 INVALID: Final = "invalid_request_error"
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-@dataclass(eq=False)
 class ApiError(Exception):
     """Answered with ``status`` and an error object. ``details`` are added to that object."""
 
-    status: int
-    message: str
-    kind: str = INVALID
-    param: str | None = None
-    code: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    details: Mapping[str, object] = field(default_factory=dict)
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = INVALID,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] = _NOTHING,
+        details: Mapping[str, object] = _NOTHING,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.kind = kind
+        self.param = param
+        self.code = code
+        self.headers = headers
+        self.details = details
 
     @property
     def body(self) -> dict[str, object]:

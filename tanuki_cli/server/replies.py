@@ -4,8 +4,10 @@ A piece of an answer and a whole one are the same chunk, joined from more or few
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Usage
 from tanuki_cli.engines.answers import Chunk
@@ -32,8 +34,7 @@ class Form(Protocol):
         """The events after the last answer."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, kw_only=True):
     """What both forms share. ``identity`` and ``created`` are the same in every event of a reply."""
 
     identity: str

@@ -7,9 +7,10 @@ on in it. SQLite has a thread of its own: nothing waits for the disk.
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Conversation, Generation, Message
 from tanuki_cli.engines.answers import Chunk

@@ -1,6 +1,6 @@
 """The model that is served, as requests need to know it. It outlives the weights, which may be freed."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.loading import LoadedModel
@@ -9,8 +9,7 @@ from tanuki_cli.server.faults import ApiError
 from tanuki_cli.tokenizer import ChatTokenizer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedModel:
+class ServedModel(Struct, frozen=True, kw_only=True):
     """``name`` is what clients call it, ``names`` what else it is called by those who start it.
 
     More than ``max_characters`` never fit the context. ``defaults`` hold for what a request leaves out.

@@ -6,9 +6,10 @@ Tanuki was trained with its own system prompt only, so what it is asked to be st
 import difflib
 import re
 import unicodedata
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError, SettingsError
 from tanuki_cli.files import os_reason, read_bounded, write_atomically
@@ -21,8 +22,7 @@ _SUFFIX: Final = ".txt"
 _NAME: Final = re.compile(r"\w[\w・-]{0,39}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Persona:
+class Persona(Struct, frozen=True, kw_only=True):
     """A text that goes before every question; ``built_in`` while the user keeps none of that name."""
 
     name: str

@@ -3,24 +3,24 @@
 Those that choose tokens are declared in :mod:`tanuki_cli.sampling`, because engines need nothing else.
 """
 
-from dataclasses import dataclass
-from typing import Final, cast
+from typing import Annotated, Final, cast
+
+from msgspec import Struct
 
 from tanuki_cli.errors import SettingsError
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.options import OptionSpec, Value, fold, option, specs_of
+from tanuki_cli.options import OptionSpec, Value, fold, specs_of
 from tanuki_cli.sampling import MAX_CONTEXT_LENGTH, SAMPLING_SPECS, SamplingOptions
 from tanuki_cli.text.suggestions import suggest
 
 _SAMPLING: Final = SamplingOptions()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """All settings after precedence was applied. None means: the program chooses."""
 
-    model: str = option(
-        "auto",
+    model: Annotated[
+        str,
         OptionSpec(
             help=N_("Model: tanuki-8b:q4_k_m, mame, ./file.gguf, http://…"),
             scope="model",
@@ -28,26 +28,26 @@ class Settings:
             short="-m",
             is_name=True,
         ),
-    )
-    lang: str | None = option(
-        None, OptionSpec(help=N_("Language of the messages."), choices=("ja", "en"), scope="output")
-    )
-    system: str | None = option(
-        None,
+    ] = "auto"
+    lang: Annotated[
+        str | None, OptionSpec(help=N_("Language of the messages."), choices=("ja", "en"), scope="output")
+    ] = None
+    system: Annotated[
+        str | None,
         OptionSpec(help=N_("System prompt instead of the model's own."), scope="system", short="-s"),
-    )
-    persona: str | None = option(
-        None,
+    ] = None
+    persona: Annotated[
+        str | None,
         OptionSpec(
             help=N_("Persona of a new conversation: its text goes before every question."),
             scope="persona",
             metavar="NAME",
             is_name=True,
         ),
-    )
+    ] = None
     sampling: SamplingOptions = _SAMPLING
-    context_length: int | None = option(
-        None,
+    context_length: Annotated[
+        int | None,
         OptionSpec(
             help=N_("Tokens that prompt and answer share."),
             minimum=128,
@@ -55,9 +55,9 @@ class Settings:
             usual=4096,
             scope="memory",
         ),
-    )
-    gpu_layers: int | None = option(
-        None,
+    ] = None
+    gpu_layers: Annotated[
+        int | None,
         OptionSpec(
             help=N_("Layers on the GPU; as many as fit by default."),
             minimum=0,
@@ -65,9 +65,9 @@ class Settings:
             usual=32,
             scope="memory",
         ),
-    )
-    engine: str = option(
-        "auto",
+    ] = None
+    engine: Annotated[
+        str,
         OptionSpec(
             help=N_(
                 "What computes GGUF models. ik is a fork of llama.cpp with kernels of its own for CPUs, auto "
@@ -76,71 +76,71 @@ class Settings:
             choices=("auto", "llama.cpp", "ik"),
             scope="loading",
         ),
-    )
-    threads: int | None = option(
-        None,
+    ] = "auto"
+    threads: Annotated[
+        int | None,
         OptionSpec(help=N_("CPU threads; the physical cores by default."), minimum=1, maximum=1024, usual=4),
-    )
-    kv_type: str = option(
-        "f16", OptionSpec(help=N_("Precision of the KV cache."), choices=("f16", "q8_0"), scope="memory")
-    )
-    compile: bool = option(
-        False,
+    ] = None
+    kv_type: Annotated[
+        str, OptionSpec(help=N_("Precision of the KV cache."), choices=("f16", "q8_0"), scope="memory")
+    ] = "f16"
+    compile: Annotated[
+        bool,
         OptionSpec(
             help=N_("Compile a safetensors model for the GPU: slow start, fast answers."), scope="loading"
         ),
-    )
-    kv_cache_gib: int = option(
-        2,
+    ] = False
+    kv_cache_gib: Annotated[
+        int,
         OptionSpec(
             help=N_("GiB of disk that let a chat go on without reading its past again; 0 is off."),
             minimum=0,
             maximum=10000,
             usual=2,
         ),
-    )
-    speculation: bool = option(
-        True,
+    ] = 2
+    speculation: Annotated[
+        bool,
         OptionSpec(
             help=N_(
                 "Guess tokens that repeat the text and check several at once; at temperature 0 the answer is "
                 "the same, above it rounding may change a draw."
             )
         ),
-    )
-    tune: bool = option(
-        True,
+    ] = True
+    tune: Annotated[
+        bool,
         OptionSpec(
             help=N_(
                 "At the first load, measure how a model runs fastest here (at most 10 seconds; 60 with ik)."
             )
         ),
-    )
-    enter: str = option(
-        "send",
+    ] = True
+    enter: Annotated[
+        str,
         OptionSpec(
             help=N_("What Enter does; Alt-Enter does the other."), choices=("send", "newline"), scope="prompt"
         ),
-    )
-    editing_mode: str = option(
-        "emacs", OptionSpec(help=N_("Key bindings."), choices=("emacs", "vi"), scope="prompt")
-    )
-    theme: str = option(
-        "auto", OptionSpec(help=N_("Colours of the answer."), choices=("auto", "dark", "light"))
-    )
-    plain: bool = option(
-        False, OptionSpec(help=N_("Print the answer without rendering Markdown."), scope="answer")
-    )
-    save: bool = option(
-        True,
+    ] = "send"
+    editing_mode: Annotated[
+        str, OptionSpec(help=N_("Key bindings."), choices=("emacs", "vi"), scope="prompt")
+    ] = "emacs"
+    theme: Annotated[
+        str, OptionSpec(help=N_("Colours of the answer."), choices=("auto", "dark", "light"))
+    ] = "auto"
+    plain: Annotated[
+        bool, OptionSpec(help=N_("Print the answer without rendering Markdown."), scope="answer")
+    ] = False
+    save: Annotated[
+        bool,
         OptionSpec(
             help=N_("Keep conversations in the history."),
             off_help=N_("Keep nothing in the history."),
             scope="conversation",
         ),
-    )
-    keep_alive: str = option(
-        "0",
+    ] = True
+    keep_alive: Annotated[
+        str,
         OptionSpec(
             help=N_(
                 "Let ask and chat keep the model loaded for so long after the last use: 10m, 2h; 0 is off."
@@ -148,9 +148,9 @@ class Settings:
             metavar="TIME",
             duration=True,
         ),
-    )
-    offline: bool = option(
-        False, OptionSpec(help=N_("Never touch the network for a model."), scope="network")
+    ] = "0"
+    offline: Annotated[bool, OptionSpec(help=N_("Never touch the network for a model."), scope="network")] = (
+        False
     )
     remotes: tuple[tuple[str, str], ...] = ()
 

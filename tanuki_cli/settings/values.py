@@ -1,11 +1,12 @@
 """Settings: option, then environment (``TANUKI_<KEY>``), then config.toml, then default."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import platformdirs
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.errors import SettingsError
 from tanuki_cli.i18n import _
@@ -19,8 +20,7 @@ __all__ = ["DEFAULT_CONTEXT_LENGTH", "Directories", "Settings", "in_range", "loa
 DEFAULT_CONTEXT_LENGTH: Final = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Directories:
+class Directories(Struct, frozen=True):
     """Where tanuki keeps its own files. Nothing is created by asking."""
 
     config: Path

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from tanuki_cli.engines.consent import CodeRequest
 from tanuki_cli.i18n import _
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from tanuki_cli.hub import Progress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TerminalAsker:
+class TerminalAsker(Struct, frozen=True, kw_only=True):
     """Implements :class:`~tanuki_cli.loading.Asker`.
 
     ``assume_yes`` answers for downloads, ``trust_remote_code`` for code; off a terminal nobody else does.

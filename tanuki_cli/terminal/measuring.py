@@ -6,8 +6,9 @@ import select
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from tanuki_cli.terminal.typing_ahead import Terminal, hold_typing
 
@@ -23,8 +24,7 @@ _WEIGHTS: Final = (0.299, 0.587, 0.114)
 """How much red, green and blue make for brightness."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
+class Measurement(Struct, frozen=True, kw_only=True):
     """``ambiguous_width`` is 1, 2, or None where the terminal does not tell, as ``background`` is None;
     ``typed`` came meanwhile."""
 

@@ -1,10 +1,10 @@
 """The list of models, as a table for people and as JSON for programs."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import rich.table
+from msgspec import Struct
 
 from tanuki_cli.catalog import FAMILIES, PRACTICE_NAME, VARIANTS, Variant
 from tanuki_cli.catalog.engines import Engines, MemoryPlan
@@ -21,8 +21,7 @@ _WIDE: Final = 64
 """Columns from which there is room for where a model runs and what it takes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRow:
+class ModelRow(Struct, frozen=True, kw_only=True):
     """One model: of the catalog (``variant``), or pulled from elsewhere on the hub.
 
     ``exact`` tells whether ``size_bytes`` was read from the disk or the hub.
@@ -37,8 +36,7 @@ class ModelRow:
     recommended: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelListing:
+class ModelListing(Struct, frozen=True, kw_only=True):
     """All models as one machine sees them."""
 
     rows: tuple[ModelRow, ...]

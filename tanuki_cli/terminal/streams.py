@@ -4,13 +4,13 @@ import os
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Streams:
+
+class Streams(Struct, frozen=True, kw_only=True):
     """The three streams of the process, so that tests can pass others."""
 
     stdin: TextIO

@@ -5,8 +5,10 @@ chose there; a light background only takes other ones of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.text.style import Style
 
@@ -18,8 +20,7 @@ BRIGHT: Final = 60
 GRAY: Final = 90
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Theme:
+class Theme(Struct, frozen=True, kw_only=True):
     """The styles of an answer. ``syntax`` maps names of Pygments token types to styles."""
 
     heading: Style
@@ -76,8 +77,7 @@ THEMES: Final[Mapping[ThemeName, Theme]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Look(Struct, frozen=True, kw_only=True):
     """What an answer is drawn with: its styles and the terminal's width of ambiguous characters."""
 
     theme: Theme

@@ -7,8 +7,9 @@ forms: NFKC, case folding, and NFKC again, because case folding can undo the fir
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 # Characters that fold to themselves or to one lower-case letter, whatever stands before them. The
 # last one of a run is left to the slow path: a mark that follows joins it.
@@ -21,8 +22,7 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFKC", folded).replace("\x00", "\ufffd")
 
 
-@dataclass(frozen=True, slots=True)
-class FoldedText:
+class FoldedText(Struct, frozen=True):
     """A folded text with its way back.
 
     The folded character ``i`` came from ``original[starts[i]:ends[i]]``; several may share a source,

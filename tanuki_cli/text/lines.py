@@ -7,8 +7,9 @@ import codecs
 import io
 import re
 from collections.abc import Generator
-from dataclasses import dataclass
 from typing import BinaryIO, Final
+
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
@@ -24,8 +25,7 @@ MAX_LINE_CHARACTERS: Final = 8 << 20
 _SHOWN_CHARACTERS: Final = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """One line, counted from 1, without its end. ``problem`` is why it cannot be used, as part of a
     sentence; one that is too long is ``cut``."""
 

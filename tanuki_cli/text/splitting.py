@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
+
+from msgspec import Struct
 
 _HEADING, _PARAGRAPH, _LINE, _SENTENCE, _ANYWHERE = 4, 3, 2, 1, 0
 # Closing brackets and quotes after the end belong to the sentence; a dot ends one only before a blank.
@@ -16,16 +17,14 @@ _LONGEST_UNIT: Final = 400
 """Characters; a longer sentence is cut anywhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """A piece of a text: ``text[start:end]``."""
 
     start: int
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
+class _Unit(Struct, frozen=True):
     """The least that is kept together, how large it is, and how good a place to cut its end is."""
 
     end: int

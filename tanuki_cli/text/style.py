@@ -1,11 +1,11 @@
 """How a piece of text looks; what a terminal makes of it is the terminal's business."""
 
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Style:
+
+class Style(Struct, frozen=True):
     """How a piece of text looks; ``color`` is a colour of the theme's, 0 for the text's own."""
 
     bold: bool = False

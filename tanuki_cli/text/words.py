@@ -7,10 +7,11 @@ BudouX sees a phrase.
 
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from tanuki_cli.text.width import graphemes
 
@@ -20,8 +21,7 @@ _WINDOW: Final = 200
 _SHORTEST_PHRASE: Final = 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
+class _Run(Struct, frozen=True):
     kind: _Kind
     start: int
     end: int

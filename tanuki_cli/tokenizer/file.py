@@ -12,10 +12,10 @@ import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from msgspec import Struct
 from tokenizers import Tokenizer
 from tokenizers.models import Unigram
 
@@ -42,8 +42,7 @@ _PANICS: Final = "pyo3_runtime"
 Section = Literal["truncation", "padding"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenizerFile:
+class TokenizerFile(Struct, frozen=True, kw_only=True):
     """What was read. ``pieces`` gives the id of each, those that were added included; ``switched_off`` are
     the sections that would have cut or filled up prompts.
 

@@ -1,9 +1,9 @@
 """What a row asks: in the forms that other programs write, guarded, and nothing of it ignored."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.batch.requests import Asking, make_request
 from tanuki_cli.batch.rows import Row

@@ -2,12 +2,12 @@
 
 import re
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tanuki_cli.catalog import (
     TANUKI_8B,

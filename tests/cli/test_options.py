@@ -2,10 +2,10 @@
 
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
 
 from tanuki_cli.options import format_value
 from tanuki_cli.sampling import SAMPLING_SPECS, SamplingOptions
@@ -26,7 +26,7 @@ CHOSEN = SamplingOptions(
 
 
 def as_json(options: SamplingOptions) -> object:
-    return json.loads(json.dumps(asdict(options)))
+    return json.loads(json.dumps(to_builtins(options)))
 
 
 def asked(home: Path, *options: str, env: dict[str, str] | None = None) -> object:
@@ -36,8 +36,8 @@ def asked(home: Path, *options: str, env: dict[str, str] | None = None) -> objec
 
 
 def test_the_chosen_values_are_no_defaults() -> None:
-    default = asdict(SamplingOptions())
-    assert all(value != default[key] for key, value in asdict(CHOSEN).items())
+    default = to_builtins(SamplingOptions())
+    assert all(value != default[key] for key, value in to_builtins(CHOSEN).items())
     assert {spec.key for spec in SAMPLING_SPECS} == set(default)
 
 
@@ -64,7 +64,7 @@ def test_every_option_of_sampling_comes_from_the_file_and_is_kept_with_a_convers
     (tmp_path / "config" / "config.toml").unlink()
     assert asked(tmp_path, "--continue") == as_json(CHOSEN)
     assert asked(tmp_path, "--continue", "--top-k", "4") == {
-        **asdict(CHOSEN),
+        **to_builtins(CHOSEN),
         "stop": ["Ｑ:", "終"],
         "top_k": 4,
     }

@@ -1,7 +1,6 @@
 """Masks, forced ids and log probabilities: the same f32 weights on llama.cpp and on transformers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 import pytest
+from msgspec.structs import replace
 
 from scripts.practice.export import read_gguf, read_tokenizer, write_gguf
 from scripts.practice.formats import write_safetensors

@@ -3,10 +3,10 @@
 import json
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.conversation import Message

@@ -3,10 +3,10 @@
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Conversation, ConversationKind
 from tanuki_cli.history import HistoryStore

@@ -2,11 +2,11 @@
 
 import sqlite3
 from contextlib import closing
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Conversation, ConversationSettings, Generation, Message, Node, Usage
 from tanuki_cli.errors import HistoryError

@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import gguf
+from msgspec.structs import replace
 
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog import LocalModel

@@ -2,11 +2,11 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel
 from tanuki_cli.engines.llama_cpp.native import Context

@@ -12,8 +12,9 @@ notes of their own there. Its tokenizer's are overridden when it is loaded (see 
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.engines.llama_cpp.gguf import (
     BOOL,
@@ -38,8 +39,7 @@ _ALIGNMENTS: Final = tuple(32 << shift for shift in range(12))
 """The CPU's buffers want at least 32."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorKind:
+class TensorKind(Struct, frozen=True, kw_only=True):
     """A type of ggml: ``size`` bytes for every ``block`` values."""
 
     name: str
@@ -64,8 +64,7 @@ _NORM: Final = frozenset({_F32})
 _MATRIX: Final = frozenset(KINDS)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Geometry:
+class Geometry(Struct, frozen=True, kw_only=True):
     """The numbers that every tensor's shape follows from."""
 
     n_vocab: int

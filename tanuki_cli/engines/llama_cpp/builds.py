@@ -1,8 +1,9 @@
 """The libraries that a GGUF file is computed with: their functions, and what else differs between them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.engines.llama_cpp.bindings import VERSION, native
 from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS
@@ -14,8 +15,7 @@ KV_KINDS: Final[Mapping[KvType, int]] = {"f32": 0, "f16": 1, "q8_0": 8}
 """What ggml numbers the types of a KV cache."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextParams:
+class ContextParams(Struct, frozen=True, kw_only=True):
     """Lengths are tokens. ``n_batch`` is the most that one decode takes, ``max_outputs`` the most
     positions of it whose logits are kept. The cache has ``n_ctx`` places for ``n_sequences``, an equal share
     for each."""
@@ -30,8 +30,7 @@ class ContextParams:
     n_sequences: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
+class Build(Struct, frozen=True, kw_only=True):
     """A library: ``functions`` load and compute, ``model_fields`` (of whether to repack) and
     ``context_fields`` name what is set in its structures. ``kv_types`` are the caches that it can be used
     with. ``on_gpus`` says whether it may be used there. ``has_streams``: the cache of each sequence is kept

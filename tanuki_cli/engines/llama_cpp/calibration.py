@@ -9,8 +9,10 @@ and the memory are there.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.engines.llama_cpp.builds import Build
 from tanuki_cli.engines.llama_cpp.drafting import LENGTHS
@@ -48,8 +50,7 @@ Look = Callable[[Context], None]
 """Sees the context of every kind of weights right after the same part of the text was computed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class Bench(Struct, frozen=True, kw_only=True):
     """What is measured: ``weights``, which took ``load_s`` to load as ``plan`` says; and with what
     ``text``."""
 

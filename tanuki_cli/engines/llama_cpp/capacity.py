@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.engines.llama_cpp import native as llama_native
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
@@ -39,8 +41,7 @@ _SPARE_MEMORY: Final = 0.1
 """Share of the free memory that more than one place leaves to others."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Capacity:
+class Capacity(Struct, frozen=True, kw_only=True):
     """A context for several requests at a time, made with ``params``; ``chunk`` and ``crowd`` as in
     LlamaCppParallel."""
 

@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from tanuki_cli.engines.llama_cpp.calibration import Bench, announced, calibrate, most_seconds, prepare
 from tanuki_cli.engines.llama_cpp.ik import load_ik

@@ -7,8 +7,9 @@ so the guess must be long and likely; what a batch costs is the machine's, what 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 KEY_LENGTHS: Final = (16, 8, 4, 2)
 """Ids that must agree before a place counts as an earlier occurrence; the longest that do count."""
@@ -39,8 +40,7 @@ GPU_COSTS: Final[Mapping[int, float]] = {1: 1.0, 2: 1.1, 3: 1.1, 5: 1.2, 8: 1.4,
 """The same for a GPU, which waits for the weights however many ids there are. Not measured yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Guess:
+class Guess(Struct, frozen=True):
     """Where the text may go on as it did before: ``start`` is the index of the next id there,
     ``match`` how many ids before it agree with the end of the text."""
 
@@ -97,8 +97,7 @@ class NgramIndex:
         return drafted
 
 
-@dataclass(slots=True)
-class DraftPolicy:
+class DraftPolicy(Struct):
     """How many tokens to draft: none unless it promises to be faster.
 
     How often a text goes on as it did after a match of so many ids is counted in every answer, beginning

@@ -1,10 +1,11 @@
 """What must be known of a GGUF model before it is loaded, and which models are refused."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from math import gcd
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.engines.llama_cpp.admission import Geometry, check_settings, check_tensors, nbytes
 from tanuki_cli.engines.llama_cpp.gguf import GgufFile, damaged
@@ -16,8 +17,7 @@ _LAYER_PREFIX: Final = "blk."
 _EMBEDDING: Final = "token_embd.weight"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts:
+class ModelFacts(Struct, frozen=True, kw_only=True):
     """The shape of a model and the size of its parts.
 
     ``n_vocab`` counts the rows of the embedding, ``n_ctx_train`` the positions it was made for;

@@ -12,9 +12,11 @@ import stat
 import struct
 from array import array
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.catalog import part_names
 from tanuki_cli.errors import DamagedModelError, EngineError, brief
@@ -43,8 +45,7 @@ _MAX_STRING_BYTES: Final = 1 << 20
 _MAX_HEADER_BYTES: Final = 256 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GgufTensor:
+class GgufTensor(Struct, frozen=True, kw_only=True):
     """A tensor's place: ``shape`` with the fastest dimension first, ``kind`` as ggml numbers its types,
     ``offset`` from the beginning of its file's weights, which are ``available`` bytes."""
 
@@ -55,8 +56,7 @@ class GgufTensor:
     available: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GgufFile:
+class GgufFile(Struct, frozen=True, kw_only=True):
     """The header of a GGUF model: that of its first part, and the tensors of all.
 
     ``kinds`` numbers the type of each metadata value as GGUF does. ``parts`` are all its files, in order;

@@ -8,10 +8,11 @@ would show that llama.cpp's format is another than this, and before it is read.
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.engines.llama_cpp.admission import KINDS
 from tanuki_cli.files import open_regular
@@ -31,8 +32,7 @@ _ROWS: Final = struct.Struct("<iQ")
 _COLUMNS: Final = struct.Struct("<iII")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateLayout:
+class StateLayout(Struct, frozen=True, kw_only=True):
     """The states of one context: keys and values of ``n_layer`` layers, ``width`` numbers of the ggml type
     ``kind`` a token, the values ``transposed`` where there is no flash attention. ``has_streams`` where the
     caches of sequences are kept apart."""

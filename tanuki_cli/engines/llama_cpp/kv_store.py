@@ -15,9 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.engines.llama_cpp.gguf import part_paths
 from tanuki_cli.engines.llama_cpp.kv_layout import HEAD, MAGIC
@@ -42,8 +43,7 @@ _ABANDONED_S: Final = 600.0
 Fits = Callable[[Path], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class KvStore:
+class KvStore(Struct, frozen=True):
     """A folder of states, the least recently used ones removed above ``max_bytes`` in all, and after 30 days.
 
     Several processes may share it. Neither finding nor saving raises for a broken file or a full disk: a

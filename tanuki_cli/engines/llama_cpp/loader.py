@@ -13,8 +13,10 @@ import shlex
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import EngineInfo
@@ -83,8 +85,7 @@ def load_llama_cpp(
     return loaded
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Choice:
+class _Choice(Struct, frozen=True, kw_only=True):
     """What is loaded: the model as ``plan`` says, or a ``copy`` of it with its weights repacked; run as
     ``tuning`` says, the defaults where ``tuner`` is to measure that first. ``notes`` are for the user."""
 

@@ -1,14 +1,14 @@
 """What a GGUF model will take of the machine's memory, and how many layers a GPU can hold. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.machine.memory import GPU_RESERVE_BYTES, KV_BYTES, KvType, MemoryEstimate, estimate_memory
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryNeeds:
+class MemoryNeeds(Struct, frozen=True, kw_only=True):
     """``host`` is the main memory, ``gpu_bytes`` what the offloaded layers take."""
 
     host: MemoryEstimate

@@ -2,8 +2,9 @@
 
 from collections.abc import Generator, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
 
 from tanuki_cli.engines.answers import Token
 from tanuki_cli.engines.base import EngineInfo, GenerationCancelled

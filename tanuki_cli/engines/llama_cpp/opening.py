@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from operator import ne
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import replace
 
 from tanuki_cli.catalog import TANUKI_8B, LocalModel
 from tanuki_cli.conversation import Message

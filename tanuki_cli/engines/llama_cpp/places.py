@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.engines.llama_cpp.cutting import reusable
 from tanuki_cli.engines.llama_cpp.parts import Answering
@@ -16,8 +17,7 @@ _WORTH_WAITING: Final = 16
 """So many ids more must become shared before a prompt waits for another one to compute them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Crowd:
+class Crowd(Struct, frozen=True, kw_only=True):
     """More than ``few`` requests at once only as long as these have fewer than ``most_ids`` ids together."""
 
     few: int

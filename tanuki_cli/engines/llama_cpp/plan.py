@@ -2,9 +2,10 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
+
+from msgspec import Struct
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.llama_cpp import native as llama_native
@@ -30,8 +31,7 @@ _KV_ALIGNMENT: Final = 256
 """llama.cpp rounds the KV cache up to this many tokens."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadPlan:
+class LoadPlan(Struct, frozen=True, kw_only=True):
     """How ``model`` will be loaded; ``gpu_layers`` as llama.cpp counts them.
 
     The KV cache is made for ``cache_length`` tokens at first, at most ``context_length``.

@@ -5,8 +5,9 @@ so is mapped like any other, and gives the same numbers. How one is made: repack
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tanuki_cli.engines.llama_cpp.kv_store import state_key
 
@@ -16,8 +17,7 @@ def repacked_folder(cache_folder: Path) -> Path:
     return cache_folder / "repacked"
 
 
-@dataclass(frozen=True, slots=True)
-class RepackedStore:
+class RepackedStore(Struct, frozen=True):
     """A folder with copies of models, each beside a link to its model.
 
     A copy is named by its model, the version of the library that it is for, and its own size: one whose

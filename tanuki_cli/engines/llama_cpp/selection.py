@@ -5,9 +5,10 @@ llama.cpp does, unless ik_llama.cpp is here, was measured beside it with this ve
 read for that; nothing is loaded to look.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.engines.base import Use
 from tanuki_cli.engines.llama_cpp.ik_package import PACKAGE, build_version
@@ -33,8 +34,7 @@ What quantising changes is more (q4_K_M of Llama-3-8B 0.031, as published), unre
 was 0.02 with random weights in the shape of the 8B, which spread rounding more than trained ones do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class Pair(Struct, frozen=True, kw_only=True):
     """What is remembered of a model on either library; of ik_llama.cpp as it is with ``copy``, the model with
     its weights rearranged, where there is one."""
 

@@ -1,10 +1,11 @@
 """llama.cpp as it is installed here, told without loading it."""
 
 import sys
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.catalog import Variant
 from tanuki_cli.catalog.engines import MemoryNeeds, MemoryPlan, estimate_variant
@@ -18,8 +19,7 @@ from tanuki_cli.machine.packages import LLAMA_CPP, find_nvcc, pip_install, rebui
 _PROBE: Final = "import json, llama_cpp; print(json.dumps(bool(llama_cpp.llama_supports_gpu_offload())))"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LlamaCppSummary:
+class LlamaCppSummary(Struct, frozen=True, kw_only=True):
     """Implements :class:`~tanuki_cli.engines.checking.InstalledEngine`."""
 
     installed: bool

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.engines.llama_cpp.native import Context, DecodeAborted
 from tanuki_cli.i18n import _
@@ -24,8 +26,7 @@ class OutOfTime(Exception):
     """There is not the time for a measurement, or it took longer than there was."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """What ends measurements: a Ctrl-C, of which ``interrupted`` tells, and the ``deadline`` by ``clock``.
 
     Nothing is begun that is expected to take longer than is left, and what does all the same is broken off:

@@ -14,9 +14,11 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
 from tanuki_cli.engines.base import Use
 from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, LENGTHS
@@ -42,8 +44,7 @@ _IN_PLACE_WORTH_IT: Final = 1.1
 """Without the second copy they cost time only, and all of it is counted."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tuning:
+class Tuning(Struct, frozen=True, kw_only=True):
     """What may be chosen freely: it changes speed and memory, not what the model says.
 
     ``threads`` compute single tokens, ``prompt_threads`` a prompt, in batches of ``n_batch`` tokens.
@@ -63,8 +64,7 @@ class Tuning:
         return self if threads is None else replace(self, threads=threads, prompt_threads=threads)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Speed:
+class Speed(Struct, frozen=True, kw_only=True):
     """Seconds of a load, of one token of a prompt and of one of an answer. ``costs`` pairs the size of a
     batch with its time in single steps; the first is one of size 1."""
 
@@ -83,8 +83,7 @@ def seconds_of(use: Use, speed: Speed) -> float:
     return speed.load_s + _QUESTIONS[use] * each
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """What was measured of a model on this machine.
 
     ``tuning`` is for weights as they lie in the file, and gives the speed ``plain``; the defaults gave
@@ -122,8 +121,7 @@ class Record:
         return replace(self.tuning, repack=True, draft_costs=best.costs)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tuner:
+class Tuner(Struct, frozen=True, kw_only=True):
     """Where records are kept, for what ``use`` they are read, and whether to measure where there is none.
 
     ``announce`` is called before measuring, with the seconds that it takes at most by ``clock``; Ctrl-C ends
@@ -168,8 +166,7 @@ def tuning_store(cache_folder: Path) -> "TuningStore":
     return TuningStore(cache_folder / "tuning")
 
 
-@dataclass(frozen=True, slots=True)
-class TuningStore:
+class TuningStore(Struct, frozen=True):
     """A folder of records. No method raises for a broken file or a full disk: the defaults hold then."""
 
     folder: Path
@@ -184,7 +181,7 @@ class TuningStore:
 
     def save(self, key: str, record: Record) -> bool:
         """Keep ``record``; whether that worked."""
-        parts = asdict(record)
+        parts = to_builtins(record)
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomically(self._path(key), json.dumps({**parts.pop("tuning"), **parts}, indent=1) + "\n")

@@ -1,9 +1,9 @@
 """The address of a server: the root of its API, and the places below it."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import httpx2
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import _
@@ -11,8 +11,7 @@ from tanuki_cli.i18n import _
 LOOPBACK: Final = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Struct, frozen=True):
     """The root of an API, such as ``http://host:8000/v1``; a query goes with every request."""
 
     url: httpx2.URL

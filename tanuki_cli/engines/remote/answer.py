@@ -1,7 +1,8 @@
 """One answer from a server: its text, its counts, and why it ended, by the rules of local engines."""
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import FinishReason, Usage
 from tanuki_cli.engines.answers import AnswerScore, Chunk, Token

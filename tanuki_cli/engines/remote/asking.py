@@ -2,8 +2,9 @@
 
 from collections.abc import Generator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec import Struct, field
 
 from tanuki_cli.engines.remote.dialects import (
     ChatText,
@@ -29,8 +30,7 @@ _NEWER_LIMIT: Final = "max_completion_tokens"
 """The name that some servers want instead."""
 
 
-@dataclass(slots=True)
-class Learnt:
+class Learnt(Struct):
     """What a server turned out to take: the same for all connections to it.
 
     ``own_text`` is whether Tanuki's prompt is sent as text where no ids are, ``refused`` names the fields
@@ -41,8 +41,7 @@ class Learnt:
     refused: set[str] = field(default_factory=set)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
+class Asking(Struct, frozen=True, kw_only=True):
     """One connection to ``server``, which is sent ids where ``exact``. ``flag`` stops what runs."""
 
     connection: RemoteConnection

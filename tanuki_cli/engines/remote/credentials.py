@@ -8,7 +8,6 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Final
 
 import tomlkit
 import tomlkit.exceptions
+from msgspec import Struct
 
 from tanuki_cli.errors import SettingsError
 from tanuki_cli.files import os_reason, read_bounded
@@ -28,12 +28,14 @@ KEYRING_SERVICE: Final = "tanuki"
 _HEADER_SAFE: Final = re.compile(r"[!-~]+\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
+class ApiKey(Struct, frozen=True):
     """A key and where it was found; only ``value`` itself shows the key, ``repr`` and ``str`` do not."""
 
-    value: str = field(repr=False)
+    value: str
     source: str
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(source={self.source!r})"
 
 
 def environment_variable(remote_name: str) -> str:

@@ -7,8 +7,10 @@ A dialect turns one prompt into the JSON that its server wants, and each event o
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final, Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.remote.events import Delta, llama_server_end, openai_delta, text_of
@@ -38,8 +40,7 @@ _OFF: Final[Mapping[str, Sequence[float]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemotePrompt:
+class RemotePrompt(Struct, frozen=True, kw_only=True):
     """A prompt ready to be sent: its messages, and their ids where ids are sent.
 
     ``begun`` is how the answer begins, the last of ``ids``; ``begun_text`` the same for a server that takes

@@ -3,8 +3,9 @@
 Fields of a wrong type count as absent.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import FinishReason
 from tanuki_cli.engines.answers import Token
@@ -14,8 +15,7 @@ from tanuki_cli.engines.remote.tokens import completion_tokens
 _OTHER_CONTENT: Final = ("reasoning", "reasoning_content", "refusal", "tool_calls", "function_call")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delta:
+class Delta(Struct, frozen=True, kw_only=True):
     """What one event adds to the answer.
 
     ``tokens`` None means that only ``text`` is there. ``left_out`` are the tokens before them that the

@@ -9,12 +9,12 @@ import re
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 import httpcore2
 import httpx2
+from msgspec import Struct
 
 from tanuki_cli.engines.remote.address import LOOPBACK, Address
 from tanuki_cli.engines.remote.credentials import ApiKey
@@ -34,8 +34,7 @@ END: Final[JsonObject] = MappingProxyType({})
 """Stands for ``[DONE]`` in a stream of events, and for the end of an answer in one piece."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteTimeouts:
+class RemoteTimeouts(Struct, frozen=True, kw_only=True):
     """Seconds.
 
     To wait for a connection; for the whole answer to a small question; for the next byte while the server
@@ -50,8 +49,7 @@ class RemoteTimeouts:
     total: float = 6 * 3600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamLimits:
+class StreamLimits(Struct, frozen=True, kw_only=True):
     """How much an answer of ``tokens`` tokens, each with so many ``alternatives``, may be.
 
     Every token may come in an event of its own.

@@ -3,8 +3,9 @@
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from tanuki_cli.engines.remote.address import Address
 from tanuki_cli.engines.remote.failures import JsonObject, RequestFailed, as_count
@@ -28,8 +29,7 @@ _SHOWN_LENGTH: Final = 80
 _TANUKI: Final = re.compile(r"tanuki|\bmame\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class Server(Struct, frozen=True, kw_only=True):
     """A server that answered: its kind, how it calls itself, and the model that was chosen.
 
     ``context_length`` None means that it does not say. ``is_tanuki`` is whether one of the model's names says

@@ -1,8 +1,9 @@
 """The prompt for a server: exact ids where it takes them, else messages that it counts itself."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answers import PromptPlan
@@ -15,8 +16,7 @@ from tanuki_cli.tokenizer import ChatTokenizer
 _KEPT_SHARES: Final = (1.0, 0.75, 0.5, 0.25, 0.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prompts:
+class Prompts(Struct, frozen=True, kw_only=True):
     """Makes the prompts. ``tokenizer`` None means that the server tokenises; ``context_is_known`` is whether
     it says how long its context is."""
 

@@ -1,14 +1,14 @@
 """The shapes an answer can be asked for. Pure: what follows one token by token is in ``guidance``."""
 
 import json
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 ShapeKind = Literal["json_schema", "json_object", "choices", "regex", "grammar"]
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(Struct, frozen=True):
     """What an answer must look like. ``text`` is the schema, the choices as a JSON array, the pattern or
     the Lark grammar; made by the functions of ``reading``, which check
     it."""

@@ -1,10 +1,11 @@
 """What a checkpoint's directory says about itself, read without loading it and without torch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.catalog import Quantization
 from tanuki_cli.engines.transformers.weights import WeightFiles, find_weights, read_json
@@ -18,8 +19,7 @@ _MAX_NUMBER: Final = 1 << 24
 _AUTO_CLASS: Final = "AutoModelForCausalLM"
 
 
-@dataclass(frozen=True, slots=True)
-class _Layouts:
+class _Layouts(Struct, frozen=True):
     """What of one method gptqmodel's kernels for plain PyTorch can run (the faster ones take less)."""
 
     bits: tuple[int, ...]
@@ -34,8 +34,7 @@ _SUPPORTED: Final[Mapping[Quantization, _Layouts]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizationInfo:
+class QuantizationInfo(Struct, frozen=True, kw_only=True):
     """How the linear layers are quantised; ``group_size`` -1 is one group for each column."""
 
     method: Quantization
@@ -44,8 +43,7 @@ class QuantizationInfo:
     desc_act: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointInfo:
+class CheckpointInfo(Struct, frozen=True, kw_only=True):
     """A checkpoint that can be loaded.
 
     ``vocab_size`` is the number of rows of the embedding. ``custom_code`` names the class in the

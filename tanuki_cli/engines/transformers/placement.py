@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import torch
+from msgspec import Struct, field
 
 from tanuki_cli.engines.transformers.checkpoint import CheckpointInfo
 from tanuki_cli.engines.transformers.weights import BYTES_PER_VALUE, Dtype
@@ -21,8 +21,7 @@ Backend = Literal["cpu", "cuda", "mps"]
 _SHORT_NAMES: Final[Mapping[Dtype, str]] = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placement:
+class Placement(Struct, frozen=True, kw_only=True):
     """A decision: the backend, the type of the weights, and how layers are spread.
 
     ``device_map`` is as transformers takes it; ``max_memory`` is given where it must spread the

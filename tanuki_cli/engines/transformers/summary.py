@@ -1,7 +1,8 @@
 """transformers as it is installed here, told without importing it."""
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.catalog import Variant
 from tanuki_cli.catalog.engines import MemoryNeeds, MemoryPlan, estimate_variant
@@ -17,8 +18,7 @@ _PROBE: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransformersSummary:
+class TransformersSummary(Struct, frozen=True, kw_only=True):
     """Implements :class:`~tanuki_cli.engines.checking.InstalledEngine`; ``quantized`` with AWQ and GPTQ."""
 
     installed: bool

@@ -10,9 +10,10 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 from tanuki_cli.errors import DamagedModelError, EngineError, brief
 from tanuki_cli.files import open_regular, os_reason
@@ -35,8 +36,7 @@ _SIZES: Final[Mapping[str, int]] = {
 """Bytes of a value, by safetensors' name of its type."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightFiles:
+class WeightFiles(Struct, frozen=True, kw_only=True):
     """The weights of one checkpoint.
 
     ``entry`` is the name of the one file, or of the index over several. ``bytes`` counts the data of
@@ -50,8 +50,7 @@ class WeightFiles:
     layers: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensor:
+class _Tensor(Struct, frozen=True):
     name: str
     dtype: str
     start: int

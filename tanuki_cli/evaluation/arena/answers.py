@@ -7,9 +7,11 @@ seed comes from the question, the same for all models, so that an answer can be 
 import hashlib
 import json
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct, to_builtins
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.evaluation.arena.questions import Question
@@ -25,16 +27,14 @@ FORMAT_VERSION: Final = 1
 _WAIT_S: Final = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Struct, frozen=True, kw_only=True):
     """One answer and why it ended."""
 
     text: str
     finish_reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedAnswer:
+class PreparedAnswer(Struct, frozen=True, kw_only=True):
     """A model's replies to all turns of a question; ``key`` is :func:`answer_key`."""
 
     key: str
@@ -44,7 +44,7 @@ class PreparedAnswer:
 
 def answer_key(identity: str, question: Question, system: str | None, sampling: SamplingOptions) -> str:
     """What an answer belongs to, as one short text."""
-    parts = [identity, question.turns, system, asdict(sampling)]
+    parts = [identity, question.turns, system, to_builtins(sampling)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -108,9 +108,9 @@ class AnswerFile:
             "version": FORMAT_VERSION,
             "key": answer.key,
             "question": list(question.turns),
-            "replies": [asdict(reply) for reply in answer.replies],
-            "source": asdict(answer.source),
-            "sampling": asdict(sampling),
+            "replies": [to_builtins(reply) for reply in answer.replies],
+            "source": to_builtins(answer.source),
+            "sampling": to_builtins(sampling),
         }
         with RecordFile(self._path, wait_s=_WAIT_S, private=True) as file:
             file.append(document)

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Protocol
+
+from msgspec import to_builtins
 
 from tanuki_cli.evaluation.arena.answers import PreparedAnswer, prompt_messages, seeded
 from tanuki_cli.evaluation.arena.contestants import Roster
@@ -98,7 +99,7 @@ class Comparison:
         question = self.matchup.question
         sources = self._sources or [self._roster.source(one) for one in self.matchup.models]
         options = {"system": self._system, **({ANSWERS: list(self.matchup.keys)} if question else {})}
-        provenance = Provenance.now("arena", sources, options=options, sampling=asdict(self._sampling))
+        provenance = Provenance.now("arena", sources, options=options, sampling=to_builtins(self._sampling))
         first, second = self.matchup.models
         return Vote(
             time=datetime.now(timezone.utc),

@@ -1,8 +1,10 @@
 """The models of an arena: who they are, and which of them can be in memory at the same time."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.catalog import LocalModel, Target
 from tanuki_cli.engines.answering import AnsweringEngine
@@ -20,8 +22,7 @@ _BYTES_BESIDES: Final = 512 << 20
 """A loaded model takes its files, and about this much for cache, buffers and tokenizer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contestant:
+class Contestant(Struct, frozen=True, kw_only=True):
     """A model under the name it is rated by; ``identity`` is its digest, or the address of its server."""
 
     name: str

@@ -7,10 +7,11 @@ several turns has its texts joined there, and ``turns`` as a field of its own; a
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.arena.labels import EXPORTED, meanings
@@ -54,8 +55,7 @@ def export_line(vote: Vote) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Record:
+class _Record(Struct, frozen=True, kw_only=True):
     label: str
     models: tuple[str, str]
     turns: tuple[Turn, ...]

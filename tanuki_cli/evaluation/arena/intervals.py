@@ -7,11 +7,12 @@ the true rating in 93 to 97 % of simulated sets of 5 to 300 votes; percentiles w
 """
 
 import math
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.evaluation.arena.ratings import PRIOR_TIES, Floats, Tally, covariance, strengths
 
@@ -25,8 +26,7 @@ _MATRIX_CELLS: Final = 2_000_000
 MOST_VOTES_SAID: Final = 100_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class Share(Struct, frozen=True, kw_only=True):
     """A share of votes with the bounds of its interval."""
 
     value: float

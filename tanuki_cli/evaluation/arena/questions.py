@@ -1,9 +1,11 @@
 """Questions to put to the models: a file of lines, or of JSON objects as FastChat keeps them."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.arena.votes import LONGEST_NAME, LONGEST_TEXT, MOST_TURNS, read_text, unusable
@@ -16,8 +18,7 @@ MOST_QUESTIONS: Final = 10_000
 _TEXT_FIELDS: Final = ("question", "prompt", "text", "instruction", "input")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(Struct, frozen=True, kw_only=True):
     """What is asked, turn by turn."""
 
     turns: tuple[str, ...]

@@ -10,11 +10,11 @@ are independent sets of votes, solved at once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 SCALE: Final = 400.0
 BASE: Final = 10.0
@@ -29,8 +29,7 @@ _MOST_STEPS: Final = 200
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class Tally(Struct, frozen=True, kw_only=True):
     """Votes counted by kind: ``first[r]`` against ``second[r]`` (indices of models), ``score[r]`` points
     for the first (1, 0.5 or 0), ``count[r]`` times."""
 

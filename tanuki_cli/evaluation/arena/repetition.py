@@ -1,9 +1,11 @@
 """Asking once more what a file of votes was cast on: the same questions, models and options."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.arena.questions import Question
@@ -14,8 +16,7 @@ from tanuki_cli.options import check_value
 from tanuki_cli.sampling import SAMPLING_SPECS, SamplingOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repetition:
+class Repetition(Struct, frozen=True, kw_only=True):
     """What is asked again, and where the new votes go: beside the old ones, so that none is mixed up."""
 
     models: tuple[str, ...]
@@ -61,6 +62,6 @@ def _sampling(votes: Sequence[Vote], recorded: Any) -> SamplingOptions:
         for spec in SAMPLING_SPECS
         if recorded.get(spec.key) is not None
     }
-    sampling = replace(SamplingOptions(), **values)  # type: ignore[arg-type]
+    sampling = replace(SamplingOptions(), **values)
     seeds = {dict(vote.provenance.get("sampling") or {}).get("seed") for vote in votes}
     return sampling if len(seeds) == 1 and len(votes) > 1 else replace(sampling, seed=None)

@@ -4,8 +4,9 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
+
+from msgspec import to_builtins
 
 from tanuki_cli.evaluation.arena.intervals import CONFIDENCE, Share
 from tanuki_cli.evaluation.arena.ratings import BASE, SCALE, START
@@ -47,7 +48,7 @@ def to_json(
             "base": BASE,
             "start": START,
             "confidence": CONFIDENCE,
-            **asdict(options),
+            **to_builtins(options),
         },
         "provenance": dict(provenance),
     }
@@ -77,7 +78,7 @@ def _rating(rating: Rating) -> dict[str, Any]:
     return {
         "models": [_standing(standing) for standing in rating.standings],
         "pairs": [_pair(pair) for pair in rating.comparisons],
-        "style": [asdict(effect) for effect in rating.effects],
+        "style": [to_builtins(effect) for effect in rating.effects],
     }
 
 

@@ -2,10 +2,10 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.arena.intervals import (
@@ -36,8 +36,7 @@ Kinds = Mapping[tuple[tuple[str, str], Verdict], int]
 """Votes counted by their models, in the order shown, and verdict."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RatingOptions:
+class RatingOptions(Struct, frozen=True, kw_only=True):
     """How votes are rated. ``anchor`` names a model whose rating is ``anchor_rating``; else the mean is."""
 
     bootstrap: int = BOOTSTRAP
@@ -48,8 +47,7 @@ class RatingOptions:
     style_control: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
+class Counts(Struct, frozen=True, kw_only=True):
     """Votes by kind, as seen from one side."""
 
     wins: int = 0
@@ -73,8 +71,7 @@ class Counts:
         return wilson(self.wins, self.wins + self.losses)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Standing(Struct, frozen=True, kw_only=True):
     """One model: its rating with its interval, its votes, the share it won.
 
     ``rank`` is 1 + the number of models that are surely better. ``as_first`` and ``as_second`` are its
@@ -91,8 +88,7 @@ class Standing:
     as_second: Counts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(Struct, frozen=True, kw_only=True):
     """Two models, the better one first; ``counts`` are those of their own votes, seen from the first.
 
     ``difference`` of their ratings, with its interval, comes from all votes. ``connected`` is False where
@@ -114,8 +110,7 @@ class Comparison:
         return self.connected and self.more_votes == 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rating:
+class Rating(Struct, frozen=True, kw_only=True):
     """Models by rating, the best first, and every two of them."""
 
     standings: tuple[Standing, ...]
@@ -123,8 +118,7 @@ class Rating:
     effects: tuple[Effect, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArenaResult:
+class ArenaResult(Struct, frozen=True, kw_only=True):
     """All that is printed. ``position`` counts votes for the answer shown first as wins.
 
     ``categories`` is empty where there is no more than one.

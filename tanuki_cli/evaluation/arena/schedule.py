@@ -2,9 +2,10 @@
 
 import random
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.evaluation.arena.answers import answer_key
 from tanuki_cli.evaluation.arena.contestants import Contestant
@@ -17,8 +18,7 @@ ANSWERS: Final = "answers"
 """The option in a vote's provenance that names the prepared answers it was cast on, by their keys."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matchup:
+class Matchup(Struct, frozen=True, kw_only=True):
     """Two models in the order in which they are shown, and the question with the keys of their answers.
 
     ``question`` is None where it is still to be typed; ``keys`` are then empty.

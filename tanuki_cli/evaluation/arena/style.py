@@ -8,11 +8,11 @@ mean taken off: to exchange the two answers of every vote then changes nothing.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import Struct
 
 from tanuki_cli.evaluation.arena.intervals import Z, redraw, with_unseen
 from tanuki_cli.evaluation.arena.ratings import PRIOR_TIES, Floats, Tally, strengths
@@ -34,8 +34,7 @@ _CELLS: Final = 2_000_000
 """Numbers that one array may hold while sets of votes are fitted together."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StyledVote:
+class StyledVote(Struct, frozen=True, kw_only=True):
     """One vote: indices of the models, points for the first, and the two texts that were compared."""
 
     first: int
@@ -44,8 +43,7 @@ class StyledVote:
     texts: tuple[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
+class Effect(Struct, frozen=True, kw_only=True):
     """What one feature does: change of the log odds for one usual difference, with its interval."""
 
     feature: str
@@ -54,8 +52,7 @@ class Effect:
     high: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StyledStrengths:
+class StyledStrengths(Struct, frozen=True, kw_only=True):
     """Strengths in nats with style taken out, those of redrawn votes, and the effect of every feature."""
 
     theta: Floats

@@ -7,10 +7,11 @@ out and told, and costs no other. An id that stands there twice counts once.
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
+
+from msgspec import Struct, field
 
 from tanuki_cli.errors import InputError, update_hint
 from tanuki_cli.i18n import _
@@ -32,8 +33,7 @@ LONGEST_NAME: Final = 500
 _SURROGATES: Final = re.compile("[\ud800-\udfff]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class Turn(Struct, frozen=True, kw_only=True):
     """A question and its two answers, in the order in which they were shown.
 
     ``finish_reasons`` says why each ended, where that is known.
@@ -44,8 +44,7 @@ class Turn:
     finish_reasons: tuple[str | None, str | None] = (None, None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vote:
+class Vote(Struct, frozen=True, kw_only=True):
     """One comparison of two models.
 
     ``models`` and all answers stand in the order in which they were shown, so the position is recorded.
@@ -77,8 +76,7 @@ class Vote:
         return "\n\n".join(turn.answers[position] for turn in self.turns)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ballots:
+class Ballots(Struct, frozen=True, kw_only=True):
     """The votes of a file in the order of their lines, and what was left out."""
 
     votes: tuple[Vote, ...]

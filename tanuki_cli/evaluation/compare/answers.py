@@ -1,8 +1,9 @@
 """Greedy answers beside each other: where they first differ, and how."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import FinishReason
 from tanuki_cli.text.width import graphemes
@@ -26,8 +27,7 @@ QUESTIONS = (
 """Asked in this order unless the user has others."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """One model's answer; ``seconds`` from the question to its end, ``tokens`` as the engine counts."""
 
     text: str
@@ -36,8 +36,7 @@ class Answer:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class Difference(Struct, frozen=True, kw_only=True):
     """An answer against the reference's: ``kind``, and how many graphemes both begin with.
 
     "shorter" is one that ends where the reference goes on, "longer" the reverse.
@@ -47,8 +46,7 @@ class Difference:
     shared: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerRow:
+class AnswerRow(Struct, frozen=True, kw_only=True):
     """A question, the answers in the order of the models, and how each differs from the first."""
 
     question: str

@@ -10,10 +10,10 @@ came there. Nothing here keeps a row.
 """
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from msgspec import Struct
 
 from tanuki_cli.engines.probabilities import Floats, Logits, divergences, normalized
 
@@ -26,8 +26,7 @@ MIN_TOKENS: Final = 10
 QUANTILES: Final = (1.0, 0.999, 0.99, 0.95, 0.9, 0.75, 0.5, 0.25, 0.1, 0.05, 0.01, 0.001, 0.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceRows:
+class ReferenceRows(Struct, frozen=True, kw_only=True):
     """What the reference says at some places.
 
     ``log_probs`` and ``probs`` (rows, vocabulary) may be a little off where they were stored; ``nll``, the
@@ -40,8 +39,7 @@ class ReferenceRows:
     top: "Ids"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateScores:
+class CandidateScores(Struct, frozen=True, kw_only=True):
     """What is kept of a candidate at some places: KL(reference ‖ candidate) in nats, the negative log
     probability of the target, the likeliest id."""
 
@@ -50,8 +48,7 @@ class CandidateScores:
     top: "Ids"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
+class Places(Struct, frozen=True, kw_only=True):
     """A candidate beside the reference over many places, one entry a place."""
 
     kl: Floats
@@ -63,16 +60,14 @@ class Places:
         return len(self.kl)
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(Struct, frozen=True):
     """A figure and its standard error, NaN where there are too few places to tell."""
 
     value: float
     error: float = math.nan
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Divergence:
+class Divergence(Struct, frozen=True, kw_only=True):
     """The figures of a candidate over ``tokens`` places.
 
     ``kl`` is in nats. ``delta_p`` is the change of the target's probability, candidate less reference;

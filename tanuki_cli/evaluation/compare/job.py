@@ -2,9 +2,10 @@
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct
 
 from tanuki_cli.catalog import LocalModel, RemoteModel, Target
 from tanuki_cli.conversation import Conversation
@@ -33,8 +34,7 @@ from tanuki_cli.machine.hardware import format_bytes, inspect_machine
 from tanuki_cli.tokenizer import ChatTokenizer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True):
     """What a comparison needs from whoever runs it.
 
     ``find`` gives the files or the server of a reference, ``open_model`` loads it, ``conversations`` is

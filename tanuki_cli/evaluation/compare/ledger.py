@@ -1,7 +1,8 @@
 """What a comparison is to do, and what of it is done."""
 
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tanuki_cli.evaluation.compare.answers import Answer, AnswerRow, answer_row
 from tanuki_cli.evaluation.compare.distributions import is_whole
@@ -13,8 +14,7 @@ from tanuki_cli.evaluation.provenance import ModelSource
 REFERENCE: Final = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """What is to be done with the models. ``served`` are the places, among them, of those that only
     answer. ``vocabulary`` is the number of ids that have a probability."""
 

@@ -9,8 +9,9 @@ With :func:`cut_like_llama_cpp` the ids of a category are cut as llama.cpp's per
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+
+from msgspec import Struct
 
 from tanuki_cli.engines.token_model import shared_prefix
 from tanuki_cli.errors import PromptTooLongError
@@ -19,8 +20,7 @@ from tanuki_cli.prompt import fit_context
 from tanuki_cli.tokenizer import ChatTokenizer
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(Struct, frozen=True):
     """``ids`` for one pass through a model; ``targets`` are places of ids that are scored, in order,
     none of them the first."""
 

@@ -1,9 +1,11 @@
 """What is to be compared, as it is asked for, written down, and read again from a result."""
 
 import json
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import fields
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.provenance import Provenance
@@ -16,8 +18,7 @@ _ROOM_FOR_QUESTIONS: Final = 1024
 _COUNTS: Final = ("limit", "context_length", "answer_tokens", "gpu_layers")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """The models, the reference first, and everything that decides the figures.
 
     Without ``text`` and ``history`` the built-in texts are meant. ``limit`` is the most scored tokens of
@@ -53,8 +54,7 @@ class Request:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class Record(Struct, frozen=True, kw_only=True):
     """A result that was written as JSON: what was asked, where it came from, which texts, and the mean
     divergence of each candidate, None where it had none."""
 

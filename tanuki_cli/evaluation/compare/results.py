@@ -4,8 +4,9 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Final
+
+from msgspec import Struct, to_builtins
 
 from tanuki_cli.evaluation.compare.answers import AnswerRow
 from tanuki_cli.evaluation.compare.divergence import QUANTILES, Divergence, Estimate
@@ -29,8 +30,7 @@ _ESTIMATES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFigures:
+class ModelFigures(Struct, frozen=True, kw_only=True):
     """What a model is and takes. ``memory_bytes`` is what loading it and a few tokens added to the
     process; ``tokens_per_s`` is the speed of reading, ``answer_tokens_per_s`` that of answering; None
     where it was not measured."""
@@ -42,24 +42,21 @@ class ModelFigures:
     answer_tokens_per_s: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReferenceResult:
+class ReferenceResult(Struct, frozen=True, kw_only=True):
     """The reference, and its perplexity for each category and :data:`ALL`."""
 
     figures: ModelFigures
     perplexity: Mapping[str, Estimate]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateResult:
+class CandidateResult(Struct, frozen=True, kw_only=True):
     """A model beside the reference for each category and :data:`ALL`; nothing for a served one."""
 
     figures: ModelFigures
     divergence: Mapping[str, Divergence]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class Comparison(Struct, frozen=True, kw_only=True):
     """A whole result. ``places`` counts the scored ids of each category and of :data:`ALL`.
 
     ``cut`` is "documents" or "llama.cpp", ``context_length`` what the passages were cut to, and
@@ -101,7 +98,7 @@ class Comparison:
                 }
                 for candidate in self.candidates
             ],
-            "answers": [asdict(row) for row in self.answers],
+            "answers": [to_builtins(row) for row in self.answers],
         }
 
     def to_csv(self) -> str:

@@ -7,8 +7,9 @@ reference's distributions wait on the disk.
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict
 from typing import Final, Protocol
+
+from msgspec import to_builtins
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import GenerationCancelled
@@ -140,7 +141,7 @@ class Run:
                 self._check_vocabulary(index, rows.shape[1])
                 memory = max(used_memory_bytes() - before, 0)
             facts = {
-                "source": asdict(source_of(model, self._digests)),
+                "source": to_builtins(source_of(model, self._digests)),
                 "load_s": model.load_s,
                 "memory_bytes": memory,
             }
@@ -257,7 +258,7 @@ class Run:
                 seconds=time.perf_counter() - started,
             )
             self._watcher.advance(max(self._plan.answer_tokens - answer.tokens, 0))
-            self._store.keep_note(f"answer-{index}-{number}", asdict(answer))
+            self._store.keep_note(f"answer-{index}-{number}", to_builtins(answer))
 
 
 def fits_together(sizes: Sequence[int], *, free_bytes: int) -> bool:

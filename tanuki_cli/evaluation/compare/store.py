@@ -13,12 +13,12 @@ import time
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from filelock import FileLock, Timeout
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.files import os_reason, read_bounded, replacing, write_atomically
@@ -35,8 +35,7 @@ _KEPT_S: Final = 14 * 24 * 3600
 """What was broken off and not gone on with for so long is removed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PassageScores:
+class PassageScores(Struct, frozen=True, kw_only=True):
     """What a model gave at the scored places of a passage; ``kl`` is all zero for the reference.
 
     ``seconds`` is what computing the ``tokens`` of the passage took.

@@ -6,9 +6,10 @@ Everything else is a document.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast, get_args
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import Conversation, Message, Role
 from tanuki_cli.errors import InputError
@@ -22,8 +23,7 @@ BUILT_IN: Final = Path(__file__).parent / "texts"
 HISTORY: Final = "history"
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """A text as it is, scored from its first token to its last."""
 
     category: str
@@ -31,8 +31,7 @@ class Document:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chat:
+class Chat(Struct, frozen=True):
     """Turns that end with an answer; only the answers are scored."""
 
     category: str

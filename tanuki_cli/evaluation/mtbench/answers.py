@@ -9,10 +9,11 @@ import string
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.mtbench.presets import Preset
@@ -25,8 +26,7 @@ ANSWER_FOLDER: Final = "model_answer"
 _ID_CHARACTERS: Final = string.ascii_letters + string.digits
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerRun:
+class AnswerRun(Struct, frozen=True, kw_only=True):
     """One run: which model answers how. ``system`` None is the model's own system prompt."""
 
     model_id: str
@@ -36,8 +36,7 @@ class AnswerRun:
     provenance: Provenance
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """The answers to one question: for every choice the texts of its turns."""
 
     question_id: int

@@ -2,9 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.base import Answerer
@@ -21,8 +22,7 @@ NO_ANSWER: Final = "ERROR"
 """What FastChat writes for an answer that could not be generated."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerProgress:
+class AnswerProgress(Struct, frozen=True, kw_only=True):
     """How far a run is: ``done`` of ``total`` turns are there; this run made ``tokens`` so far."""
 
     done: int

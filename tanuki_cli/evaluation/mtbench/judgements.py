@@ -7,9 +7,10 @@ turn below ``<judge>_single/``, and Swallow's one record with lists for all choi
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.evaluation.mtbench.questions import category_of, question_id
 from tanuki_cli.i18n import _
@@ -29,8 +30,7 @@ _MOST: Final = 1e6
 Score = int | float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Judgement(Struct, frozen=True, kw_only=True):
     """One score of one turn of one choice; ``score`` is :data:`NO_SCORE` where none could be read.
 
     ``asked`` is :func:`digest_of_prompt` of what the judge was asked, where the record tells it, and
@@ -46,7 +46,7 @@ class Judgement:
     score: Score
     category: str | None = None
     asked: str | None = None
-    provenance: JsonObject | None = field(default=None, repr=False, compare=False)
+    provenance: JsonObject | None = None
 
     @property
     def key(self) -> tuple[int, str, str, int, int]:

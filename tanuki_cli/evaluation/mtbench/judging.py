@@ -4,10 +4,11 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tanuki_cli.conversation import Message, Usage
 from tanuki_cli.engines.base import Answerer
@@ -40,8 +41,7 @@ _FIRST_WAIT_S: Final = 5.0
 _LONGEST_WAIT_S: Final = 600.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeRun:
+class JudgeRun(Struct, frozen=True, kw_only=True):
     """Who judges by what. ``judge`` is the name in the records and in the name of their file."""
 
     judge: str
@@ -51,8 +51,7 @@ class JudgeRun:
     provenance: Provenance
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
+class Match(Struct, frozen=True, kw_only=True):
     """One thing to judge: a turn of a choice, and what the judge is asked."""
 
     question: BenchQuestion
@@ -75,8 +74,7 @@ class Match:
         return estimate_tokens(self.prompt.system) + estimate_tokens(self.user_prompt)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeProgress:
+class JudgeProgress(Struct, frozen=True, kw_only=True):
     """``done`` of ``total`` judgements are there; the counts are those the judge itself told."""
 
     done: int

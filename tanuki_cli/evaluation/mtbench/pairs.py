@@ -6,9 +6,10 @@ where one could not be read, the pair does not count.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.i18n import _
 from tanuki_cli.jsonl import JsonObject, LeftOut, read_lines
@@ -17,8 +18,7 @@ PAIR_SUFFIX: Final = "_pair"
 _WINNERS: Final = ("model_1", "model_2", "tie", "error")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairJudgement:
+class PairJudgement(Struct, frozen=True, kw_only=True):
     """Two models, and who won in each order: a model's name, or None for a tie."""
 
     judge: str
@@ -32,8 +32,7 @@ class PairJudgement:
         return first if first == second else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PairReport:
+class PairReport(Struct, frozen=True, kw_only=True):
     """How often a model won, lost and tied by one judge; rates are shares of all three."""
 
     judge: str

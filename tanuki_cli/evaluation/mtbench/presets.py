@@ -1,14 +1,14 @@
 """How answers are generated: what the teams that published scores used."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.sampling import SamplingOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
+class Preset(Struct, frozen=True, kw_only=True):
     """How answers are generated: temperatures by category, the rest for all; 0 is greedy."""
 
     name: str

@@ -7,9 +7,10 @@ only the plain names of :data:`PLACEHOLDERS` are replaced.
 import hashlib
 import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.mtbench.questions import NEEDS_REFERENCE, BenchQuestion, References
@@ -24,8 +25,7 @@ _RATINGS: Final = ("[[rating]]", "[[評価]]")
 """The output formats whose score :func:`~tanuki_cli.evaluation.mtbench.judging.read_score` finds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgePrompt:
+class JudgePrompt(Struct, frozen=True, kw_only=True):
     """One prompt; ``parts`` are its literal texts, each with the placeholder that follows it."""
 
     name: str
@@ -48,8 +48,7 @@ class JudgePrompt:
         return frozenset(name for _text, name in self.parts if name is not None)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgePrompts:
+class JudgePrompts(Struct, frozen=True, kw_only=True):
     """Prompts by name. ``digest`` tells sets of prompts apart in records."""
 
     by_name: Mapping[str, JudgePrompt]

@@ -5,9 +5,10 @@ Japanese branch, Swallow's or Nejumi's, wherever in it the folder lies that the 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.mtbench.wordings import SOURCE_URL, WORDINGS, Wording, digest_of
@@ -49,8 +50,7 @@ _BY_TENS: Final = (
 """Categories by tens of the id: 1 to 80 are the Japanese questions, 81 to 160 the English ones."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchQuestion:
+class BenchQuestion(Struct, frozen=True, kw_only=True):
     """One question with its turns, usually two."""
 
     id: int
@@ -58,8 +58,7 @@ class BenchQuestion:
     turns: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuestionSet:
+class QuestionSet(Struct, frozen=True, kw_only=True):
     """The questions of one file, in its order. ``left_out`` are the lines that could not be used."""
 
     path: Path
@@ -95,8 +94,7 @@ class QuestionSet:
         return {question.id: question.category for question in self.questions}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class References:
+class References(Struct, frozen=True, kw_only=True):
     """Reference answers by question id, each with its turns; ``name`` is the file's stem."""
 
     name: str
@@ -104,8 +102,7 @@ class References:
     left_out: tuple[LeftOut, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BenchFolder:
+class BenchFolder(Struct, frozen=True, kw_only=True):
     """Where the parts of a user's copy are; ``questions`` may be several files, whole and not."""
 
     questions: tuple[Path, ...]

@@ -7,8 +7,9 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.evaluation.mtbench.answers import Answer
 from tanuki_cli.evaluation.mtbench.japanese import japanese_count
@@ -23,8 +24,7 @@ NORMAL_95: Final = 1.96
 _LOWEST, _HIGHEST = 1, 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
+class Scores(Struct, frozen=True, kw_only=True):
     """What a group of judgements comes to; a mean is None where there is nothing to take it of.
 
     ``mean`` leaves unreadable judgements out, as FastChat and Nejumi do; ``with_failures`` counts each as
@@ -41,8 +41,7 @@ class Scores:
     japanese_share: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FastChatAverages:
+class FastChatAverages(Struct, frozen=True, kw_only=True):
     """What FastChat's ``show_result`` prints: means over all readable judgements, whatever the category."""
 
     first_turn: float | None
@@ -50,8 +49,7 @@ class FastChatAverages:
     average: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelReport:
+class ModelReport(Struct, frozen=True, kw_only=True):
     """The scores of one model by one judge.
 
     ``total`` is over the categories: its means are means of their means. ``error`` is the standard error

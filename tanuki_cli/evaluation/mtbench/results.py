@@ -1,8 +1,9 @@
 """Everything that is there about models: judgements and answers of folders and files, counted."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.mtbench.answers import ANSWER_FOLDER, Answer, read_answers
@@ -24,8 +25,7 @@ from tanuki_cli.jsonl import LeftOut
 _MOST_NAMES = 8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Results:
+class Results(Struct, frozen=True, kw_only=True):
     """``sources`` by model says what gave the answers, where their records tell.
 
     ``pairs`` are judgements of pairs, which FastChat makes as well; ``unreadable_pairs`` do not count.

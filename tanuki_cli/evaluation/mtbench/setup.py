@@ -3,9 +3,11 @@
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.mtbench.answers import ANSWER_FOLDER, Answer, AnswerRun, read_answers
@@ -32,8 +34,7 @@ MINI: Final = "mini"
 _MAX_NAME: Final = 120
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
+class Bench(Struct, frozen=True, kw_only=True):
     """The user's copy, or the mini set; ``data`` names it in records."""
 
     data: str
@@ -46,8 +47,7 @@ class Bench:
         return self.data == MINI
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgeFiles:
+class JudgeFiles(Struct, frozen=True, kw_only=True):
     """Files that the user named instead of those of the copy; None leaves the choice to it."""
 
     prompts: Path | None = None

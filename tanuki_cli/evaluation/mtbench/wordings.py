@@ -7,8 +7,9 @@ a score belongs to a wording. Digests were computed from the public repositories
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.i18n import N_
 
@@ -16,8 +17,7 @@ QUESTION_COUNT: Final = 80
 SOURCE_URL: Final = "https://github.com/Stability-AI/FastChat"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wording:
+class Wording(Struct, frozen=True, kw_only=True):
     """A published set of questions. ``name`` says whose and when, ``caveat`` what is wrong with it."""
 
     name: str

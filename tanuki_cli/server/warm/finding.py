@@ -8,11 +8,12 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import psutil
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli import __version__
 from tanuki_cli.catalog import LocalModel
@@ -31,8 +32,7 @@ _READ: Final = frozenset((".safetensors", ".bin", ".json", ".model", ".txt", ".p
 """The files of a checkpoint that are read; others come and go beside them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
+class Wish(Struct, frozen=True, kw_only=True):
     """The keeper that is wanted: of ``reference``, which stands for ``target``, loaded with ``settings``.
 
     ``command`` starts one.

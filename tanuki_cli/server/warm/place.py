@@ -15,9 +15,10 @@ import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.files import read_bounded, write_atomically
 from tanuki_cli.settings.values import Directories
@@ -30,8 +31,7 @@ _MAX_FILE: Final = 1024
 _HOST: Final = "127.0.0.1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """The folder, and the name of this installation's keeper in it: one for each set of own folders."""
 
     folder: Path

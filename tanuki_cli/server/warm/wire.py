@@ -4,8 +4,10 @@ import json
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Final
+
+from msgspec import to_builtins
+from msgspec.structs import asdict
 
 from tanuki_cli import errors
 from tanuki_cli.conversation import Message, Usage
@@ -88,7 +90,7 @@ def form_of(value: Json) -> AnswerForm:
 
 def plan_json(plan: PromptPlan) -> Json:
     """What of a conversation is sent."""
-    return {**asdict(plan), "messages": messages_json(plan.messages)}
+    return {**to_builtins(plan), "messages": messages_json(plan.messages)}
 
 
 def plan_of(value: Json) -> PromptPlan:
@@ -104,7 +106,7 @@ def chunk_json(chunk: Chunk) -> Json:
         "tokens": chunk.tokens,
         "plan": None if chunk.plan is None else plan_json(chunk.plan),
         "finish_reason": chunk.finish_reason,
-        "usage": None if chunk.usage is None else asdict(chunk.usage),
+        "usage": None if chunk.usage is None else to_builtins(chunk.usage),
         "seed": chunk.seed,
         "scores": [score_json(score) for score in chunk.scores],
     }

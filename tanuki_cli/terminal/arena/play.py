@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.errors import ClosedPipeError, InterruptedByUser, TanukiError
 from tanuki_cli.evaluation.arena.answers import PreparedAnswer
@@ -83,8 +84,7 @@ class Screen:
             self._console.streams.stderr.flush()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlayOptions:
+class PlayOptions(Struct, frozen=True, kw_only=True):
     """``blind_to_the_end`` tells no name before the end; ``typed`` asks for questions; ``standings`` is the
     command that rates the votes."""
 

@@ -6,7 +6,9 @@ The slash commands (:mod:`~tanuki_cli.terminal.chat.commands`) act on a :class:`
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Conversation
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, Chunk, PromptPlan
@@ -30,8 +32,7 @@ from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.first_run.background_pull import BackgroundPull
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
+class Attachment(Struct, frozen=True, kw_only=True):
     """What goes with the next message: ``text`` as it is sent, ``name`` as it is shown.
 
     A ``long`` one is sent in parts if it has to be; its text is what stands in the file.

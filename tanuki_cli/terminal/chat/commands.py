@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Literal
+
+from msgspec import Struct
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.i18n import N_, _
@@ -29,8 +30,7 @@ Completes = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class Command(Struct, frozen=True, kw_only=True):
     """One slash command; ``summary`` and ``argument`` are message ids."""
 
     name: str

@@ -1,7 +1,9 @@
 """A chat whose model was closed and could not be loaded again: it stays, and says what to do."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, PromptPlan
@@ -12,8 +14,7 @@ from tanuki_cli.loading import LoadedModel
 from tanuki_cli.sampling import SamplingOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoModel:
+class NoModel(Struct, frozen=True, kw_only=True):
     """Implements :class:`~tanuki_cli.engines.base.Engine` in the place of the model ``reference``.
 
     Whatever asks it for an answer gets one sentence, and the command that loads that model again.

@@ -5,8 +5,9 @@ Each takes the chat and the rest of the line. Those that act on the messages are
 """
 
 import re
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Node
 from tanuki_cli.errors import InputError
@@ -140,7 +141,7 @@ def set_option(chat: Chat, argument: str) -> None:
         except ValueError as exc:
             example = "-" if asks_for_default(text) else spec.example
             raise InputError(str(exc), hint=f"/set {spec.key} {example}") from exc
-        chat.set_sampling(replace(chat.session.options, **{spec.key: value}))  # type: ignore[arg-type]
+        chat.set_sampling(replace(chat.session.options, **{spec.key: value}))
     chat.console.note(f"{spec.key} = {_shown(chat, spec)}")
 
 

@@ -4,8 +4,9 @@ In a narrow window it gives way in the order of value: what is used of the conte
 stay longest; only a download goes before them, which is the news while it runs.
 """
 
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.i18n import _
 from tanuki_cli.terminal.chat.chat import Chat
@@ -19,8 +20,7 @@ _LEAST_CUT: Final = 8
 """Cells: a name or title cut shorter than this says nothing."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Part:
+class _Part(Struct, kw_only=True):
     """One thing the line tells; an empty ``text`` is left out.
 
     ``short`` replaces it where room is scarce; one that ``may_be_cut`` takes what room there is.

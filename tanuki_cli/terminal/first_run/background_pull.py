@@ -10,8 +10,9 @@ import json
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from tanuki_cli.errors import DownloadError
 from tanuki_cli.files import os_reason
@@ -22,8 +23,7 @@ from tanuki_cli.terminal.download import format_time
 _PATIENCE_S: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PullState:
+class PullState(Struct, frozen=True, kw_only=True):
     """The last that was heard of a download; None for what is not known yet."""
 
     phase: str = "starting"
@@ -106,7 +106,7 @@ class BackgroundPull:
     def _take(self, event: dict[str, Any]) -> None:
         kind = event.pop("event")
         if kind == "progress":
-            self.state = PullState(**{key: event[key] for key in PullState.__dataclass_fields__})
+            self.state = PullState(**{key: event[key] for key in PullState.__struct_fields__})
         elif kind == "ready":
             self._ready = True
         elif kind == "error":

@@ -8,8 +8,10 @@ list. Displayed mathematics is a block, too, as it stands.
 
 import re
 from copy import copy
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.terminal.markdown.containers import Containers, strip_markers
 from tanuki_cli.terminal.markdown.highlight import Highlighter
@@ -33,8 +35,7 @@ _WHOLE: Final = re.compile(rf" {{0,3}}(?:#|`{{3}}|~{{3}}|\||{BLOCK_BEGINNING})| 
 _UNDERLINE: Final = re.compile(r" {0,3}(={2,}|-{2,})[ \t]*")
 
 
-@dataclass(frozen=True, slots=True)
-class _Mathematics:
+class _Mathematics(Struct, frozen=True):
     """Displayed mathematics up to the line that holds ``end``."""
 
     end: str
@@ -44,8 +45,7 @@ _MAX_COLUMNS: Final = 128
 """Of a table; what has more is no table that anybody could read, and stays text."""
 
 
-@dataclass(slots=True)
-class _Fence:
+class _Fence(Struct):
     """An open code fence."""
 
     mark: str

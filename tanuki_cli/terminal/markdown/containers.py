@@ -2,8 +2,9 @@
 
 import re
 from copy import copy
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from tanuki_cli.terminal.theme import Look
 from tanuki_cli.text.japanese import Cell, to_cells, width_of
@@ -17,13 +18,11 @@ _LEAST_TEXT: Final = 10
 _DEEPEST: Final = 20
 
 
-@dataclass(slots=True)
-class Quote:
+class Quote(Struct):
     """A block quote."""
 
 
-@dataclass(slots=True)
-class Item:
+class Item(Struct):
     """A list item. ``indent`` counts source columns; ``marker`` is drawn before its first row."""
 
     indent: int

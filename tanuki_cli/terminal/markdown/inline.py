@@ -8,12 +8,13 @@ longer run than markup has (``090-****-****``, ``______``), and so are the names
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from markdown_it import MarkdownIt
 from markdown_it.rules_inline.state_inline import Scanned, StateInline
 from markdown_it.token import Token
+from msgspec import Struct
+from msgspec.structs import replace
 
 from tanuki_cli.terminal.markdown.mathematics import OPEN_MATHEMATICS, mathematics
 from tanuki_cli.terminal.theme import Theme
@@ -58,8 +59,7 @@ _MAX_OPEN: Final = 1000
 """Source characters after which markup that never closes is taken literally."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(Struct, frozen=True):
     """Text with one style; ``kind`` tells line breaks, whose text is empty, from text."""
 
     text: str

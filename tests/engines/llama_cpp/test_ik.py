@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog.practice import practice_model, suggestions

@@ -1,12 +1,12 @@
 """Several sequences in the one cache of ik_llama.cpp: each sees all of its own places, and no others."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from scripts.make_synthetic_gguf import write_model
 from tanuki_cli.engines.base import GenerationCancelled

@@ -2,12 +2,12 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import gguf
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog.practice import practice_model

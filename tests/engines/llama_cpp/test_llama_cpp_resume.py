@@ -1,12 +1,12 @@
 """A conversation resumed from its stored KV cache is the one that was computed."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.llama_cpp.cutting import MANY

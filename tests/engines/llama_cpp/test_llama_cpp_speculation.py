@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from msgspec.structs import replace
 
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog.practice import practice_model

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from scripts.make_synthetic_gguf import Shape, write_model
 from tanuki_cli.catalog import LocalModel

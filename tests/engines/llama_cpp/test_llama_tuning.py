@@ -3,12 +3,12 @@
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.llama_cpp import calibration as llama_calibration

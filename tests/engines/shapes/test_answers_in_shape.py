@@ -4,12 +4,12 @@ import json
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.catalog.practice import practice_model
 from tanuki_cli.conversation import Message

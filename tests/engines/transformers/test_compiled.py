@@ -4,11 +4,11 @@ The machine that runs the tests has no GPU, so torch's own compiler makes code f
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.engines.base import GenerationCancelled
 from tanuki_cli.engines.token_model import token_ids

@@ -3,11 +3,11 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.base import GenerationCancelled

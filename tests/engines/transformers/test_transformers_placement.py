@@ -1,9 +1,9 @@
 """Where a checkpoint goes: which device and type, and when it is refused."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.engines.transformers.checkpoint import CheckpointInfo, QuantizationInfo
 from tanuki_cli.engines.transformers.weights import WeightFiles

@@ -1,11 +1,11 @@
 """Records in the fields of LLMChat: written, read, and their labels understood or asked about."""
 
 import json
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.arena.exchange import FIELDS, export_line, not_yet_there, read_records

@@ -3,10 +3,10 @@
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.catalog import LocalModel, RemoteModel
 from tanuki_cli.catalog.practice import practice_model

@@ -118,7 +118,7 @@ def test_every_figure_is_llama_cpps(pair: tuple[Rows, Rows, NDArray[np.int32]]) 
     expected = loops(reference, candidate, targets.tolist())
     got: dict[str, float] = {"correlation": found.correlation}
     for name in expected:
-        if name.split(".")[0] in found.__slots__ and name != "correlation":
+        if name.split(".")[0] in found.__struct_fields__ and name != "correlation":
             estimate = getattr(found, name.split(".")[0])
             got[name] = estimate.error if name.endswith(".error") else estimate.value
     got |= {f"kl_{share}": value for share, value in zip(QUANTILES, found.kl_quantiles, strict=True)}

@@ -4,10 +4,10 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.one_by_one import OneByOne

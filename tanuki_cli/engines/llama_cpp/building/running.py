@@ -7,9 +7,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
+
+from msgspec import Struct, field
 
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
@@ -50,8 +51,7 @@ def joined(*parts: str) -> str:
     return "  ".join(filter(None, parts))
 
 
-@dataclass(slots=True, kw_only=True)
-class Command:
+class Command(Struct, kw_only=True):
     """A started command, alone in its process group; its output goes to the end of ``log``."""
 
     process: "subprocess.Popen[bytes]"
@@ -74,8 +74,7 @@ class Command:
             )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runner:
+class Runner(Struct, frozen=True, kw_only=True):
     """Runs commands in ``directory``, which hold the file descriptor ``lock`` while they run.
 
     ``screen`` shows for how long.
@@ -132,8 +131,7 @@ class Runner:
             self.screen.end()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Struct, frozen=True, kw_only=True):
     """Whose pip builds, the folder that the wheel goes ``into``, and where its output is kept."""
 
     python: Path

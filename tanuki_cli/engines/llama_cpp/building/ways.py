@@ -7,9 +7,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct, field
 
 from tanuki_cli.engines.llama_cpp.building.running import SetupError
 from tanuki_cli.i18n import _
@@ -29,8 +30,7 @@ _COMPILERS: Final = {
 """How a compiler is installed, by the program that does it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Build:
+class Build(Struct, frozen=True, kw_only=True):
     """One way to build: CMake's arguments, and other environment variables.
 
     ``failure`` is what users are told where it fails and the next way is tried; {reason} stands in it.
