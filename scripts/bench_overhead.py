@@ -5,7 +5,8 @@
 The practice model answers in a real chat session with a history file, with and without speculation. The
 time inside llama.cpp (decode, sampling) is taken off; what remains is ours: batches, drafts, detokenising,
 stop rules, statistics, and the saving of the unfinished answer. It is the CPU time of the thread, so that
-other work on the machine is not counted, nor is waiting for the disk. Drawing is measured by bench_chat.py.
+other work on the machine is not counted, nor is waiting for the disk. Reading that clock takes microseconds
+itself, which are measured and taken off, too. Drawing is measured by bench_chat.py.
 """
 
 import argparse
@@ -28,13 +29,33 @@ from tanuki_cli.session import ChatSession
 from tanuki_cli.settings.values import Settings
 
 NATIVE: Final = ("llama_decode", "llama_sampler_sample")
+_TRIES: Final = 20_000
 
 
 class NativeClock:
-    """Adds up the seconds spent in llama.cpp."""
+    """Adds up the seconds spent in llama.cpp. ``seconds`` has them, and what it took to measure so far."""
 
     def __init__(self) -> None:
+        self.seconds = self._per_call = 0.0
+        call = self.timed(lambda: None)
+        started = time.thread_time()
+        for _try in range(_TRIES):
+            call()
+        self._per_call = (time.thread_time() - started - self.seconds) / _TRIES
+        started = time.thread_time()
+        for _try in range(_TRIES):
+            self.now()
+        self._per_read = (time.thread_time() - started) / _TRIES
         self.seconds = 0.0
+
+    def now(self) -> tuple[float, float]:
+        """The time, and :attr:`seconds` by then."""
+        return time.thread_time(), self.seconds
+
+    def read(self) -> tuple[float, float]:
+        """The same, and count it as measuring."""
+        self.seconds += self._per_read
+        return self.now()
 
     def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """``function``, on the clock."""
@@ -42,7 +63,7 @@ class NativeClock:
         def run(*arguments: Any) -> Any:
             started = time.thread_time()
             result = function(*arguments)
-            self.seconds += time.thread_time() - started
+            self.seconds += time.thread_time() - started + self._per_call
             return result
 
         return run
@@ -50,19 +71,18 @@ class NativeClock:
 
 def overhead_us(session: ChatSession, question: str, clock: NativeClock) -> tuple[float, int]:
     """Microseconds outside of llama.cpp between the first and the last text of an answer, and tokens."""
-    first: float | None = None
-    native_before = tokens = 0.0
-    last = native_after = 0.0
+    first: tuple[float, float] | None = None
+    last, tokens = (0.0, 0.0), 0
     for chunk in session.send(question):
         if not chunk.text:
             continue
-        last, native_after = time.thread_time(), clock.seconds
+        last = clock.read()
         if first is None:
-            first, native_before = last, native_after
+            first = last
         else:
             tokens += chunk.token_count
-    seconds = last - (first or last) - (native_after - native_before)
-    return seconds * 1e6, int(tokens)
+    passed, native = (end - begin for end, begin in zip(last, first or last, strict=True))
+    return (passed - native) * 1e6, tokens
 
 
 def measure(*, speculation: bool, rounds: int) -> None:
@@ -77,7 +97,7 @@ def measure(*, speculation: bool, rounds: int) -> None:
         store = stack.enter_context(closing(HistoryStore(Path(folder) / "history.sqlite3")))
         count = 0
         for _round in range(rounds):
-            total = tokens = 0.0
+            total, tokens = 0.0, 0
             for question in suggestions("ja"):
                 session = ChatSession(
                     engine, Conversation(), SamplingOptions(seed=1), reference="mame", store=store
@@ -85,7 +105,7 @@ def measure(*, speculation: bool, rounds: int) -> None:
                 cost, length = overhead_us(session, question, clock)
                 total, tokens = total + cost, tokens + length
             costs.append(total / tokens)
-            count += int(tokens)
+            count += tokens
     name = "with speculation" if speculation else "without"
     print(f"{name:20}{statistics.median(costs):8.1f} µs/token   ({count} tokens)")
 

@@ -232,7 +232,7 @@ class SequenceCache:
         finally:
             if not complete:
                 self.forget_from(position)
-        self._record(ids[: len(ids) - drafted], loose=drafted > 0 or not self.settled)
+        self._record(ids[:-drafted] if drafted else ids, loose=drafted > 0 or not self.settled)
         if self._should_stop():
             raise GenerationCancelled
 

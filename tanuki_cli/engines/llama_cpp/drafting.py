@@ -78,12 +78,14 @@ class NgramIndex:
 
     def guess(self) -> Guess | None:
         """The newest earlier occurrence of as much of the end of the text as occurred; None if too little."""
-        for length in KEY_LENGTHS:
-            start = self._next.get(self._end[-length:])
-            if start is not None:
-                break
-        else:
+        start = self._next.get(self._end[-KEY_LENGTHS[-1] :])
+        if start is None:  # then no longer run occurred either
             return None
+        for length in KEY_LENGTHS[:-1]:
+            longer = self._next.get(self._end[-length:])
+            if longer is not None:
+                start = longer
+                break
         match, limit = 0, min(start, MAX_MATCH)
         while match < limit and self.ids[start - 1 - match] == self.ids[-1 - match]:
             match += 1
@@ -114,16 +116,23 @@ class DraftPolicy(Struct):
     _watched: tuple[int, int] | None = None
     _greedy: bool = False
     _balance: float = 0.0
+    _least: float = 0.0
 
     def start(self, *, greedy: bool = False) -> None:
         """Another answer begins."""
         self._right, self._seen, self._watched = {}, {}, None
         self._greedy = greedy
         self._balance *= _FORGIVEN if greedy else 1.0
+        # No id is more likely than the first, and where that is no likelier than this, nothing pays.
+        costs = self.costs
+        known = (length for length in LENGTHS if length + 1 in costs)
+        self._least = min(((_WORTH_IT * costs[length + 1] - 1) / length for length in known), default=1.0)
 
     def choose(self, guess: Guess | None, *, room: int) -> int:
         """Tokens to draft after the next one, 0 for none; at most ``room``."""
         if guess is None or (self._greedy and self._balance < -_GREEDY_LOSS):
+            return 0
+        if self._likely(guess.match) <= self._least:
             return 0
         best, best_speed, least_hits = 0, _WORTH_IT, _GREEDY_HITS if self._greedy else 0.0
         hits, likely, match = 0.0, 1.0, guess.match
@@ -141,7 +150,7 @@ class DraftPolicy(Struct):
 
     def watch(self, guess: Guess, text: NgramIndex) -> None:
         """``guess`` is not drafted: compare the next id with what it names."""
-        self._watched = guess.match, text.draft(guess, 1)[0]
+        self._watched = guess.match, text.ids[guess.start]
 
     def see(self, id_: int) -> None:
         """The next id of the text, which was not drafted."""
