@@ -54,7 +54,7 @@ def wait_for_typed(terminal: Terminal, text: str) -> None:
         row = terminal.screen.window[cursor.y]
         return row.startswith(f"> {text}".rstrip()) and cursor.x == 2 + wcswidth(text)
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while not there():
         assert time.monotonic() < deadline, f"{text!r} was not taken; the screen is\n{terminal.text[-800:]}"
         terminal.pump(0.02)

@@ -234,8 +234,9 @@ def test_ctrl_c_in_the_chat_does_not_stop_the_download(hub: Hub, slow: Fault, tm
         until(lambda: terminal.pump(0.05) and list(tmp_path.rglob("history.sqlite3")))
         terminal.interrupt()
         terminal.wait_for_prompt(before)
-        terminal.interrupt()
-        wait_for_status(terminal, "Press Ctrl-C again to leave.")
+        if "Stopped." in terminal.text:  # else a short answer was over before, and the prompt had the key
+            terminal.interrupt()
+            wait_for_status(terminal, "Press Ctrl-C again to leave.")
         slow.release.set()
         wait_for_status(terminal, "is downloaded")
 
