@@ -19,7 +19,7 @@ from scripts import bootstrap
 from scripts.setup.filling import LOCK_NAME
 from tanuki_cli.engines.llama_cpp.building import compiling, kept, running, ways
 from tests.conftest import until
-from tests.support.checkout import BUILDING, Checkout, links_to, write_wheel
+from tests.support.checkout import BUILDING, ROOT, Checkout, links_to, write_wheel
 from tests.support.checkout import make_checkout as new_checkout
 
 
@@ -44,6 +44,13 @@ def installed(make_checkout: Callable[[], Checkout]) -> Checkout:
     assert "Done in 0:" in result.stderr
     assert "\x1b" not in result.stderr
     return checkout
+
+
+def test_it_needs_nothing_but_a_python() -> None:
+    """``-S`` leaves out what is installed beside the standard library: the Python of the tests has it."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import scripts.bootstrap"
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_later_start_runs_no_other_python_and_says_nothing(installed: Checkout) -> None:

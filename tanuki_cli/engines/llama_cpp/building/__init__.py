@@ -1,4 +1,5 @@
 """Building llama.cpp for this machine: which ways there are, doing it, keeping what came of it, trying it.
 
-Nothing but the standard library is imported: scripts/bootstrap.py uses this before anything is installed.
+Nothing but the standard library is imported, which has dataclasses: scripts/bootstrap.py uses this before
+anything is installed.
 """

@@ -6,10 +6,9 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-from msgspec import Struct
 
 from tanuki_cli.engines.llama_cpp.building.kept import runs
 from tanuki_cli.engines.llama_cpp.building.running import Command, Place, Runner, SetupError, joined
@@ -21,7 +20,8 @@ _OBJECTS: Final = re.compile(r"^\s*\[(\d+)/(\d+)\]", re.MULTILINE)
 _PERCENT: Final = re.compile(r"^\s*\[ *(\d+)%\]", re.MULTILINE)
 
 
-class Building(Struct, kw_only=True):
+@dataclass(slots=True, kw_only=True)
+class Building:
     """A build that runs: how far it is."""
 
     command: Command

@@ -7,10 +7,9 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
-
-from msgspec import Struct, field
 
 from tanuki_cli.errors import EngineError
 from tanuki_cli.i18n import _
@@ -51,7 +50,8 @@ def joined(*parts: str) -> str:
     return "  ".join(filter(None, parts))
 
 
-class Command(Struct, kw_only=True):
+@dataclass(slots=True, kw_only=True)
+class Command:
     """A started command, alone in its process group; its output goes to the end of ``log``."""
 
     process: "subprocess.Popen[bytes]"
@@ -74,7 +74,8 @@ class Command(Struct, kw_only=True):
             )
 
 
-class Runner(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
     """Runs commands in ``directory``, which hold the file descriptor ``lock`` while they run.
 
     ``screen`` shows for how long.
@@ -131,7 +132,8 @@ class Runner(Struct, frozen=True, kw_only=True):
             self.screen.end()
 
 
-class Place(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
     """Whose pip builds, the folder that the wheel goes ``into``, and where its output is kept."""
 
     python: Path

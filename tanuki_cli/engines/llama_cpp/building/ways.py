@@ -7,10 +7,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-
-from msgspec import Struct, field
 
 from tanuki_cli.engines.llama_cpp.building.running import SetupError
 from tanuki_cli.i18n import _
@@ -30,7 +29,8 @@ _COMPILERS: Final = {
 """How a compiler is installed, by the program that does it."""
 
 
-class Build(Struct, frozen=True, kw_only=True):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
     """One way to build: CMake's arguments, and other environment variables.
 
     ``failure`` is what users are told where it fails and the next way is tried; {reason} stands in it.
