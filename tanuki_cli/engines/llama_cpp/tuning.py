@@ -9,15 +9,13 @@ changes, or llama.cpp's version, it is not found any more. Older records, which 
 are still read.
 """
 
-import json
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from msgspec import Struct, to_builtins
+from msgspec import Meta, Struct, convert, json, to_builtins
 from msgspec.structs import replace
 
 from tanuki_cli.engines.base import Use
@@ -30,9 +28,8 @@ from tanuki_cli.machine.hardware import cpu_name, usable_physical_cores
 SMALL_MODEL_BYTES: Final = 100_000_000
 N_BATCH: Final = 256
 _MAX_RECORD_BYTES: Final = 1 << 20
-_MAX_THREADS: Final = 1024
-_MAX_BATCH: Final = 4096
-_BATCH_SIZES: Final = (1, *(length + 1 for length in LENGTHS))
+_LARGEST_BATCH: Final = max(LENGTHS) + 1
+"""Of a draft and the token before it."""
 _QUESTIONS: Final[Mapping[Use, int]] = {"once": 1, "chat": 10, "many": 100}
 _PROMPT_TOKENS: Final = 128
 _ANSWER_TOKENS: Final = 128
@@ -43,6 +40,12 @@ _COPY_WORTH_IT: Final = 1.25
 _IN_PLACE_WORTH_IT: Final = 1.1
 """Without the second copy they cost time only, and all of it is counted."""
 
+# Within these bounds a record is read.
+_Count = Annotated[int, Meta(ge=1, le=1024)]
+_Seconds = Annotated[float, Meta(gt=0)]
+_Size = Annotated[int, Meta(ge=1, le=_LARGEST_BATCH)]
+_Costs = Annotated[tuple[tuple[_Size, _Seconds], ...], Meta(min_length=1)]
+
 
 class Tuning(Struct, frozen=True, kw_only=True):
     """What may be chosen freely: it changes speed and memory, not what the model says.
@@ -52,11 +55,11 @@ class Tuning(Struct, frozen=True, kw_only=True):
     pairs the size of a batch with its time in single steps. ``measured`` is False for defaults.
     """
 
-    threads: int
-    prompt_threads: int
-    n_batch: int = N_BATCH
+    threads: _Count
+    prompt_threads: _Count
+    n_batch: Annotated[int, Meta(ge=_LARGEST_BATCH, le=4096)] = N_BATCH
     repack: bool = False
-    draft_costs: tuple[tuple[int, float], ...] = tuple(CPU_COSTS.items())
+    draft_costs: _Costs = tuple(CPU_COSTS.items())
     measured: bool = False
 
     def with_threads(self, threads: int | None) -> "Tuning":
@@ -68,17 +71,17 @@ class Speed(Struct, frozen=True, kw_only=True):
     """Seconds of a load, of one token of a prompt and of one of an answer. ``costs`` pairs the size of a
     batch with its time in single steps; the first is one of size 1."""
 
-    load_s: float
-    prompt_s: float
-    step_s: float
-    costs: tuple[tuple[int, float], ...] = ((1, 1.0),)
+    load_s: _Seconds
+    prompt_s: _Seconds
+    step_s: _Seconds
+    costs: _Costs = ((1, 1.0),)
 
 
 def seconds_of(use: Use, speed: Speed) -> float:
     """What ``use`` takes; many answers are computed several together, where that pays."""
     step_s = speed.step_s
     if use == "many":
-        step_s *= min(cost / size for size, cost in speed.costs if size <= _AT_ONCE)
+        step_s *= min(cost / size for size, cost in ((1, 1.0), *speed.costs) if size <= _AT_ONCE)
     each = _PROMPT_TOKENS * speed.prompt_s + _ANSWER_TOKENS * step_s
     return speed.load_s + _QUESTIONS[use] * each
 
@@ -97,7 +100,7 @@ class Record(Struct, frozen=True, kw_only=True):
     plain: Speed | None = None
     repacked: Speed | None = None
     in_place: bool = False
-    divergence: float | None = None
+    divergence: Annotated[float, Meta(ge=0)] | None = None
 
     def best(self, use: Use) -> Speed | None:
         """How fast it is for ``use``, and with what; None where that is not known."""
@@ -174,82 +177,21 @@ class TuningStore(Struct, frozen=True):
     def find(self, key: str) -> Record | None:
         """The record for ``key``; None if there is none that makes sense."""
         try:
-            found = json.loads(read_bounded(self._path(key), limit=_MAX_RECORD_BYTES))
-            return _record(found)
-        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            found = json.decode(read_bounded(self._path(key), limit=_MAX_RECORD_BYTES), type=dict[str, Any])
+            return convert({**found, "tuning": found}, type=Record)
+        except (OSError, ValueError, RecursionError):
             return None
 
     def save(self, key: str, record: Record) -> bool:
         """Keep ``record``; whether that worked."""
         parts = to_builtins(record)
+        text = json.format(json.encode({**parts.pop("tuning"), **parts}), indent=1).decode("utf-8")
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomically(self._path(key), json.dumps({**parts.pop("tuning"), **parts}, indent=1) + "\n")
+            write_atomically(self._path(key), f"{text}\n")
         except OSError:
             return False
         return True
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.json"
-
-
-def _record(found: Mapping[str, Any]) -> Record:
-    """Raises ValueError, KeyError or TypeError for anything that could not have been saved here."""
-    tuning = _tuning(found)
-    default, plain, repacked = (_speed(found.get(name)) for name in ("default", "plain", "repacked"))
-    in_place, divergence = found.get("in_place", False), found.get("divergence")
-    if type(in_place) is not bool:
-        raise ValueError("not a record")
-    return Record(
-        tuning=tuning,
-        default=default,
-        plain=plain,
-        repacked=repacked,
-        in_place=in_place,
-        divergence=None if divergence is None else _number(divergence, above=-1.0),
-    )
-
-
-def _tuning(found: Mapping[str, Any]) -> Tuning:
-    tuning = Tuning(
-        threads=found["threads"],
-        prompt_threads=found["prompt_threads"],
-        n_batch=found["n_batch"],
-        repack=found["repack"],
-        draft_costs=_costs(found["draft_costs"]),
-        measured=found["measured"],
-    )
-    sensible = (
-        all(
-            type(count) is int and 1 <= count <= _MAX_THREADS
-            for count in (tuning.threads, tuning.prompt_threads)
-        )
-        and type(tuning.n_batch) is int
-        and max(_BATCH_SIZES) <= tuning.n_batch <= _MAX_BATCH
-        and type(tuning.repack) is bool
-        and type(tuning.measured) is bool
-    )
-    if not sensible:
-        raise ValueError("not a tuning")
-    return tuning
-
-
-def _speed(found: Mapping[str, Any] | None) -> Speed | None:
-    if found is None:
-        return None
-    load_s, prompt_s, step_s = (_number(found[name], above=0.0) for name in ("load_s", "prompt_s", "step_s"))
-    return Speed(load_s=load_s, prompt_s=prompt_s, step_s=step_s, costs=_costs(found["costs"]))
-
-
-def _costs(found: Any) -> tuple[tuple[int, float], ...]:
-    costs = tuple((int(size), _number(cost, above=0.0)) for size, cost in found)
-    if not costs or any(size not in _BATCH_SIZES for size, _cost in costs):
-        raise ValueError("not the costs of batches")
-    return costs
-
-
-def _number(found: Any, *, above: float) -> float:
-    number = float(found)
-    if not (math.isfinite(number) and number > above):
-        raise ValueError("not a measurement")
-    return number

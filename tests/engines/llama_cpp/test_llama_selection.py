@@ -69,6 +69,8 @@ def test_the_time_of_a_use() -> None:
     assert seconds_of("chat", speed) == pytest.approx(7 + 10 * once)
     # Sixteen answers together take half of the time, and there are never 32 of them.
     assert seconds_of("many", speed) == pytest.approx(7 + 100 * (128 * 0.1 + 128 * 0.1))
+    one_by_one = replace(speed, costs=((32, 8.0),))
+    assert seconds_of("many", one_by_one) == pytest.approx(7 + 100 * once)
 
 
 def test_repacked_weights_are_for_uses_that_earn_their_loading() -> None:
