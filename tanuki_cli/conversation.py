@@ -97,7 +97,7 @@ class Conversation(Struct, kw_only=True):
     system: str | None = None
     settings: ConversationSettings = field(default_factory=ConversationSettings)
     created_at: datetime = field(default_factory=utc_now)
-    nodes: dict[str, Node] = field(default_factory=dict)
+    nodes: dict[str, Node] = {}
     tip: str | None = None
     clock: Callable[[], datetime] = utc_now
     _children: dict[str | None, list[str]] = {}

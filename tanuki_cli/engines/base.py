@@ -4,7 +4,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from tanuki_cli.conversation import Message
 from tanuki_cli.engines.answers import PLAIN, AnswerForm, AnswerScore, Chunk, Job, Progress, PromptPlan
@@ -48,7 +48,7 @@ class OpenOptions(Struct, frozen=True, kw_only=True):
     served_tokenizers: Sequence[Path] = ()
     tokenizer_command: str = ""
     fetch_tokenizer: Callable[[str], Path | None] | None = None
-    environ: Mapping[str, str] = field(default_factory=dict)
+    environ: Mapping[str, str] = {}
     key_file: Path | None = None
     named_by_user: bool = False
 

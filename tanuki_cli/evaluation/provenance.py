@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from msgspec import Struct, field, to_builtins
+from msgspec import Struct, to_builtins
 
 from tanuki_cli import __version__
 from tanuki_cli.files import read_bounded, real_path, write_atomically
@@ -70,13 +70,13 @@ class Provenance(Struct, frozen=True, kw_only=True):
 
     command: str
     models: tuple[ModelSource, ...]
-    options: JsonObject = field(default_factory=dict)
-    sampling: JsonObject = field(default_factory=dict)
+    options: JsonObject = {}
+    sampling: JsonObject = {}
     date: str
     program: str
     python: str
     system: str
-    packages: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str] = {}
 
     @classmethod
     def now(

@@ -111,8 +111,8 @@ class DraftPolicy(Struct):
     """
 
     costs: Mapping[int, float] = field(default_factory=lambda: CPU_COSTS)
-    _right: dict[int, float] = field(default_factory=dict)
-    _seen: dict[int, float] = field(default_factory=dict)
+    _right: dict[int, float] = {}
+    _seen: dict[int, float] = {}
     _watched: tuple[int, int] | None = None
     _greedy: bool = False
     _balance: float = 0.0

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 import torch
-from msgspec import Struct, field
+from msgspec import Struct
 
 from tanuki_cli.engines.transformers.checkpoint import CheckpointInfo
 from tanuki_cli.engines.transformers.weights import BYTES_PER_VALUE, Dtype
@@ -32,7 +32,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     dtype: Dtype
     label: str
     device_map: str | Mapping[str, str]
-    max_memory: Mapping[int, int] = field(default_factory=dict)
+    max_memory: Mapping[int, int] = {}
     dense: bool = False
 
     @property

@@ -59,7 +59,7 @@ class Vote(Struct, frozen=True, kw_only=True):
     turns: tuple[Turn, ...]
     category: str = ""
     source: str = OWN
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = {}
 
     @property
     def counts(self) -> bool:
