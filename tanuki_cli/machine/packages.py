@@ -5,6 +5,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterable
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Literal
@@ -49,7 +50,8 @@ def pip_install(*packages: str) -> str:
 
     An environment that uv made, for itself or for pipx, has no pip.
     """
-    if find_spec("pip") is None:
+    # Where find_spec is asked for pip, setuptools takes it for pip's start, and cannot be imported any more.
+    if PathFinder.find_spec("pip") is None:
         return shlex.join(("uv", "pip", "install", "--python", sys.executable, *packages))
     return shlex.join((sys.executable, "-m", "pip", "install", *packages))
 

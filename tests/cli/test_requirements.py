@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tomlkit
@@ -136,11 +137,18 @@ def test_torch_that_cannot_be_loaded_is_not_called_missing(tmp_path: Path, forms
 
 def test_without_pip_the_hint_is_for_uv(monkeypatch: pytest.MonkeyPatch) -> None:
     """uv makes environments without it, also for pipx."""
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "PathFinder", SimpleNamespace(find_spec=lambda name: None))
     assert pip_install("torch>=2.13") == shlex.join(
         ["uv", "pip", "install", "--python", sys.executable, "torch>=2.13"]
     )
     assert rebuild_llama_cpp("").startswith("uv pip install --python ")
+
+
+def test_looking_for_pip_keeps_nothing_from_being_imported() -> None:
+    """setuptools, which torch imports to compile, notices when somebody asks for pip."""
+    code = "from tanuki_cli.machine.packages import pip_install; pip_install('x'); import setuptools"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_this_program_is_never_asked_of_a_package_index() -> None:

@@ -195,7 +195,7 @@ def test_forced_ids_take_one_step(
 class Eager(DraftPolicy):
     """Drafts whenever there is a guess."""
 
-    drafted = 0
+    drafted: int = 0
 
     def choose(self, guess: Guess | None, *, room: int) -> int:
         length = min(7, room) if guess else 0

@@ -10,7 +10,7 @@ than ROOM bytes, while WHAT ("weights" or "context") is allocated by the real ll
 import json
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ import psutil
 from tanuki_cli.catalog import LocalModel
 from tanuki_cli.engines.llama_cpp import loader as llama_cpp
 from tanuki_cli.engines.llama_cpp import native as llama_native
+from tanuki_cli.engines.llama_cpp import plan as llama_plan
 from tanuki_cli.engines.llama_cpp.builds import LLAMA_CPP, Build
 from tanuki_cli.engines.llama_cpp.native import Context, ContextParams, Model
 from tanuki_cli.engines.token_model import token_ids
@@ -55,6 +56,7 @@ def main(path: Path, what: str, room: int) -> None:
             gpu_layers: int,
             repack: bool,
             metadata: Mapping[str, int | str] | None = None,
+            should_stop: Callable[[], bool] = lambda: False,
             build: Build = LLAMA_CPP,
         ) -> None:
             tried.append(gpu_layers)
@@ -62,14 +64,22 @@ def main(path: Path, what: str, room: int) -> None:
                 path.unlink()
             taken.append(psutil.Process().memory_info().vms)
             with cramped(room if what == "weights" and gpu_layers > ENOUGH else None):
-                super().__init__(path, gpu_layers=gpu_layers, repack=repack, metadata=metadata, build=build)
+                super().__init__(
+                    path,
+                    gpu_layers=gpu_layers,
+                    repack=repack,
+                    metadata=metadata,
+                    should_stop=should_stop,
+                    build=build,
+                )
 
     class CrampedContext(Context):
         def __init__(self, model: Model, params: ContextParams) -> None:
             with cramped(room if what == "context" and tried[-1] > ENOUGH else None):
                 super().__init__(model, params)
 
-    vars(llama_cpp).update(Model=CrampedModel, Context=CrampedContext)
+    vars(llama_plan).update(Model=CrampedModel)
+    vars(llama_cpp).update(Context=CrampedContext)
     llama_native.gpus = lambda: [Gpu(name="Card", free_bytes=10**11, total_bytes=10**11)]
     local = LocalModel(name="hollow", format="gguf", path=path)
     result: dict[str, object] = {"tried": tried, "taken": taken}
