@@ -298,7 +298,7 @@ def test_download_first(hub: Hub, tmp_path: Path) -> None:
 def test_neither(hub: Hub, tmp_path: Path, leaves: str) -> None:
     with open_offer(tmp_path, hub) as terminal:
         terminal.type("9\r")
-        terminal.wait_for("Please answer 1, 2, 3, 4 or l.")
+        terminal.wait_for("Please answer 1, 2, 3, 4 or l.\nWhich? [1]")
         assert re.search(r"Speed here, by its memory: about [\d,]+ characters a minute", terminal.text)
         terminal.type(leaves)
         assert terminal.wait_for_exit() == 0
