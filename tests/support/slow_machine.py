@@ -14,11 +14,13 @@ _ASKED: Final = 100
 
 class SlowMachine:
     """A batch takes ``step_s`` for the first id and a third of it for each other one; from the moment
-    ``busy_at`` on so many ``times`` as long. ``longest_s`` is the most that passed without asking."""
+    ``busy_at`` on so many ``times`` as long. ``longest_s`` is the most that passed without asking,
+    since the last of the ``deadlines`` was announced."""
 
     def __init__(self, *, step_s: float, busy_at: float = 0.0, times: float = 1.0) -> None:
         self.now = 0.0
         self.longest_s = 0.0
+        self.deadlines: list[float] = []
         self._step_s = step_s
         self._busy_at = busy_at
         self._times = times
@@ -27,6 +29,11 @@ class SlowMachine:
         """Its time, which never stands still."""
         self.now += 1e-6
         return self.now
+
+    def announce(self, seconds: int) -> None:
+        """Note by when measuring, which begins now, is to be over."""
+        self.deadlines.append(self.now + seconds)
+        self.longest_s = 0.0
 
     def pass_for(self, count: int, should_stop: Callable[[], bool] | None) -> None:
         """Let the time of a batch of ``count`` pass."""

@@ -349,17 +349,12 @@ def test_ctrl_c_skips_both_for_good(tmp_path: Path, tiny: Path) -> None:
 def test_both_take_no_longer_than_was_announced(
     tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, machine: SlowMachine, compared: bool
 ) -> None:
-    loads, begun = Loads(tmp_path), list[float]()
+    loads = Loads(tmp_path)
     machine.compute(monkeypatch)
-
-    def announce(seconds: int) -> None:
-        begun.extend([machine.now, seconds])
-        machine.longest_s = 0
-
-    loads.tuner = replace(loads.tuner, announce=announce, clock=machine.clock)
+    loads.tuner = replace(loads.tuner, announce=machine.announce, clock=machine.clock)
     loads.engine(tiny)
-    started, announced = begun
-    assert machine.now - started <= announced + machine.longest_s
+    (deadline,) = machine.deadlines
+    assert machine.now <= deadline + machine.longest_s
     found = find_pair(loads.store, tiny)
     assert found is not None
     assert loads.lines[-1] == explain(found)
