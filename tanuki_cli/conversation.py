@@ -103,6 +103,13 @@ class Conversation(Struct, kw_only=True):
     _children: dict[str | None, list[str]] = {}
     _counted: int = 0
 
+    def __eq__(self, other: object) -> bool:
+        """Whether all is the same but the clock, and what is derived from the nodes."""
+        if not isinstance(other, Conversation):
+            return NotImplemented
+        names = (name for name in self.__struct_fields__ if name != "clock" and not name.startswith("_"))
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
     def append(self, message: Message, *, generation: Generation | None = None) -> Node:
         """Add ``message`` below the tip, and make it the tip."""
         node = Node(

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tanuki_cli.conversation import Conversation, Generation, Message, new_id
 
@@ -154,3 +155,12 @@ def test_children_are_found_in_one_pass_however_the_tree_grew() -> None:
     assert copy.children(None) == [first]
     assert copy.children(first.id) == answers
     assert copy.children(answers[0].id) == []
+
+
+def test_looking_around_makes_no_other_conversation() -> None:
+    conversation = Conversation()
+    question = conversation.append(Message("user", "a"))
+    same = replace(conversation, nodes=dict(conversation.nodes), clock=lambda: question.created_at)
+    assert conversation.siblings(question.id) == [question]
+    assert conversation == same
+    assert conversation != replace(same, title="b")
