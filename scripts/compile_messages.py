@@ -8,11 +8,11 @@ import argparse
 import io
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from babel.messages.catalog import Catalog
+from babel.messages.catalog import Catalog, Message
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import PoFileError, read_po
 
@@ -28,7 +28,9 @@ class CatalogueError(Exception):
 class PlainCatalog(Catalog):
     """Without the dates and versions that Babel puts into the header: the same messages, the same bytes."""
 
-    mime_headers = [("Content-Type", "text/plain; charset=utf-8")]  # noqa: RUF012
+    def __iter__(self) -> Iterator[Message]:
+        _header, *messages = super().__iter__()
+        return iter([Message("", "Content-Type: text/plain; charset=utf-8"), *messages])
 
 
 def merge(paths: Iterable[Path]) -> dict[str, str]:
