@@ -1,6 +1,7 @@
 """tanuki beside llama.cpp's own programs, on the same weights and kernels, in alternated runs.
 
     python -m scripts.bench_peers --work DIR --sdist llama_cpp_python-X.tar.gz
+    python -m scripts.bench_peers --work DIR --only cold  these rows only; all of an 8B are hours on two cores
     python -m scripts.bench_peers --work DIR --small      the practice model, once; for CI, asserts nothing
 
 Builds llama-completion (the one-shot program), llama-bench and llama-batched-bench from the source inside
@@ -97,17 +98,22 @@ ROWS: Final = (
     ("second question about it, time to first token, s", "document", "second_question"),
 )
 
+GROUPS: Final = tuple(dict.fromkeys(group for _title, group, _figure in ROWS))
+THEIRS: Final = {"first": "cold", "batch": "company"}
+"""Their figure for a group: they keep nothing, and rows of a batch are answers at once to them."""
+
 
 def print_table(medians: Mapping[str, Mapping[str, float]], bandwidth: float, model: Path) -> None:
     """Markdown: ours on both libraries, theirs at defaults and at best flags, and the ratios."""
     print("| | tanuki | tanuki, ik | llama.cpp defaults | best flags | to defaults | to best | ik to best |")
     print("|---|---|---|---|---|---|---|---|")
     for title, group, figure in ROWS:
-        # They keep nothing: one figure for both. Rows of a batch are measured together with company.
-        theirs = {"first": "cold", "batch": "company"}.get(group, group)
+        theirs = THEIRS.get(group, group)
         groups = (f"{group} tanuki", f"{group} {IK}", f"{theirs} defaults", f"{theirs} best")
         values = [medians.get(name, {}).get(figure) for name in groups]
         scale = 1e9 if figure == "memory" else 1.0
+        if not any(values):
+            continue
         texts = ["–" if value is None else f"{value / scale:.3g}" for value in values]
         ours, with_ik, defaults, best = values
         pairs = ((ours, defaults), (ours, best), (with_ik, best))
@@ -167,6 +173,7 @@ def main() -> None:
     parser.add_argument("--sdist", type=Path, help="source distribution of llama-cpp-python to build from")
     parser.add_argument("--programs", type=Path, help="folder with llama.cpp's programs")
     parser.add_argument("--small", action="store_true", help="the practice model; only shows that it runs")
+    parser.add_argument("--only", action="append", choices=GROUPS, help="these rows; may be repeated")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--history-tokens", type=int, default=2000)
@@ -191,13 +198,18 @@ def main() -> None:
             measures[f"cold {name}"](-1)  # the head of the prompt is kept from here on
         if programs is not None:
             measures |= theirs(setup)
+        groups = set(options.only or GROUPS)
+        groups |= {THEIRS[group] for group in groups if group in THEIRS}
+        measures = {name: measure for name, measure in measures.items() if name.split()[0] in groups}
         medians = alternate(measures, runs=1 if options.small else options.runs)
         # Minutes each, and compared with nothing but themselves: once.
         for name, work in works.items():
-            history = ours_speed(setups[name], work / "kv", setup.history_tokens)
-            medians[f"history {name}"] = dict(history)
-            medians[f"document {name}"] = dict(ours_document(setups[name], work))
-        if programs is not None:
+            if "history" in groups:
+                history = ours_speed(setups[name], work / "kv", setup.history_tokens)
+                medians[f"history {name}"] = dict(history)
+            if "document" in groups:
+                medians[f"document {name}"] = dict(ours_document(setups[name], work))
+        if programs is not None and "history" in groups:
             medians["history defaults"] = dict(theirs_second_turn(setup, ()))
             medians["history best"] = dict(theirs_second_turn(setup, setup.best_bench))
     print_table(medians, memory_bandwidth(setup.threads), model)
