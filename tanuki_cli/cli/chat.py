@@ -19,7 +19,7 @@ from tanuki_cli.settings.personas import PersonaStore
 from tanuki_cli.terminal.chat.chat import Chat
 from tanuki_cli.terminal.chat.commands import as_message, is_command, run_command
 from tanuki_cli.terminal.first_run.welcome import greet
-from tanuki_cli.terminal.typing_ahead import hold_typing, take_finished_lines
+from tanuki_cli.terminal.typing_ahead import hold_typing
 from tanuki_cli.text.decoding import decode_text
 
 chat_app = typer.Typer(add_completion=False)
@@ -56,8 +56,10 @@ def chat(ctx: typer.Context, options: PromptOptions) -> None:
         return open_model(context, options, use="chat", reference=reference)
 
     # From here on what is typed waits for the prompt instead of being echoed between the first lines.
-    with hold_typing(stdin := context.environment.streams.stdin), context.console.mark_pastes():
-        context.console.keep_typed(take_finished_lines(stdin))
+    typed = context.console.typed
+    typed.keep_waiting()
+    with hold_typing(context.environment.streams.stdin), context.console.mark_pastes():
+        typed.keep_waiting(just_held=True)
         model, download = open_first_model(context, options)
         chat = Chat(
             console=context.console,

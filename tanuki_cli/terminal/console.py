@@ -18,15 +18,8 @@ from tanuki_cli.i18n import _
 from tanuki_cli.options import fold
 from tanuki_cli.terminal.measuring import measure_terminal
 from tanuki_cli.terminal.streams import Streams, wants_color
-from tanuki_cli.terminal.typing_ahead import (
-    ENTER,
-    LINE_END,
-    MARK_NO_PASTES,
-    MARK_PASTES,
-    take_held,
-    usual_typing,
-    without_sequences,
-)
+from tanuki_cli.terminal.typed_lines import TypedLines
+from tanuki_cli.terminal.typing_ahead import MARK_NO_PASTES, MARK_PASTES
 from tanuki_cli.text.japanese import wrap_text
 from tanuki_cli.text.redaction import hide_queries, redact
 from tanuki_cli.text.sanitize import sanitize
@@ -67,7 +60,7 @@ class Console:
         self.environ = environ
         self.ambiguous_width = default_ambiguous_width(environ)
         self.background: Literal["dark", "light"] | None = None
-        self._typed = self._typed_ahead = ""
+        self.typed = TypedLines(streams.stdin)
         self._marking = 0
         dumb = environ.get("TERM") == "dumb"
         self.in_is_terminal = streams.stdin.isatty()
@@ -83,7 +76,7 @@ class Console:
 
         The guesses by locale and environment stay if it is silent.
 
-        ``keep_typing`` asks also while keys are being typed, which :meth:`take_typed` gives back.
+        ``keep_typing`` asks also while keys are being typed, which :attr:`typed` keeps.
         """
         if self.in_is_terminal and self.out_can_move_cursor:
             measured = measure_terminal(
@@ -91,7 +84,7 @@ class Console:
             )
             self.background = measured.background or self.background
             self.ambiguous_width = measured.ambiguous_width or self.ambiguous_width
-            self._typed += measured.typed
+            self.typed.keep_bytes(measured.typed)
 
     @contextmanager
     def mark_pastes(self) -> Iterator[None]:
@@ -111,15 +104,6 @@ class Console:
             self._marking -= 1
             if not self._marking:
                 _tell_terminal(shown_on, MARK_NO_PASTES)
-
-    def keep_typed(self, typed: str) -> None:
-        """Give ``typed`` to the next :meth:`take_typed`, after what is kept already."""
-        self._typed += typed
-
-    def take_typed(self) -> str:
-        """What was typed before the first prompt and read already; the next call gives nothing."""
-        typed, self._typed, self._typed_ahead = self._typed + self._typed_ahead, "", ""
-        return typed
 
     @property
     def can_ask(self) -> bool:
@@ -238,38 +222,27 @@ class Console:
         Raises InterruptedByUser at Ctrl-C. Call only if :attr:`can_ask`.
         """
         try:
-            typed = self._typed_ahead + take_held(self.streams.stdin)
-            with usual_typing(self.streams.stdin):  # before the question: its answer may come at once
-                self.err.print(self._folded(sanitize(question)), end="", soft_wrap=True)
-                self.streams.stderr.flush()
-                line = self._typed_line(typed)
+            line = self.typed.read(ask=lambda: self._put(question), show=self._show_typed)
         except KeyboardInterrupt as exc:
             self.err.print()
             raise InterruptedByUser(_("Interrupted.")) from exc
         if not line:
             self.err.print()
-        return without_sequences(line)
+        return line
+
+    def _put(self, question: str) -> None:
+        self.err.print(self._folded(sanitize(question)), end="", soft_wrap=True)
+        self.streams.stderr.flush()
+
+    def _show_typed(self, text: str) -> None:
+        self.streams.stderr.write(sanitize(text))
+        self.streams.stderr.flush()
 
     def _folded(self, question: str) -> str:
         """In lines of the window, with room for an answer of one letter after the last one."""
         text = question.rstrip(" ")
         lines = wrap_text(text, max(self.err.width - 2, 1)) if self.err_is_terminal else [text]
         return "\n".join(lines) + question[len(text) :]
-
-    def _typed_line(self, typed: str) -> str:
-        """The next line of stdin, after what was ``typed`` before the question and not shown then.
-
-        The terminal ends no line at an Enter or Ctrl-D that was held, and reading on would wait for another.
-        """
-        end = LINE_END.search(typed)
-        line = typed[: end.start()] if end else typed
-        self._typed_ahead = typed[end.end() :] if end else ""
-        entered = end is not None and end[0] == ENTER
-        self.streams.stderr.write(sanitize(line) + ("\n" if entered else ""))
-        self.streams.stderr.flush()
-        if end:
-            return f"{line}\n" if entered else line
-        return line + self.streams.stdin.readline()
 
     def debug(self, text: str) -> None:
         """Write what only ``--debug`` asks for, such as a traceback, to stderr."""

@@ -26,11 +26,11 @@ _WEIGHTS: Final = (0.299, 0.587, 0.114)
 
 class Measurement(Struct, frozen=True, kw_only=True):
     """``ambiguous_width`` is 1, 2, or None where the terminal does not tell, as ``background`` is None;
-    ``typed`` came meanwhile."""
+    ``typed`` came meanwhile, its last character perhaps cut."""
 
     ambiguous_width: int | None = None
     background: Literal["dark", "light"] | None = None
-    typed: str = ""
+    typed: bytes = b""
 
 
 def measure_terminal(
@@ -67,7 +67,7 @@ def measure_terminal(
         column = 0
     width = column - 1 if column in {2, 3} else None
     background = _take_background(received)
-    return Measurement(ambiguous_width=width, background=background, typed=received.decode("utf-8", "ignore"))
+    return Measurement(ambiguous_width=width, background=background, typed=bytes(received))
 
 
 def _is_the_shells(descriptor: int) -> bool:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -15,9 +14,6 @@ except ImportError:  # a platform without POSIX terminals: typing is left as it 
     termios = None  # type: ignore[assignment]
 
 
-ENTER: Final = "\r"
-LINE_END: Final = re.compile("[\r\x04]")
-"""The keys that end a line, where the terminal does not see to it: Enter, and Ctrl-D."""
 MARK_PASTES: Final = "\x1b[?2004h"
 """Asks the terminal to mark what is pasted, so that a line break in it is not taken for Enter."""
 MARK_NO_PASTES: Final = "\x1b[?2004l"
@@ -45,9 +41,6 @@ _SEQUENCE: Final = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]|(?:\]\d|P[\d>!$+?=]|_G)[^\x07\x1b]*(?:\x07|\x1b\\)|O.|[^\r\n])?"
 )
 """A key that types nothing, or a reply of the terminal."""
-_NUL: Final = "\0"
-"""What the terminal puts where a line was ended by Ctrl-D."""
-
 _in_force: list[tuple[int, _Change]] = []
 """The terminals that were changed and how, the newest change last."""
 
@@ -64,29 +57,19 @@ def hold_typing(stdin: Terminal | None) -> Iterator[None]:
         yield
 
 
-def take_finished_lines(stdin: Terminal | None) -> str:
-    """What waits to be read, with Enter as the key it was: at the begin of :func:`hold_typing`.
-
-    Until then the terminal itself edits lines, and ends them by a line feed; from then on that is Ctrl-J.
-    """
-    if termios is None or stdin is None or not stdin.isatty():
-        return ""
-    typed = b""
-    while select.select([stdin.fileno()], [], [], 0)[0] and (piece := os.read(stdin.fileno(), 4096)):
-        typed += piece
-    return typed.decode("utf-8", errors="ignore").replace("\n", "\r").replace(_NUL, "")
-
-
 def without_sequences(line: str) -> str:
     """What was typed of a line that the terminal itself has edited, which keeps arrows and replies in it."""
     return _SEQUENCE.sub("", line)
 
 
-def take_held(stdin: Terminal | None) -> str:
-    """What was held and waits to be read, for a question in the midst of :func:`hold_typing`; nothing
-    elsewhere, where the terminal has shown it and ended its lines."""
-    held = any(change is _hold for _descriptor, change in _in_force)
-    return take_finished_lines(stdin) if held else ""
+def can_hold(stdin: Terminal | None) -> bool:
+    """Whether ``stdin`` is a terminal whose typing can be held."""
+    return termios is not None and stdin is not None and stdin.isatty()
+
+
+def is_held() -> bool:
+    """Whether this is inside :func:`hold_typing`, be it at a question that has the terminal as usual."""
+    return any(change is _hold for _descriptor, change in _in_force)
 
 
 @contextmanager
@@ -136,7 +119,7 @@ def _change_again(_number: int, _frame: object) -> None:
 
 @contextmanager
 def _changed(stdin: Terminal | None, change: _Change) -> Iterator[None]:
-    if termios is None or stdin is None or not stdin.isatty():
+    if stdin is None or not can_hold(stdin):
         yield
         return
     descriptor = stdin.fileno()

@@ -75,7 +75,7 @@ def test_the_terminal_is_asked_for_its_background(
     stream = _Stream(theirs)
     measured = measure_terminal(stream, stream, {"TERM": "xterm-256color"}, timeout=30, among_keys=True)
     player.join()
-    assert (measured.ambiguous_width, measured.background, measured.typed) == (1, background, "ab")
+    assert (measured.ambiguous_width, measured.background, measured.typed) == (1, background, b"ab")
     assert seen[0].startswith(b"\x1b]11;?\x1b\\")
 
 
@@ -112,7 +112,7 @@ def test_keys_typed_around_the_report_are_kept(terminal: tuple[int, int], before
     with hold_typing(_Stream(theirs)):
         measured = measure_terminal(_Stream(theirs), _Stream(theirs), {}, timeout=30, among_keys=True)
         player.join()
-        assert measured == Measurement(ambiguous_width=2, typed=f"{before}打つ\x1b[A")
+        assert measured == Measurement(ambiguous_width=2, typed=f"{before}打つ\x1b[A".encode())
         assert os.read(theirs, 100).decode() == "後"
 
 
@@ -120,7 +120,7 @@ def test_keys_are_kept_where_the_terminal_is_silent(terminal: tuple[int, int]) -
     ours, theirs = terminal
     os.write(ours, "先に打つ".encode())
     measured = measure_terminal(_Stream(theirs), _Stream(theirs), {}, timeout=0.1, among_keys=True)
-    assert measured == Measurement(typed="先に打つ")
+    assert measured == Measurement(typed="先に打つ".encode())
 
 
 def test_a_terminal_that_goes_away_raises_nothing_of_its_own() -> None:

@@ -3,13 +3,100 @@
 import os
 import pty
 import select
+import signal
+import termios
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from tanuki_cli.interrupts import interruptible
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.streams import Streams
 from tanuki_cli.terminal.typing_ahead import hold_typing, without_sequences
+from tests.support.keyboard import Keyboard, open_keyboard
+
+
+@pytest.fixture
+def keyboard() -> Iterator[Keyboard]:
+    with open_keyboard() as keyboard:
+        yield keyboard
+
+
+TYPED = "4\rあい\r\x04xy\rz\r".encode()
+ANSWERS = ["4\n", "あい\n", "", "xy\n", "z\n"]
+
+
+MOMENTS = ("before restoring", "after restoring", "before asking", "when asking")
+
+
+def change_at(cut: int, moment: str) -> int:
+    """The number of the change of the terminal at ``moment``, after the last answer before ``cut``.
+
+    First typing begins to be held; every question is one change to the usual and one back.
+    """
+    answered = sum(TYPED[:cut].count(end) for end in (b"\r", b"\x04"))
+    return 1 + 2 * answered + ("asking" in moment)
+
+
+@pytest.mark.parametrize(
+    ("cut", "begun_at", "moment"),
+    [
+        (cut, begun_at, moment)
+        for cut in range(len(TYPED))
+        for begun_at in (1, 2)  # held, and at a question
+        for moment in MOMENTS
+        if change_at(cut, moment) > begun_at or (cut == 0 and moment == "when asking")
+    ],
+)
+def test_nothing_is_lost_or_left_waiting_where_the_terminal_changes(
+    keyboard: Keyboard, monkeypatch: pytest.MonkeyPatch, cut: int, begun_at: int, moment: str
+) -> None:
+    changes = 0
+    set_attributes = termios.tcsetattr
+
+    def change_and_type(descriptor: int, when: int, attributes: list[Any]) -> None:
+        nonlocal changes
+        changes += 1
+        if changes == change_at(cut, moment) and "before" in moment:
+            keyboard.type(TYPED[cut:])
+        set_attributes(descriptor, when, attributes)
+        if changes == begun_at:
+            keyboard.type(TYPED[:cut])
+        if changes == change_at(cut, moment) and "before" not in moment:
+            keyboard.type(TYPED[cut:])
+
+    monkeypatch.setattr(termios, "tcsetattr", change_and_type)
+    answers: list[str] = []
+
+    def ask() -> None:
+        with hold_typing(keyboard.stdin):
+            answers.extend(keyboard.console.read_answer("? ") for _answer in ANSWERS)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(60)
+    assert answers == ANSWERS
+
+
+def test_a_held_answer_is_edited_as_the_terminal_would(keyboard: Keyboard) -> None:
+    with hold_typing(keyboard.stdin):
+        keyboard.type("いいえ\x7f\x7f\x7f\x7fn\r9\x154\rab 狸 \x17c\x1b[Dd\bｅ\r".encode())
+        answers = [keyboard.console.read_answer("? ") for _answer in range(3)]
+    assert answers == ["n\n", "4\n", "ab cｅ\n"]
+    assert "? n\r\n? 4\r\n? ab cｅ\r\n" in keyboard.shown()
+
+
+def test_a_begun_answer_is_gone_at_ctrl_c(keyboard: Keyboard) -> None:
+    def press(_begun: str) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with hold_typing(keyboard.stdin):
+        keyboard.type(b"5")
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            keyboard.console.typed.read(ask=lambda: None, show=press)
+        assert keyboard.console.typed.take() == ""
 
 
 def test_a_question_is_folded_between_words() -> None:

@@ -14,6 +14,7 @@ from tanuki_cli.evaluation.arena.labels import guess
 from tanuki_cli.evaluation.arena.votes import LONGEST_TEXT, Verdict
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.terminal.console import Console
+from tanuki_cli.terminal.prompt_typing import PromptTyping
 from tanuki_cli.text.width import cell_width
 
 Choice = Verdict | Literal["more", "leave"]
@@ -56,6 +57,7 @@ class TerminalVoter:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._prompt: PromptSession[str] | None = None
+        self._typing: PromptTyping | None = None
 
     def question(self) -> str | None:
         """Ask at a prompt where Enter sends, and Alt-Enter breaks the line."""
@@ -63,12 +65,18 @@ class TerminalVoter:
             line = self._console.read_answer("> ")
             return line.strip() if line else None
         self._prompt = self._prompt or _open_prompt(self._console)
+        self._typing = self._typing or PromptTyping(self._console.typed, self._prompt.input)
+        self._typing.give()
+        interrupted = InterruptedByUser(_("Interrupted."))
         try:
-            return self._prompt.prompt().strip()
+            text = self._prompt.prompt().strip()
         except EOFError:
-            return None
+            text = None
         except KeyboardInterrupt as exc:
-            raise InterruptedByUser(_("Interrupted.")) from exc
+            raise interrupted from exc
+        if self._typing.take_back():
+            raise interrupted
+        return text
 
     def choice(self) -> Choice:
         """Ask until one of the keys is given; the end of the input leaves."""

@@ -23,10 +23,7 @@ from prompt_toolkit.filters import (
     vi_navigation_mode,
 )
 from prompt_toolkit.formatted_text import StyleAndTextTuples
-from prompt_toolkit.input import Input
-from prompt_toolkit.input.typeahead import get_typeahead, store_typeahead
-from prompt_toolkit.input.vt100_parser import Vt100Parser
-from prompt_toolkit.key_binding import KeyBindings, KeyPress, KeyPressEvent, merge_key_bindings
+from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent, merge_key_bindings
 from prompt_toolkit.keys import Keys
 from prompt_toolkit.output import ColorDepth, DummyOutput, Output
 from prompt_toolkit.output.defaults import create_output
@@ -43,12 +40,12 @@ from tanuki_cli.terminal.chat.farewell import Farewell
 from tanuki_cli.terminal.chat.graphemes import GraphemeProcessor, StandIns, keep_out_of_graphemes
 from tanuki_cli.terminal.chat.input_history import open_input_history
 from tanuki_cli.terminal.chat.input_search import speak_in_search
-from tanuki_cli.terminal.chat.key_parser import KeyParser
 from tanuki_cli.terminal.chat.plain_prompt import PlainPrompt
 from tanuki_cli.terminal.chat.status_line import status_line
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.editor import edit_text
 from tanuki_cli.terminal.first_run.takeover import may_leave, take_over
+from tanuki_cli.terminal.prompt_typing import PromptTyping
 from tanuki_cli.terminal.typing_ahead import hold_typing
 from tanuki_cli.text.sanitize import sanitize_line
 from tanuki_cli.text.width import truncate_cells
@@ -103,13 +100,11 @@ class Repl:
             self._prompt.default_buffer
         )
         speak_in_search(self._prompt)
-        _read_protocols(self._prompt.input)
+        self._typing = PromptTyping(chat.console.typed, self._prompt.input)
         self._stand_ins.draw_to(self._prompt.output)
 
     def run(self) -> None:
         """Until /exit, Ctrl-D or Ctrl-C twice. The typing is held (:func:`hold_typing`)."""
-        if self._plain is None:
-            self._take_typed()
         # One handler for all of it: nothing is installed and removed around the prompt.
         with on_interrupt(self._signalled):
             self._loop()
@@ -143,31 +138,21 @@ class Repl:
         default, self._chat.next_input = self._chat.next_input, ""
         # While a download runs, the status line shows how far it is.
         refresh_s = 1.0 if self._chat.download else 0.0
-        with self._prompt.input.raw_mode():  # from here Ctrl-C is a key
-            if is_terminated():
-                raise EOFError
-            # One that came as a signal was meant for the answer, which has ended.
-            self._chat.session.forget_interrupt()
-            text = self._prompt.prompt(default=default, handle_sigint=False, refresh_interval=refresh_s)
+        try:
+            with self._prompt.input.raw_mode():  # from here Ctrl-C is a key
+                if is_terminated():
+                    raise EOFError
+                # One that came as a signal was meant for the answer, which has ended.
+                self._chat.session.forget_interrupt()
+                self._typing.give()
+                text = self._prompt.prompt(default=default, handle_sigint=False, refresh_interval=refresh_s)
+        except EOFError:
+            self._typing.take_back()  # whether to leave may be asked
+            raise
         # From here it is a signal again; one that came as a key after Enter waits among what was typed.
-        if self._take_typed_interrupt():
+        if self._typing.take_back(and_read=True):
             self._chat.session.interrupt()
         return text
-
-    def _take_typed(self) -> None:
-        """Let the first prompt begin with what was typed before it."""
-        keys: list[KeyPress] = []
-        KeyParser(keys.append).feed_and_flush(self._chat.console.take_typed())
-        store_typeahead(self._prompt.input, keys)
-
-    def _take_typed_interrupt(self) -> bool:
-        source = self._prompt.input
-        waiting = get_typeahead(source)
-        while keys := source.read_keys():
-            waiting += keys
-        typed = [press for press in waiting if press.key != Keys.ControlC]
-        store_typeahead(source, typed)
-        return len(typed) < len(waiting)
 
     def _signalled(self) -> None:
         """In the signal handler: stop the answer, or let an open prompt do what Ctrl-C does there."""
@@ -267,13 +252,6 @@ def _prompt_output(console: Console) -> Output:
         return create_output(always_prefer_tty=True)
     terminal = open(os.ttyname(console.streams.stdin.fileno()), "w", encoding="utf-8")  # noqa: PTH123, SIM115
     return create_output(terminal)
-
-
-def _read_protocols(source: Input) -> None:
-    """Let ``source`` understand the keys of newer protocols."""
-    parser = getattr(source, "vt100_parser", None)
-    if isinstance(parser, Vt100Parser):
-        source.vt100_parser = KeyParser(parser.feed_key_callback)  # type: ignore[attr-defined]
 
 
 def _is_dumb(console: Console) -> bool:

@@ -311,5 +311,17 @@ def test_typing_is_held_again_in_the_same_answer_after_ctrl_z(tmp_path: Path) ->
         terminal.wait_for(" · 先に")
 
 
+@pytest.mark.parametrize("term", ["xterm-256color", "dumb"])
+@pytest.mark.parametrize("early", [True, False])
+def test_lines_typed_in_one_go_are_taken_in_their_order(tmp_path: Path, term: str, early: bool) -> None:
+    """By the prompt, by the question that follows, by the prompt again; and Ctrl-D leaves."""
+    with Terminal(tmp_path, CHAT, env={"TERM": term}) as terminal:
+        if not early:
+            terminal.wait_for("\n>")
+        terminal.type(f"exit{ENTER}n{ENTER}あなたは誰?{ENTER}\x04")
+        assert terminal.wait_for_exit() == 0
+    assert saved(tmp_path)[0][::2] == ["exit", "あなたは誰?"]
+
+
 def _row_of_the_cursor(terminal: Terminal) -> str:
     return terminal.screen.window[terminal.screen.raw.cursor.y]

@@ -82,6 +82,12 @@ class KeyParser(Vt100Parser):
             super().feed(keys)
         super().flush()
 
+    def take_unfinished(self) -> str:
+        """What waits for its rest, as it was typed; it does not wait any more."""
+        begun = "" if self._pasted is None else "".join([_PASTE_BEGINS, *self._pasted])
+        typed, self._waiting, self._pasted = begun + self._waiting, "", None
+        return typed
+
     def _take(self) -> bool:
         """Take something from the start of what waits; False if more is needed."""
         if self._pasted is not None:
@@ -177,6 +183,12 @@ class KeyParser(Vt100Parser):
         shifted = int(groups["shifted"]) if groups.get("shifted") else None
         for key in _keys(_KEYPAD.get(code) or _character(code), modifiers, shifted):
             self.feed_key_callback(key)
+
+
+def as_typed(press: KeyPress) -> str:
+    """What a terminal sends for ``press``."""
+    pasted = press.key == Keys.BracketedPaste
+    return f"{_PASTE_BEGINS}{press.data}{_PASTE_ENDS}" if pasted else press.data
 
 
 def _text(codes: str | None) -> str:

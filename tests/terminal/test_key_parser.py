@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from prompt_toolkit.input.ansi_escape_sequences import ANSI_SEQUENCES
 from prompt_toolkit.keys import Keys
 
-from tanuki_cli.terminal.chat.key_parser import KeyParser
+from tanuki_cli.terminal.key_parser import KeyParser
 
 ESC = "\x1b"
 ALT = Keys.Escape
