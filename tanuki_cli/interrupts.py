@@ -76,17 +76,22 @@ def on_interrupt(callback: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def hold_interrupts() -> Iterator[None]:
-    """Let a Ctrl-C wait until the block ends: for something short that must be done as a whole."""
+    """Let a Ctrl-C wait until the block ends: for something short that must be done as a whole.
+
+    It comes then also if the block failed: what it raises has that error as its context.
+    """
     came = False
 
     def note() -> None:
         nonlocal came
         came = True
 
-    with on_interrupt(note):
-        yield
-    if came:
-        signal.raise_signal(signal.SIGINT)
+    try:
+        with on_interrupt(note):
+            yield
+    finally:
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def handle_termination() -> None:

@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+import pytest
+
+from tanuki_cli.interrupts import hold_interrupts, interruptible, on_interrupt
 from tests.support.program import environment
 
 RUNS: Final = 120
@@ -77,3 +80,22 @@ begin.main()
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
+def fail_when_interrupted() -> None:
+    with hold_interrupts():
+        signal.raise_signal(signal.SIGINT)
+        raise OSError("the terminal went away")
+
+
+def test_a_held_interrupt_comes_also_when_the_block_fails() -> None:
+    with pytest.raises(KeyboardInterrupt) as caught, interruptible():
+        fail_when_interrupted()
+    assert isinstance(caught.value.__context__, OSError)
+
+
+def test_the_error_of_a_block_goes_on_where_a_held_interrupt_raises_nothing() -> None:
+    came: list[bool] = []
+    with pytest.raises(OSError, match="went away"), on_interrupt(lambda: came.append(True)):
+        fail_when_interrupted()
+    assert came == [True]

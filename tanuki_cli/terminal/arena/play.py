@@ -12,7 +12,7 @@ from tanuki_cli.evaluation.arena.comparison import Comparison
 from tanuki_cli.evaluation.arena.schedule import Matchup, Schedule
 from tanuki_cli.evaluation.arena.votes import Turn, Vote, VoteFile
 from tanuki_cli.i18n import N_, _
-from tanuki_cli.interrupts import on_interrupt
+from tanuki_cli.interrupts import hold_interrupts
 from tanuki_cli.settings.values import Settings
 from tanuki_cli.terminal.answer import open_answer
 from tanuki_cli.terminal.arena.voter import Voter
@@ -201,10 +201,10 @@ class Play:
         if choice == "leave":
             return False
         vote = comparison.vote(choice)
-        with on_interrupt(lambda: None):  # a vote that was given is kept, whatever is pressed meanwhile
+        with hold_interrupts():  # a vote that was given is kept, and told at the end
             self._file.add([vote])
-        self.votes.append(vote)
-        self._schedule.record(vote)
+            self.votes.append(vote)
+            self._schedule.record(vote)
         if not self._options.blind_to_the_end:
             self._console.note(reveal(vote), style="success")
         if self._console.err_is_terminal:
