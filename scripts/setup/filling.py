@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Final
 
 from scripts.setup.meanwhile import Meanwhile
 from tanuki_cli.engines.llama_cpp.building import compiling, kept, ready_made, ways
-from tanuki_cli.engines.llama_cpp.building.running import Place, Runner, SetupError
+from tanuki_cli.engines.llama_cpp.building.running import Place, Runner, SetupError, temporary_folder
 from tanuki_cli.i18n import _
 
 LOCK_NAME: Final = "tanuki-environment.lock"
@@ -67,7 +66,7 @@ class Environment:
             self._install()
             return
         builds = ways.builds(os.environ, ways.find_nvcc(os.environ))
-        wheel = kept.find(version, builds, os.environ)
+        wheel = kept.find(version, builds, os.environ, self.directory)
         index = "" if wheel else ready_made.index_for(builds, os.environ)
         if wheel is None and not index:
             ways.check_compiler(os.environ)
@@ -77,8 +76,7 @@ class Environment:
             _empty(place)
             command = [sys.executable, "-I", "-m", "venv", str(self.directory)]
             self.runner.run(_("Making a Python environment"), command, log=self._log)
-        with tempfile.TemporaryDirectory(prefix="tanuki-") as temporary:
-            into = Path(temporary)
+        with temporary_folder(self.directory) as into:
             if index and self._take_ready_made(index, version, into):
                 return
             if wheel is not None:

@@ -292,7 +292,35 @@ def test_llama_cpp_is_built_once_for_every_checkout_and_python(
     assert len(keys) == 6
 
 
-def test_a_kept_wheel_that_does_not_run_is_built_again(make_checkout: Callable[[], Checkout]) -> None:
+def test_a_temporary_folder_where_nothing_may_be_run_is_no_obstacle(
+    make_checkout: Callable[[], Checkout], tmp_path: Path
+) -> None:
+    """Many servers mount /tmp like that. Neither what was built nor what was kept is taken for broken."""
+    mounted = ("unshare", "-rm", "sh", "-c", 'mount -t tmpfs -o noexec none "$TMPDIR" && exec "$0" "$@"')
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run(
+            [*mounted, "true"], env={**os.environ, "TMPDIR": str(tmp_path)}, capture_output=True
+        ).returncode
+    ):
+        pytest.skip("nobody may mount here")
+    checkout = make_checkout()
+    for _start in ("built", "kept"):
+        result = subprocess.run(
+            [*mounted, str(checkout.root / "scripts" / "tanuki")],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            env=checkout.environ({"TMPDIR": str(tmp_path)}),
+        )
+        assert (result.returncode, len(checkout.llama_builds)) == (0, 1), result.stderr
+        assert not list((checkout.root / ".venv").glob("tanuki-?*/"))
+        shutil.rmtree(checkout.root / ".venv")
+
+
+def test_a_kept_wheel_that_does_not_run_is_built_again(
+    make_checkout: Callable[[], Checkout], tmp_path: Path
+) -> None:
     checkout = make_checkout()
     checkout.start()
     [wheel] = (checkout.wheels / "cache").rglob("*.whl")
@@ -301,7 +329,7 @@ def test_a_kept_wheel_that_does_not_run_is_built_again(make_checkout: Callable[[
     shutil.rmtree(checkout.root / ".venv")
     result = checkout.start()
     assert (result.returncode, len(checkout.llama_builds)) == (0, 2), result.stderr
-    assert kept.runs(wheel)
+    assert kept.runs(wheel, tmp_path)
 
 
 def test_where_the_trimmed_build_fails_all_is_built(make_checkout: Callable[[], Checkout]) -> None:

@@ -96,10 +96,10 @@ backend-path = ["."]
 dependencies = ["llama-cpp-python>=0.3.36,<0.3.37"]
 """
 # llama-cpp-python, as far as its build is watched: it writes down how it was built and prints what ninja
-# prints. The file "wait" in its folder holds it, "broken" makes it fail where its text stands in CMAKE_ARGS,
+# prints, and runs a program in the temporary folder, where pip puts cmake. The file "wait" holds it, "broken" makes it fail where its text stands in CMAKE_ARGS,
 # and with "crashes" the result is one for another processor.
 LLAMA_BACKEND = """
-import os, pathlib, sys, time, zipfile
+import os, pathlib, subprocess, sys, tempfile, time, zipfile
 
 FOLDER = pathlib.Path(%r)
 PACKAGE = pathlib.Path(%r)
@@ -111,6 +111,11 @@ def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     arguments = os.environ["CMAKE_ARGS"]
     with (FOLDER / "built").open("a") as built:
         built.write(arguments + "\\n")
+    with tempfile.TemporaryDirectory() as folder:
+        program = pathlib.Path(folder, "cmake")
+        program.write_text("#!/bin/sh")
+        program.chmod(0o700)
+        subprocess.run([program], check=True)
     print("[1/4] Building C object ggml.c.o", flush=True)
     while (FOLDER / "wait").exists():
         time.sleep(0.01)

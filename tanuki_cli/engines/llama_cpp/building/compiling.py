@@ -64,7 +64,8 @@ def building(version: str, build: Build, runner: Runner, place: Place) -> Iterat
     options = ("--no-deps", "--no-cache-dir", "--no-binary", NAME, "--verbose")
     pip = (str(place.python), "-I", "-m", "pip", "wheel", "--no-input", "--progress-bar=off")
     command = (*pip, *options, "--wheel-dir", str(place.into), f"{NAME}=={version}")
-    variables = {**build.variables, "CMAKE_ARGS": build.arguments}
+    # pip puts tools for the build there, and runs them.
+    variables = {**build.variables, "CMAKE_ARGS": build.arguments, "TMPDIR": str(place.into.parent)}
     with runner.started(command, log=place.log, variables=variables) as started:
         yield Building(command=started)
 
@@ -95,7 +96,7 @@ def finish(
         try:
             begun.command.check()
             [wheel] = place.into.glob("*.whl")
-            if not runs(wheel):
+            if not runs(wheel, place.into):
                 wheel.unlink()
                 raise SetupError(
                     _("What was built does not run here."),

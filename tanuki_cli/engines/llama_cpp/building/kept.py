@@ -12,13 +12,12 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from tanuki_cli.engines.llama_cpp.building.running import SetupError
+from tanuki_cli.engines.llama_cpp.building.running import SetupError, temporary_folder
 from tanuki_cli.engines.llama_cpp.building.ways import CMAKE_FILE, STEM, Build, output_of, processor
 from tanuki_cli.i18n import _
 
@@ -70,19 +69,19 @@ def key(version: str, build: Build, environ: Mapping[str, str]) -> str:
     return digest.hexdigest()[:_KEY_LENGTH]
 
 
-def find(version: str, ways: tuple[Build, ...], environ: Mapping[str, str]) -> Path | None:
-    """A wheel that was built here, kept, and runs; those that do not are removed."""
+def find(version: str, ways: tuple[Build, ...], environ: Mapping[str, str], within: Path) -> Path | None:
+    """A wheel that was built here, kept, and runs ``within`` a folder; those that do not are removed."""
     # One for the CPU does not stand in for one for the GPU.
     for build in ways[:1] if ways[0].is_for_gpu else ways:
-        if wheel := find_in(key(version, build, environ), version, environ):
+        if wheel := find_in(key(version, build, environ), version, environ, within):
             return wheel
     return None
 
 
-def find_in(name: str, version: str, environ: Mapping[str, str]) -> Path | None:
+def find_in(name: str, version: str, environ: Mapping[str, str], within: Path) -> Path | None:
     """The wheel of ``version`` that was kept under ``name`` and runs here; one that does not is removed."""
     for wheel in (wheel_directory(environ) / name).glob(f"{STEM}-{version}-*.whl"):
-        if runs(wheel):
+        if runs(wheel, within):
             return wheel
         forget(wheel)  # built on another system after all: libraries differ that no key names
     return None
@@ -113,9 +112,12 @@ def keep(wheel: Path, name: str, version: str, environ: Mapping[str, str]) -> Pa
     return folder / wheel.name
 
 
-def runs(wheel: Path) -> bool:
-    """Whether the library in ``wheel`` can be loaded here, tried in a process of its own."""
-    with tempfile.TemporaryDirectory(prefix="tanuki-") as temporary:
+def runs(wheel: Path, within: Path) -> bool:
+    """Whether the library in ``wheel`` can be loaded here, tried in a process of its own.
+
+    It is unpacked ``within`` a folder where the usual place for such lets nothing be loaded.
+    """
+    with temporary_folder(within) as temporary:
         try:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(temporary)

@@ -45,7 +45,7 @@ def is_slower_here() -> bool:
 
 def find(index: str, version: str, runner: Runner, place: Place, environ: Mapping[str, str]) -> Path | None:
     """The wheel of ``version`` at ``index``, or one that was kept; None where there is none that loads."""
-    if wheel := find_in(_FOLDER, version, environ):
+    if wheel := find_in(_FOLDER, version, environ, place.into.parent):
         return wheel
     pip = (str(place.python), "-I", "-m", "pip", "download", "--no-input", "--progress-bar=off")
     options = ("--no-deps", "--no-cache-dir", "--only-binary=:all:", "--retries=0", f"--timeout={_TIMEOUT_S}")
@@ -55,7 +55,7 @@ def find(index: str, version: str, runner: Runner, place: Place, environ: Mappin
     except SetupError:
         return None
     for wheel in place.into.glob("*.whl"):
-        if runs(wheel):
+        if runs(wheel, place.into):
             return keep(wheel, _FOLDER, version, environ)
         wheel.unlink()
     return None

@@ -1,7 +1,6 @@
 """Building llama.cpp again in an environment in use: the old one stays until the new one passed its test."""
 
 import sys
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from importlib import metadata
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tanuki_cli.engines.llama_cpp.building import compiling, kept, ways
-from tanuki_cli.engines.llama_cpp.building.running import Place, Runner, Screen, SetupError
+from tanuki_cli.engines.llama_cpp.building.running import Place, Runner, Screen, SetupError, temporary_folder
 from tanuki_cli.i18n import _
 
 _ROOT: Final = Path(__file__).resolve().parents[4]
@@ -27,8 +26,7 @@ def renew(screen: Screen, log: Path, environ: Mapping[str, str]) -> None:
     ways.check_compiler(environ)
     version = ways.required_version(_requirements())
     builds = ways.builds(environ, ways.find_nvcc(environ))
-    with tempfile.TemporaryDirectory(prefix="tanuki-") as temporary:
-        folder = Path(temporary)
+    with temporary_folder(Path(sys.prefix)) as folder:
         runner = Runner(directory=folder, screen=screen)
         # With a pip of its own: environments of pipx and uv have none.
         making = (sys.executable, "-I", "-m", "venv", str(folder / "pip"))

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -139,6 +140,16 @@ class Place:
     python: Path
     into: Path
     log: Path
+
+
+@contextlib.contextmanager
+def temporary_folder(within: Path) -> Iterator[Path]:
+    """A folder for a while in which programs run and libraries load: ``within``, where the system lets none
+    do so in the usual place for such (mounted with noexec)."""
+    usual = tempfile.gettempdir()
+    forbids = os.statvfs(usual).f_flag & getattr(os, "ST_NOEXEC", 0)
+    with tempfile.TemporaryDirectory(prefix="tanuki-", dir=within if forbids else usual) as folder:
+        yield Path(folder)
 
 
 def end_group(process: "subprocess.Popen[bytes]") -> None:
