@@ -28,12 +28,14 @@ def load_parallel(
     chunk: int | None = 16,
     settings: Settings = SETTINGS,
     crowd: Crowd | None = None,
+    n_batch: int | None = None,
 ) -> LlamaCppParallel:
     """The model at ``path``."""
     single = load(path, settings)
     params = replace(
         single._longest_params,
         n_ctx=places * single._longest_params.n_ctx,
+        n_batch=n_batch or single._longest_params.n_batch,
         n_sequences=places,
         max_outputs=places + SPARE_OUTPUTS,
     )

@@ -140,10 +140,11 @@ class LlamaCppParallel:
         if not 0 <= first < len(ids) <= self.context_length:
             raise ValueError("first is none of the ids, or they are too many")
         ids, doubted = list(ids), False
+        most_rows = min(self._context.max_outputs, self._context.n_batch)
         try:
             with self._places.borrowed(ids[:first] if reuse else []) as sequence:
                 while (done := self._sequences.length(sequence)) < len(ids):
-                    most = self._context.max_outputs if done >= first else self._context.n_batch
+                    most = most_rows if done >= first else self._context.n_batch
                     end = min(done + most, len(ids) if done >= first else first)
                     part = Part(sequence, ids[done:end], end - done if done >= first else 0)
                     start = self._sequences.compute([part])[0]

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import gguf
+import numpy as np
 import psutil
 import pytest
 from msgspec.structs import replace
@@ -441,6 +442,17 @@ def test_a_prompt_is_cut_as_a_model_for_one_cuts_it() -> None:
             # Across a border goes only the end, where one of its parts would be small.
             assert done + size <= border or (done + size == total and size < 3 * MANY), (total, done)
             done += size
+
+
+def test_logits_of_a_text_that_is_longer_than_a_batch(tiny: Path, single: LlamaCppModel) -> None:
+    """With many places more logits may be kept than a computation takes ids."""
+    ids = [1, *range(300, 400)]
+    model = load_parallel(tiny, places=48, n_batch=64)
+    assert model._context.max_outputs > model._context.n_batch
+    rows = np.concatenate(list(model.logits(ids)))
+    model.close()
+    assert rows.shape[0] == len(ids)
+    assert np.allclose(rows, np.concatenate(list(single.logits(ids))), atol=1e-4)
 
 
 def test_memory_stays_the_same_over_hundreds_of_requests(model: LlamaCppParallel) -> None:
