@@ -1,5 +1,6 @@
 """The two start scripts, with the real pip and a small project that needs no network."""
 
+import errno
 import json
 import os
 import pty
@@ -330,6 +331,40 @@ def test_a_kept_wheel_that_does_not_run_is_built_again(
     result = checkout.start()
     assert (result.returncode, len(checkout.llama_builds)) == (0, 2), result.stderr
     assert kept.runs(wheel, tmp_path)
+
+
+def test_two_that_keep_the_same_wheel_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"TANUKI_HOME": str(tmp_path)}
+    wheel = tmp_path / f"{ways.STEM}-0.3.36-py3-none-any.whl"
+    wheel.write_bytes(b"whole")
+    copyfile = shutil.copyfile
+    others: list[Path] = []
+
+    def interleaved(source: Path, target: Path) -> None:
+        copyfile(source, target)
+        if not others:
+            others.append(wheel)
+            others.append(kept.keep(wheel, "key", "0.3.36", environ))
+
+    monkeypatch.setattr(shutil, "copyfile", interleaved)
+    found = kept.keep(wheel, "key", "0.3.36", environ)
+    assert found == others[1] == kept.wheel_directory(environ) / "key" / wheel.name
+    assert found.read_bytes() == b"whole"
+    assert list(found.parent.iterdir()) == [found]
+
+
+def test_nothing_is_left_of_a_wheel_that_does_not_fit_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def until_it_is_full(_source: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", until_it_is_full)
+    environ, wheel = {"TANUKI_HOME": str(tmp_path)}, tmp_path / f"{ways.STEM}-0.3.36-py3-none-any.whl"
+    wheel.touch()
+    assert kept.keep(wheel, "key", "0.3.36", environ) == wheel
+    assert list((kept.wheel_directory(environ) / "key").iterdir()) == []
 
 
 def test_where_the_trimmed_build_fails_all_is_built(make_checkout: Callable[[], Checkout]) -> None:

@@ -95,9 +95,10 @@ backend-path = ["."]
 [project]
 dependencies = ["llama-cpp-python>=0.3.36,<0.3.37"]
 """
-# llama-cpp-python, as far as its build is watched: it writes down how it was built and prints what ninja
-# prints, and runs a program in the temporary folder, where pip puts cmake. The file "wait" holds it, "broken" makes it fail where its text stands in CMAKE_ARGS,
-# and with "crashes" the result is one for another processor.
+# llama-cpp-python, as far as its build is watched: it writes down how it was built, runs a program in the
+# temporary folder, where pip puts cmake, and prints what ninja prints. The file "wait" in its folder holds
+# it, "broken" makes it fail where its text stands in CMAKE_ARGS, and with "crashes" the result is one for
+# another processor.
 LLAMA_BACKEND = """
 import os, pathlib, subprocess, sys, tempfile, time, zipfile
 

@@ -7,6 +7,7 @@ another Python take seconds.
 
 import contextlib
 import hashlib
+import os
 import platform
 import re
 import shutil
@@ -99,9 +100,9 @@ def keep(wheel: Path, name: str, version: str, environ: Mapping[str, str]) -> Pa
     Where that is not possible, it is used from where it lies.
     """
     folder = wheel_directory(environ) / name
+    temporary = folder / f"{os.urandom(4).hex()}.new"  # another start may keep the same one just now
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f"{wheel.name}.new"
         shutil.copyfile(wheel, temporary)
         temporary.replace(folder / wheel.name)
         for old in folder.parent.iterdir():
@@ -109,6 +110,9 @@ def keep(wheel: Path, name: str, version: str, environ: Mapping[str, str]) -> Pa
                 shutil.rmtree(old)
     except OSError:
         return wheel
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # where the disk is full
     return folder / wheel.name
 
 
