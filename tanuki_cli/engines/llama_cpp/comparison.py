@@ -30,6 +30,7 @@ def compare(plan: LoadPlan, tuner: Tuner, *, copies: Path | None) -> Pair | None
     measured, is remembered as unknown.
     """
     other, store = replace(plan, build=load_ik()), tuner.store
+    key, other_key = plan.tuning_key(), other.tuning_key()  # of the file as it is before it is measured
     most_s = sum(most_seconds(each.build, again=tuner.again, compared=True) for each in (plan, other))
     with ExitStack() as measuring:
         try:
@@ -38,16 +39,16 @@ def compare(plan: LoadPlan, tuner: Tuner, *, copies: Path | None) -> Pair | None
                 llama, expected = _measured(bench, limits.within(most_s / 2))
         except NativeError:
             return None
-        store.save(plan.tuning_key(), llama)
+        store.save(key, llama)
         ik = Record(tuning=other.default_tuning())
-        store.save(other.tuning_key(), ik)  # what ends the process now is not tried again at every start
+        store.save(other_key, ik)  # what ends the process now is not tried again at every start
         if llama.tuning.measured and other.build.admits(plan.facts):
             with suppress(NativeError, DecodeAborted):
                 with _loaded(other, tuner, should_stop=limits.should_stop) as bench:
                     ik, found = _measured(bench, limits)
                 if ik.tuning.measured:
                     ik = replace(ik, divergence=max(divergence(expected[0], rows) for rows in found))
-                store.save(other.tuning_key(), ik)
+                store.save(other_key, ik)
     pair = Pair.of(llama, ik, copy=find_copy(plan.model.path, other.build.version, copies))
     tuner.report(explain(pair))
     return pair

@@ -74,14 +74,17 @@ def load_llama_cpp(
     plan = plan_load(model, facts, settings, build=_named_build(settings), first_tokens=first_tokens)
     check_memory(plan)
     measured = tuner if facts.file_bytes >= SMALL_MODEL_BYTES else None
+    before = kv_store and state_key(model.path)
     choice = _choose(plan, measured, copies) if settings.engine == "auto" else None
     choice = choice or _remembered(plan, measured, copies)
     if tuner is not None:
         log.debug(f"{choice.plan.build.name}, loaded for: {tuner.use}")
     loaded = _load(choice, settings, measured)
-    if kv_store is not None:
-        key = state_key(model.path, choice.plan.build.version, plan.kv_type, loaded.info.device)
-        loaded.use_store(kv_store, key, head_ids=head_ids)
+    # Of a file that was changed while it was loaded nobody knows which it is that is in memory.
+    with suppress(OSError):
+        if kv_store is not None and state_key(model.path) == before:
+            key = state_key(model.path, choice.plan.build.version, plan.kv_type, loaded.info.device)
+            loaded.use_store(kv_store, key, head_ids=head_ids)
     return loaded
 
 

@@ -64,6 +64,11 @@ def _make(
         _require_same(original, unfinished)
         with unfinished.open("rb+") as file:
             os.fsync(file.fileno())
+        if unfinished != store.unfinished(original.path):  # its name would be that of a copy of the new one
+            raise EngineError(
+                _("{path} was changed while it was copied.").format(path=original.path),
+                hint=_("Wait until it is whole, and do it again."),
+            )
         return store.take(unfinished, original.path, version)
     finally:
         unfinished.unlink(missing_ok=True)

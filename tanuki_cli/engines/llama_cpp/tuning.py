@@ -9,7 +9,6 @@ changes, or llama.cpp's version, it is not found any more. Older records, which 
 are still read.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, LENGTHS
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.kv_store import state_key
 from tanuki_cli.files import read_bounded, write_atomically
-from tanuki_cli.machine.hardware import cpu_name, usable_physical_cores
+from tanuki_cli.machine.hardware import cpu_name, usable_cpus, usable_physical_cores
 
 SMALL_MODEL_BYTES: Final = 100_000_000
 N_BATCH: Final = 256
@@ -159,8 +158,9 @@ def default_tuning(facts: ModelFacts, *, costs: Mapping[int, float]) -> Tuning:
 
 
 def tuning_key(model: Path, *settings: str) -> str:
-    """Names the model file, the machine and ``settings``. Raises OSError if the file is gone."""
-    machine = (cpu_name(), str(usable_physical_cores()), str(os.cpu_count()))
+    """Names the model file, what there is of the machine for this process, and ``settings``. Raises OSError
+    if the file is gone."""
+    machine = (cpu_name(), str(usable_physical_cores()), str(usable_cpus()))
     return state_key(model, *machine, *settings)
 
 

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from tanuki_cli.catalog import LocalModel
+from tanuki_cli.engines.llama_cpp import loader
 from tanuki_cli.engines.llama_cpp.cutting import MANY
 from tanuki_cli.engines.llama_cpp.kv_store import KvStore
 from tanuki_cli.engines.llama_cpp.loader import LlamaCppModel, load_llama_cpp
@@ -96,6 +97,30 @@ def test_other_settings_and_other_files_do_not_fit(tmp_path: Path, tiny: Path, s
         answer(other, PROMPT)
         assert other.cached_tokens == 0
         other.close()
+
+
+@pytest.mark.parametrize("change", ["replaced", "removed"])
+def test_nothing_is_kept_of_a_file_that_changed_while_it_was_loaded(
+    tmp_path: Path, tiny: Path, store: KvStore, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """The file may be another one by now than what is in memory."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(tiny.read_bytes())
+    load_weights = loader._load
+
+    def slowly(*arguments: Any) -> LlamaCppModel:
+        loaded = load_weights(*arguments)
+        if change == "replaced":
+            write_tiny(tmp_path / "new.gguf", seed=9).replace(path)
+        else:
+            path.unlink()
+        return loaded
+
+    monkeypatch.setattr(loader, "_load", slowly)
+    model = open_with(path, store)
+    answer(model, PROMPT)
+    model.close()
+    assert list(store.folder.glob("*.kv")) == []
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff" * 64], ids=["truncated", "flipped"])

@@ -202,6 +202,17 @@ def test_both_are_measured_once_and_agree(
 
 
 @needs_ik
+def test_what_was_compared_of_a_file_that_changed_meanwhile_is_not_remembered_of_the_new_one(
+    tmp_path: Path, tiny: Path
+) -> None:
+    loads = Loads(tmp_path)
+    loads.tuner = replace(loads.tuner, announce=lambda _seconds: tiny.touch())
+    loads.engine(tiny)
+    assert loads.store.folder.is_dir()
+    assert find_pair(loads.store, tiny) is None
+
+
+@needs_ik
 def test_the_measurement_decides_for_each_use(tmp_path: Path, tiny: Path) -> None:
     loads = Loads(tmp_path)
     loads.keep(tiny, llama=record(LLAMA), ik=record(AS_IT_LIES, REPACKED, divergence=1e-5))

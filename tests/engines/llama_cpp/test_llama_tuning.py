@@ -180,6 +180,25 @@ def test_another_model_or_machine_is_measured_anew(
     assert len(trials.records()) == 3
 
 
+def test_what_was_measured_of_a_file_that_changed_meanwhile_is_not_remembered_of_the_new_one(
+    tiny: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.gguf"
+    path.write_bytes(tiny.read_bytes())
+    trials = Trials(tmp_path / "tuning")
+
+    def downloaded_again(_seconds: int) -> None:
+        (tmp_path / "new.gguf").write_bytes(tiny.read_bytes())
+        (tmp_path / "new.gguf").replace(path)
+
+    trials.tuner = replace(trials.tuner, announce=downloaded_again)
+    trials.load(path).close()
+    assert len(trials.records()) == 1
+    trials.tuner = replace(trials.tuner, announce=trials.announced.append)
+    trials.load(path).close()
+    assert len(trials.announced) == 1
+
+
 def test_asked_for_again(tiny: Path, tmp_path: Path) -> None:
     Trials(tmp_path).load(tiny).close()
     trials = Trials(tmp_path, again=True)
@@ -314,8 +333,13 @@ def test_no_more_threads_are_tried_than_may_run(
     assert llama_calibration._thread_candidates(2) == expected
 
 
-def test_the_key_names_model_machine_and_settings(tiny: Path, tmp_path: Path) -> None:
+def test_the_key_names_model_machine_and_settings(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = write_tiny(tmp_path / "other.gguf", seed=2)
     keys = {tuning_key(tiny), tuning_key(other), tuning_key(tiny, "q8_0")}
     assert len(keys) == 3
     assert tuning_key(tiny) == tuning_key(tiny)
+    # What was measured with every processor would make threads wait for each other on some of them.
+    monkeypatch.setattr("tanuki_cli.engines.llama_cpp.tuning.usable_cpus", lambda: 1000)
+    assert tuning_key(tiny) not in keys

@@ -110,6 +110,13 @@ def test_what_no_model_needs_is_removed(store: RepackedStore, model: Path, chang
     assert [path for path in store.folder.iterdir() if not path.name.startswith(".")] == []
 
 
+def test_a_model_that_changes_while_it_is_copied_gets_no_copy(store: RepackedStore, model: Path) -> None:
+    """It would be one of the old model, by the name of the new one."""
+    with pytest.raises(EngineError, match="was changed while"):
+        make_copy(store, model, on_step=lambda done, total: model.touch())
+    assert list(store.folder.glob("[!.]*")) == []
+
+
 def test_ctrl_c_leaves_nothing(store: RepackedStore, model: Path) -> None:
     def interrupt(done: int, total: int) -> None:
         raise KeyboardInterrupt
