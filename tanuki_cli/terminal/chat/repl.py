@@ -5,12 +5,10 @@ prompt_toolkit keeps the real cursor at the place of typing, so that an input me
 
 import asyncio
 import os
-import time
 from pathlib import Path
-from typing import Final
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit.application import Application, run_in_terminal
 from prompt_toolkit.auto_suggest import AutoSuggestFromHistory
 from prompt_toolkit.cursor_shapes import ModalCursorShapeConfig
 from prompt_toolkit.document import Document
@@ -40,6 +38,7 @@ from tanuki_cli.terminal.chat.farewell import Farewell
 from tanuki_cli.terminal.chat.graphemes import GraphemeProcessor, StandIns, keep_out_of_graphemes
 from tanuki_cli.terminal.chat.input_history import open_input_history
 from tanuki_cli.terminal.chat.input_search import speak_in_search
+from tanuki_cli.terminal.chat.leaving import WITHIN_S, LeavingTwice
 from tanuki_cli.terminal.chat.plain_prompt import PlainPrompt
 from tanuki_cli.terminal.chat.status_line import status_line
 from tanuki_cli.terminal.console import Console
@@ -50,7 +49,6 @@ from tanuki_cli.terminal.typing_ahead import hold_typing
 from tanuki_cli.text.sanitize import sanitize_line
 from tanuki_cli.text.width import truncate_cells
 
-_TWICE_WITHIN_S: Final = 2.0
 _STYLE = Style.from_dict(
     {
         "prompt": "bold",
@@ -68,7 +66,7 @@ class Repl:
 
     def __init__(self, chat: Chat, *, history_file: Path) -> None:
         self._chat = chat
-        self._leaves_until = 0.0
+        self._twice = LeavingTwice()
         self._clearing = False
         self._farewell = Farewell(chat.console)
         self._plain = PlainPrompt(chat.console) if _is_dumb(chat.console) else None
@@ -95,7 +93,8 @@ class Repl:
             enable_suspend=True,
             output=DummyOutput() if self._plain else _prompt_output(chat.console),
         )
-        self._prompt.default_buffer.on_text_changed += self._disarm
+        self._prompt.default_buffer.on_text_changed += lambda _buffer: self._twice.forget()
+        self._prompt.app.after_render += self._drawn
         self._prompt.default_buffer.on_cursor_position_changed += keep_out_of_graphemes(
             self._prompt.default_buffer
         )
@@ -177,15 +176,12 @@ class Repl:
             self._clearing = True
             event.current_buffer.reset(append_to_history=True)
             self._clearing = False
-        elif time.monotonic() < self._leaves_until:
+        elif self._twice.press():
             event.app.exit(exception=EOFError)
-        else:
-            self._leaves_until = time.monotonic() + _TWICE_WITHIN_S
-            asyncio.get_running_loop().call_later(_TWICE_WITHIN_S, event.app.invalidate)
 
-    def _disarm(self, _buffer: object) -> None:
-        """Who types on does not want to leave."""
-        self._leaves_until = 0.0
+    def _drawn(self, app: Application[str]) -> None:
+        if self._twice.shown():
+            asyncio.get_running_loop().call_later(WITHIN_S, app.invalidate)
 
     def _edit(self, event: KeyPressEvent) -> None:
         buffer = event.current_buffer
@@ -235,7 +231,7 @@ class Repl:
 
     def _toolbar(self) -> StyleAndTextTuples:
         width = self._prompt.output.get_size().columns
-        if time.monotonic() < self._leaves_until:
+        if self._twice.asks:
             return [("class:toolbar", truncate_cells(_("Press Ctrl-C again to leave."), width))]
         if self._chat.notice:
             notice = truncate_cells(sanitize_line(self._chat.notice), width)

@@ -146,6 +146,15 @@ def test_ctrl_c_at_the_prompt_clears_then_leaves(tmp_path: Path) -> None:
         assert terminal.wait_for_exit() == 0
 
 
+def test_two_ctrl_c_that_are_read_together_do_not_leave(tmp_path: Path) -> None:
+    """No hint was seen between them: pressed while the machine stalled, the first one is for an answer."""
+    with open_chat(tmp_path) as terminal:
+        terminal.type(CTRL_C * 2)
+        terminal.settle(0.3)
+        assert terminal.process.poll() is None
+        terminal.wait_for("Ctrl-C again")
+
+
 def test_past_input_is_there_in_the_next_chat_and_private(tmp_path: Path) -> None:
     with open_chat(tmp_path) as terminal:
         ask(terminal, "こんにちは")
@@ -406,11 +415,12 @@ def test_ctrl_r_takes_what_was_found(tmp_path: Path) -> None:
     assert saved(tmp_path)[0][4] == "たぬきはどんな動物?"
 
 
-def test_typing_on_disarms_leaving(tmp_path: Path) -> None:
+@pytest.mark.parametrize("typed", ["a\x7f", ENTER])
+def test_typing_on_disarms_leaving(tmp_path: Path, typed: str) -> None:
     with open_chat(tmp_path) as terminal:
         terminal.type(CTRL_C)
         terminal.wait_for("Ctrl-C again")
-        terminal.type("a\x7f")
+        terminal.type(typed)
         terminal.settle(0.3)
         terminal.type(CTRL_C)
         terminal.settle(0.3)
@@ -548,6 +558,8 @@ def test_a_dumb_terminal_sends_lines_and_is_sent_nothing_but_text(tmp_path: Path
         terminal.type(f"ありがとう{enter}")
         until(lambda: not terminal.pump(0.1) and terminal.text.count(READY) == 6)
         assert b"\x1b" not in terminal.raw
+        terminal.type(CTRL_C)
+        until(lambda: not terminal.pump(0.1) and terminal.text.count("Press Ctrl-C again to leave.") == 2)
         terminal.type(CTRL_D)
         assert terminal.wait_for_exit() == 0
     (conversation,) = saved(tmp_path)
