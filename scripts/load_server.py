@@ -28,6 +28,7 @@ import httpx2
 import psutil
 
 from tanuki_cli.catalog.practice import suggestions
+from tanuki_cli.server.sending import within
 
 _CHAT: Final = "/v1/chat/completions"
 _SILENT: Final = 8
@@ -257,7 +258,7 @@ async def _be_killed(client: httpx2.AsyncClient, body: dict[str, Any], chance: r
         process.stdin.write(_request({**body, "stream": chance.random() < 0.7}))
         process.stdin.close()
     with suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(process.wait(), chance.random())
+        await within(chance.random(), process.wait())
     with suppress(ProcessLookupError):
         process.kill()
     await process.wait()

@@ -46,10 +46,14 @@ class Answers:
 
         Raises ApiError where an answer failed.
         """
+        timer = None
+        if timeout_s is not None:
+            timer = asyncio.get_running_loop().call_later(timeout_s, self._news.set)
         try:
-            await asyncio.wait_for(self._news.wait(), timeout_s)
-        except asyncio.TimeoutError:
-            return {}
+            await self._news.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
         self._news.clear()
         news, self._pending = self._pending, {}
         if not news and self._error is not None:

@@ -10,6 +10,8 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tanuki_cli.server.sending import within
+
 MOST_BYTES: Final = 64 << 20
 MOST_S: Final = 10.0
 
@@ -49,7 +51,7 @@ class Drained:
     async def _takes_rest(self, receive: Receive) -> bool:
         """Take what is left; whether that was everything."""
         try:
-            return await asyncio.wait_for(self._rest(receive), self._most_s)
+            return await within(self._most_s, self._rest(receive))
         except asyncio.TimeoutError:
             return False
 

@@ -50,6 +50,22 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, ResultT]) 
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
+async def within(seconds: float, work: Coroutine[Any, Any, ResultT]) -> ResultT:
+    """What ``work`` gives; it is cancelled, and asyncio.TimeoutError raised, if that takes longer.
+
+    ``asyncio.wait_for`` of Python 3.10 and 3.11 forgets that it is cancelled where ``work`` has just ended.
+    """
+    working = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait((working,), timeout=seconds)
+        if not working.done():
+            raise asyncio.TimeoutError
+        return working.result()
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+
+
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -61,7 +77,7 @@ async def read_body(request: Request) -> Fields:
     if length.isdigit() and int(length[:20]) > MAX_BODY:
         raise _too_large()
     try:
-        body = await asyncio.wait_for(_bounded(request.receive), BODY_S)
+        body = await within(BODY_S, _bounded(request.receive))
     except asyncio.TimeoutError as exc:
         message = f"The body of the request did not come within {BODY_S:.0f} seconds."
         raise ApiError(408, message, headers={"connection": "close"}) from exc

@@ -255,7 +255,7 @@ def test_other_hosts_and_pages_are_refused(server: Serving) -> None:
 def test_two_hundred_clients_that_vanish_leak_nothing(server: Serving) -> None:
     process = psutil.Process(server.process.pid)
     server.chat()
-    files = process.num_fds()
+    files, finished = process.num_fds(), server.metric("answers_total")
     body = json.dumps({**ENDLESS, "stream": True}).encode()
     request = (
         f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -266,9 +266,11 @@ def test_two_hundred_clients_that_vanish_leak_nothing(server: Serving) -> None:
         if number % 3 == 0:  # a reset, not a farewell
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.close()
+    until(lambda: server.metric("dropped_total") > 0)  # so they have begun to come in
     until(lambda: server.metric("requests_held") == 0)
     until(lambda: process.num_fds() <= files)
     assert server.metric("failed_total") == 0
+    assert server.metric("answers_total") == finished
 
 
 def test_a_client_that_leaves_stops_its_answer(server: Serving) -> None:
