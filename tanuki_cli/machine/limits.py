@@ -46,11 +46,15 @@ def _ancestors(mount: Path, group: str) -> Iterable[Path]:
 
 
 def cgroup_memory(root: Path, groups: Mapping[str, str]) -> tuple[int, int]:
-    """The tightest memory limit and what is used under it, in bytes; page cache counts as free."""
+    """The tightest memory limit and what is used under it, in bytes.
+
+    Pages of files count as free, those that were read more than once (active) included: a model's own, from
+    the start before this one.
+    """
     names = (
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "total_active_file")
         if "memory" in groups
-        else ("memory.max", "memory.current", "inactive_file")
+        else ("memory.max", "memory.current", "inactive_file", "active_file")
     )
     mount = root / "memory" if "memory" in groups else root
     best, best_used = 1 << 62, 0
@@ -59,7 +63,7 @@ def cgroup_memory(root: Path, groups: Mapping[str, str]) -> tuple[int, int]:
         if limit and limit.isdigit() and int(limit) < best:
             cache = dict(line.split() for line in (read_text(folder / "memory.stat") or "").splitlines())
             best = int(limit)
-            best_used = max(int(usage or 0) - int(cache.get(names[2], 0)), 0)
+            best_used = max(int(usage or 0) - sum(int(cache.get(name, 0)) for name in names[2:]), 0)
     return best, best_used
 
 

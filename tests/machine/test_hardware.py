@@ -74,7 +74,7 @@ def test_memory_limit_of_a_unified_cgroup(tmp_path: Path) -> None:
             "memory.max": "max\n",
             "app/memory.max": "4000000000\n",
             "app/memory.current": "3000000000\n",
-            "app/memory.stat": "anon 5\ninactive_file 1000000000\n",
+            "app/memory.stat": "anon 5\ninactive_file 400000000\nactive_file 600000000\n",
             "app/job/memory.max": "max\n",
         },
     )
@@ -89,7 +89,7 @@ def test_memory_limit_of_an_old_cgroup(tmp_path: Path) -> None:
             "memory/memory.limit_in_bytes": "9223372036854771712\n",
             "memory/box/memory.limit_in_bytes": "2000\n",
             "memory/box/memory.usage_in_bytes": "1500\n",
-            "memory/box/memory.stat": "total_inactive_file 500\n",
+            "memory/box/memory.stat": "total_inactive_file 100\ntotal_active_file 400\n",
         },
     )
     assert cgroup_memory(tmp_path, {"memory": "/box", "": "/"}) == (2000, 1000)
