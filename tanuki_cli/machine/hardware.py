@@ -129,7 +129,8 @@ def _allowed_cpus() -> set[int]:
     return set(range(os.cpu_count() or 1))
 
 
-def _core_of(cpu: int) -> tuple[str, str] | None:
+def _core_of(cpu: int) -> str | None:
+    """What names the core of ``cpu``: the processors in it. Numbers of cores are not unique on ARM, where
+    every cluster counts its own from 0."""
     topology = _CPU_ROOT / f"cpu{cpu}" / "topology"
-    package, core = read_text(topology / "physical_package_id"), read_text(topology / "core_id")
-    return None if package is None or core is None else (package, core)
+    return read_text(topology / "core_cpus_list") or read_text(topology / "thread_siblings_list")

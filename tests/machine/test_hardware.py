@@ -60,6 +60,26 @@ def test_cores_follow_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     assert usable_physical_cores() == usable_cpus() == 1
 
 
+@pytest.mark.parametrize(
+    ("topology", "cores"),
+    [
+        ([{"core_cpus_list": "0,2"}, {"core_cpus_list": "1,3"}] * 2, 2),
+        ([{"thread_siblings_list": "0-1"}] * 2, 1),  # before Linux 5.3
+        # Two clusters of ARM, with two cores each.
+        ([{"core_id": str(cpu % 2), "core_cpus_list": str(cpu)} for cpu in range(4)], 4),
+    ],
+)
+def test_a_core_is_known_by_its_processors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, topology: list[dict[str, str]], cores: int
+) -> None:
+    for cpu, files in enumerate(topology):
+        write(tmp_path / f"cpu{cpu}" / "topology", files)
+    monkeypatch.setattr(hardware, "_CPU_ROOT", tmp_path)
+    monkeypatch.setattr(hardware, "_allowed_cpus", lambda: set(range(len(topology))))
+    monkeypatch.setattr(hardware, "cgroup_cpus", lambda _root, _groups: 1 << 16)
+    assert usable_physical_cores() == cores
+
+
 def write(root: Path, files: dict[str, str]) -> None:
     for name, text in files.items():
         path = root / name
