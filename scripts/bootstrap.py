@@ -19,7 +19,6 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import contextlib
 import fcntl
 import hashlib
-import importlib.util
 import os
 import sys
 import time
@@ -31,6 +30,7 @@ from typing import Final
 from scripts.setup.filling import LOCK_NAME, Environment, stages
 from scripts.setup.meanwhile import Meanwhile, UserLeft
 from scripts.setup.screen import Stderr, tell
+from tanuki_cli.engines.llama_cpp.building import ways
 from tanuki_cli.engines.llama_cpp.building.running import Runner, SetupError, clock
 from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import _, activate, detect_language
@@ -39,18 +39,6 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 SOURCES: Final = ("pyproject.toml", "scripts/bootstrap.py")
 VARIABLES: Final = {"run": "TANUKI_VENV", "test": "TANUKI_TEST_VENV", "fast": "TANUKI_FAST_VENV"}
 STAMP_NAME: Final = "complete"
-
-
-def check_venv() -> None:
-    """Raise SetupError where no environment can be made."""
-    if importlib.util.find_spec("ensurepip") is None:
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise SetupError(
-            _("This Python {version} cannot make environments: its venv module is missing.").format(
-                version=version
-            ),
-            hint=f"sudo apt install python{version}-venv",
-        )
 
 
 # --- the environment's directory ------------------------------------------------------------------------
@@ -118,7 +106,7 @@ def prepare(kind: str, directory: Path, meanwhile: Meanwhile) -> None:
         if old == [str(ROOT), mark]:
             write_stamp(directory, mark)
             return
-        check_venv()
+        ways.check_venv()
         started = time.monotonic()
         runner = Runner(directory=ROOT, screen=Stderr(), lock=lock)
         environment = Environment(

@@ -1,5 +1,6 @@
 """``tanuki doctor``: what is there, what is wrong, and the command that mends it."""
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final
 
@@ -14,6 +15,8 @@ from tanuki_cli.cli.options import OutputOptions, Scopes, takes
 from tanuki_cli.engines.checking import Check, Status
 from tanuki_cli.engines.llama_cpp.building import compiling
 from tanuki_cli.engines.llama_cpp.building.renewal import renew
+from tanuki_cli.engines.llama_cpp.building.running import SetupError
+from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.terminal.console import Console
 from tanuki_cli.terminal.step_screen import StepScreen
@@ -83,13 +86,20 @@ def doctor(
 def _build(context: CommandContext) -> None:
     """Build llama.cpp and use it from now on. Raises SetupError; the old one stays then."""
     folder = context.directories.cache
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "llama.cpp.lock"):
-        try:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / "llama.cpp.lock"):
             renew(StepScreen(context.console), folder / compiling.LOG_NAME, context.environ)
-        except KeyboardInterrupt:
-            context.console.note(_("Interrupted; the llama.cpp from before stays."))
-            raise
+    except KeyboardInterrupt:
+        context.console.note(_("Interrupted; the llama.cpp from before stays."))
+        raise
+    except OSError as exc:  # a full disk, or one that is read-only
+        raise SetupError(
+            _("{path} cannot be used: {reason}").format(
+                path=os.fsdecode(exc.filename or folder), reason=os_reason(exc)
+            ),
+            hint="export TANUKI_HOME=/path/to/tanuki",
+        ) from exc
     context.console.note(_("llama.cpp is built for this machine, and is used from now on."), style="success")
 
 

@@ -93,6 +93,19 @@ def test_what_does_not_work_leaves_the_old_one(installation: Installation, file:
     assert {path: path.stat().st_ino for path in installation.package.rglob("*")} == before
 
 
+def test_where_nothing_can_be_written_that_is_said(installation: Installation) -> None:
+    installation.home.mkdir()
+    (installation.home / "cache").touch()  # a file in the place of the folder
+    done = installation.run("doctor", "--build", "--offline")
+    assert (done.returncode, done.stderr.splitlines()) == (
+        6,
+        [
+            f"Error: {installation.home / 'cache'} cannot be used: it is there already",
+            "  Hint: export TANUKI_HOME=/path/to/tanuki",
+        ],
+    )
+
+
 def test_ctrl_c_ends_the_compiler_and_leaves_the_old_one(installation: Installation) -> None:
     (installation.wheels / "wait").touch()
     started = subprocess.Popen(

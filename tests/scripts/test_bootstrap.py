@@ -18,7 +18,8 @@ import pytest
 
 from scripts import bootstrap
 from scripts.setup.filling import LOCK_NAME
-from tanuki_cli.engines.llama_cpp.building import compiling, kept, running, ways
+from scripts.setup.screen import Stderr
+from tanuki_cli.engines.llama_cpp.building import compiling, kept, renewal, running, ways
 from tests.conftest import until
 from tests.support.checkout import BUILDING, ROOT, Checkout, links_to, write_wheel
 from tests.support.checkout import make_checkout as new_checkout
@@ -469,6 +470,15 @@ def test_without_python(
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.splitlines()[0] == sentence
     assert len(result.stderr.splitlines()) == 2
+
+
+def test_without_venv_llama_cpp_is_not_even_begun_to_be_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ways, "find_spec", lambda name: None)
+    with pytest.raises(running.SetupError, match="cannot make environments") as raised:
+        renewal.renew(Stderr(), tmp_path / "log", os.environ)
+    assert raised.value.hint == "sudo apt install python{}.{}-venv".format(*sys.version_info)
 
 
 def test_without_a_compiler_in_japanese(make_checkout: Callable[[], Checkout], tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def renew(screen: Screen, log: Path, environ: Mapping[str, str]) -> None:
 
     What pip and the compiler print goes to ``log``. Raises SetupError; the old one is in place then.
     """
+    ways.check_venv()
     ways.check_compiler(environ)
     version = ways.required_version(_requirements())
     builds = ways.builds(environ, ways.find_nvcc(environ))

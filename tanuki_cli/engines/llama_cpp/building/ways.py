@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -81,6 +82,18 @@ def find_nvcc(environ: Mapping[str, str], *, which: Finder = shutil.which) -> st
     except (OSError, subprocess.TimeoutExpired):
         return None
     return nvcc if listing.returncode == 0 and b"GPU 0" in listing.stdout else None
+
+
+def check_venv() -> None:
+    """Raise SetupError where no environment can be made."""
+    if find_spec("ensurepip") is None:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise SetupError(
+            _("This Python {version} cannot make environments: its venv module is missing.").format(
+                version=version
+            ),
+            hint=f"sudo apt install python{version}-venv",
+        )
 
 
 def check_compiler(environ: Mapping[str, str], *, which: Finder = shutil.which) -> None:
