@@ -104,12 +104,15 @@ def announced(tuner: Tuner, seconds: int) -> Iterator[Limits]:
 
 def measure(plan: LoadPlan, weights: Model, *, load_s: float, tuner: Tuner) -> Record:
     """Announce it, :func:`calibrate`, and remember what was found; after a Ctrl-C the defaults, so that
-    nobody waits twice. Raises NativeError."""
+    nobody waits twice. Only the defaults where it is not to be measured now. Raises NativeError."""
     key = plan.tuning_key()  # of the file as it was: what is measured takes a while
-    bench = prepare(plan, weights, load_s=load_s, tuner=tuner)
-    with announced(tuner, most_seconds(plan.build, again=tuner.again)) as limits:
-        record = calibrate(bench, limits)
-    tuner.store.save(key, record)
+    with tuner.measuring() as now:
+        if not now:
+            return Record(tuning=plan.default_tuning())
+        bench = prepare(plan, weights, load_s=load_s, tuner=tuner)
+        with announced(tuner, most_seconds(plan.build, again=tuner.again)) as limits:
+            record = calibrate(bench, limits)
+        tuner.store.save(key, record)
     return record
 
 

@@ -23,8 +23,8 @@ _APART: Final = 1e6
 
 
 def compare(plan: LoadPlan, tuner: Tuner, *, copies: Path | None) -> Pair | None:
-    """Measure on both, and remember that; None where llama.cpp cannot load the model. ``plan`` is for it, on
-    the CPU; ``copies`` is the folder of repacked weights.
+    """Measure on both, and remember that; None where llama.cpp cannot load the model, or it is not to be
+    measured now. ``plan`` is for it, on the CPU; ``copies`` is the folder of repacked weights.
 
     Each has the memory for itself. What ik_llama.cpp cannot run, and what Ctrl-C or the time kept from being
     measured, is remembered as unknown.
@@ -33,6 +33,8 @@ def compare(plan: LoadPlan, tuner: Tuner, *, copies: Path | None) -> Pair | None
     key, other_key = plan.tuning_key(), other.tuning_key()  # of the file as it is before it is measured
     most_s = sum(most_seconds(each.build, again=tuner.again, compared=True) for each in (plan, other))
     with ExitStack() as measuring:
+        if not measuring.enter_context(tuner.measuring()):
+            return None
         try:
             with _loaded(plan, tuner) as bench:
                 limits = measuring.enter_context(announced(tuner, most_s))

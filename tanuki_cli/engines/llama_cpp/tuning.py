@@ -10,7 +10,8 @@ are still read.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -22,6 +23,7 @@ from tanuki_cli.engines.llama_cpp.drafting import CPU_COSTS, LENGTHS
 from tanuki_cli.engines.llama_cpp.facts import ModelFacts
 from tanuki_cli.engines.llama_cpp.kv_store import state_key
 from tanuki_cli.files import read_bounded, write_atomically
+from tanuki_cli.i18n import _
 from tanuki_cli.machine.hardware import cpu_name, usable_cpus, usable_physical_cores
 
 SMALL_MODEL_BYTES: Final = 100_000_000
@@ -144,6 +146,18 @@ class Tuner(Struct, frozen=True, kw_only=True):
         """What is remembered under ``key``; None where that is to be measured again."""
         return None if self.again else self.store.find(key)
 
+    @contextmanager
+    def measuring(self) -> Iterator[bool]:
+        """For a measurement; whether it is to be made now. It is not beside one of another process, since
+        either would disturb the other, nor where it could not be kept and would come again at every start.
+        With ``again`` it is, after the other one."""
+        with ExitStack() as held:
+            claimed = self.store.claim(held)
+            if self.again and claimed is None:
+                self.report(_("waiting for another run of tanuki that measures (Ctrl-C stops waiting)"))
+                self.store.claim(held, wait=True)
+            yield bool(claimed) or self.again
+
 
 def default_tuning(facts: ModelFacts, *, costs: Mapping[int, float]) -> Tuning:
     """What was best on the machines that were measured: one thread per physical core, weights as they
@@ -189,6 +203,22 @@ class TuningStore(Struct, frozen=True):
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomically(self._path(key), f"{text}\n")
+        except OSError:
+            return False
+        return True
+
+    def claim(self, held: ExitStack, *, wait: bool = False) -> bool | None:
+        """Keep other processes from measuring as long as ``held`` lasts; None where one measures just now,
+        False where nothing can be written."""
+        from filelock import FileLock, Timeout  # once per model
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            held.enter_context(FileLock(self.folder / "measuring.lock", timeout=-1 if wait else 0))
+        except Timeout:
+            return None
+        except NotImplementedError:  # a file system without locks
+            return True
         except OSError:
             return False
         return True

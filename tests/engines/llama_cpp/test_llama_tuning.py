@@ -1,6 +1,8 @@
 """How a model runs best here: measured once, remembered, and never in the way."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from itertools import islice
@@ -33,6 +35,7 @@ from tanuki_cli.machine.hardware import inspect_machine
 from tanuki_cli.settings.specs import find_spec
 from tanuki_cli.settings.values import Settings
 from tests.support.llama_models import GREEDY, PROMPT, load, write_tiny
+from tests.support.program import ROOT
 from tests.support.slow_machine import SlowMachine
 
 TUNING = Tuning(
@@ -86,7 +89,7 @@ class Trials:
         return load_llama_cpp(local, settings, debug=False, tuner=self.tuner)
 
     def records(self) -> list[Path]:
-        return sorted(self.store.folder.glob("*")) if self.store.folder.exists() else []
+        return sorted(self.store.folder.glob("*.json")) if self.store.folder.exists() else []
 
 
 @pytest.mark.parametrize("record", [RECORD, Record(tuning=TUNING)], ids=["measured", "not measured"])
@@ -197,6 +200,51 @@ def test_what_was_measured_of_a_file_that_changed_meanwhile_is_not_remembered_of
     trials.tuner = replace(trials.tuner, announce=trials.announced.append)
     trials.load(path).close()
     assert len(trials.announced) == 1
+
+
+OTHER = """
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from tanuki_cli.engines.llama_cpp.tuning import TuningStore
+
+with ExitStack() as held:
+    assert TuningStore(Path(sys.argv[1])).claim(held)
+    print("measuring", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_processes_do_not_measure_at_once(tiny: Path, tmp_path: Path) -> None:
+    trials, again = Trials(tmp_path), Trials(tmp_path, again=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER, tmp_path], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"measuring\n"
+        model = trials.load(tiny)
+        assert AGAIN in model.notes[0]
+        model.close()
+        assert (trials.announced, trials.records()) == ([], [])
+
+        def ends(line: str) -> None:
+            again.lines.append(line)
+            if len(again.lines) == 1:
+                other.kill()  # which also ends its claim
+
+        again.tuner = replace(again.tuner, report=ends)
+        again.load(tiny).close()
+    assert again.lines[0].startswith("waiting for another run")
+    assert len(again.announced) == len(trials.records()) == 1
+
+
+def test_what_could_not_be_kept_is_not_measured_at_every_start(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    trials = Trials(tmp_path / "file" / "tuning")
+    model = trials.load(tiny)
+    assert AGAIN in model.notes[0]
+    model.close()
+    assert trials.announced == []
 
 
 def test_asked_for_again(tiny: Path, tmp_path: Path) -> None:
