@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from tanuki_cli.errors import HistoryError
 from tanuki_cli.files import os_reason
-from tanuki_cli.history.faults import BusyError, DamagedError, busy, translated
+from tanuki_cli.history.faults import BusyError, DamagedError, NoRoomError, busy, translated
 from tanuki_cli.history.log import holds_more, is_empty, log_path
 from tanuki_cli.history.opening import check, connect, identity_of, make_private
 from tanuki_cli.history.schema import SCHEMA_VERSION, migrate
@@ -53,9 +53,22 @@ class Database:
             return missing
         try:
             return self._attempt(_READ, operation)
+        except NoRoomError:
+            if not is_empty(self.path):  # what is in the log would be missing
+                raise
+            return self._read_alone(operation)
         except DamagedError:
             self._set_aside()
             return missing
+
+    def _read_alone(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+        """Read a file that has no log, on a disk that has no room for one. The next use opens it again."""
+        self.close()
+        with translated(self.path), closing(connect(self.path, alone=True)) as connection:
+            if check(connection, self.path) < SCHEMA_VERSION:
+                _bring_up(connection)  # which fails, and says why
+            with _transaction(connection, _READ):
+                return operation(connection)
 
     def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``operation`` as one transaction: all of it is on disk when this returns, or none.

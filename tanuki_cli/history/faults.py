@@ -23,6 +23,10 @@ class DamagedError(HistoryError):
     """SQLite says that the file is not a sound database."""
 
 
+class NoRoomError(HistoryError):
+    """The disk takes no more: neither a save, nor what SQLite keeps beside the file while it is read."""
+
+
 class BusyError(HistoryError):
     """Another process holds the lock."""
 
@@ -43,7 +47,7 @@ def translated(path: Path) -> Iterator[None]:
                 hint="tanuki history recover",
             ) from exc
         if "disk is full" in text or "disk I/O" in text:
-            raise HistoryError(
+            raise NoRoomError(
                 _("The history {path} cannot be saved: the disk is full or failing.").format(path=path),
                 hint=f"df -h {path.parent}",
             ) from exc

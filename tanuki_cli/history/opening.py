@@ -59,10 +59,13 @@ def make_private(path: Path) -> None:
         ) from exc
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open the file; where it cannot be written, for reading only."""
-    options = "mode=rw"
-    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+def connect(path: Path, *, alone: bool = False) -> sqlite3.Connection:
+    """Open the file; where it cannot be written, for reading only.
+
+    ``alone`` is for reading a file that has no log, where nothing can be written beside it.
+    """
+    options = "immutable=1" if alone else "mode=rw"
+    if not alone and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
         wal = path.with_name(path.name + "-wal")
         # Readers of a WAL file write into -shm, unless they are told that nobody else is there.
         options = "mode=ro" if wal.exists() and wal.stat().st_size else "immutable=1"

@@ -2,6 +2,7 @@
 
 import os
 import random
+import resource
 import signal
 import tempfile
 from multiprocessing.connection import Connection
@@ -118,6 +119,27 @@ def test_a_disk_that_is_full_from_the_start_says_so(path: Path) -> None:
         with full_disk(100, path), pytest.raises(HistoryError, match="full"):
             store.save(conversation)
         store.save(conversation)
+        assert store.load(conversation.id) == conversation
+
+
+def test_a_disk_without_any_room_can_still_be_read(path: Path) -> None:
+    """What it takes to make room: to see and to write elsewhere what is there."""
+    conversation = talked()
+    with HistoryStore(path) as store:
+        store.save(conversation)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with HistoryStore(path) as store:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        try:
+            assert store.load(conversation.id) == conversation
+            assert [one.id for one in store.list()] == [conversation.id]
+            assert store.search("質問 1")[0].content == "質問 1"
+            conversation.append(Message("user", "続き"))
+            with pytest.raises(HistoryError, match="full"):
+                store.save(conversation)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        store.save(conversation)  # there is room again
         assert store.load(conversation.id) == conversation
 
 
