@@ -14,7 +14,7 @@ PATTERNS: Final = (
     "（[^）]{1,6}）",
     "①②③|一二三",
     r"(令和|平成)(元|[1-9][0-9]?)年",
-    r"[^\s]{1,10}。",
+    r"[^\s\x1c-\x1f]{1,10}。",  # which are blanks only for Python
     "(a|ab|abc)(c|)",
     "😀{1,3}",
     r"</s>|<0x[0-9A-F]{2}>",

@@ -21,9 +21,10 @@ from tanuki_cli.errors import EngineError, brief
 from tanuki_cli.i18n import _
 from tanuki_cli.tokenizer import ChatTokenizer
 
-_BLANKS: Final = r"[\x20\x0A\x0D\x09]{1,16}"
+_BLANKS: Final = r"[\x20\x0A\x09]{1,16}"
 """White space between the parts of JSON. Without a bound a model may fill its answer with it; without any
-many write no second item into an array."""
+many write no second item into an array. A carriage return alone is made visible where text is printed, and
+what is printed would be no JSON then."""
 _ESCAPES: Final = 'nrbtf\\"'
 r"""No \uXXXX: Japanese is written as it is."""
 _BYTES: Final = 256

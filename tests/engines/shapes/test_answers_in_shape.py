@@ -21,6 +21,7 @@ from tanuki_cli.engines.shapes.guidance import Guide
 from tanuki_cli.errors import EngineError
 from tanuki_cli.sampling import SamplingOptions
 from tanuki_cli.settings.values import Settings
+from tanuki_cli.text.sanitize import sanitize
 from tanuki_cli.tokenizer import ChatTokenizer
 from tests.support.f32 import write_f32
 from tests.support.shapes import CHOICES, GRAMMARS, PATTERNS, SCHEMAS
@@ -112,6 +113,15 @@ def test_both_engines_write_the_same(tmp_path: Path) -> None:
         answers.append([ask(engine, shape, GREEDY) for shape in shapes])
         engine.close()
     assert answers[0] == answers[1]
+
+
+def test_what_is_printed_of_json_is_json() -> None:
+    """A carriage return is blank for JSON, and a visible sign where text is printed."""
+    shape = reading.any_object()
+    for blank in " \n\t":
+        assert json.loads(sanitize(f"{{{blank}}}")) == {}
+        assert reading.fits(shape, f"{{{blank}}}")
+    assert not reading.fits(shape, "{\r}")
 
 
 def test_the_seed_decides_and_the_prompt_is_in_the_cache(mame: Engine) -> None:
