@@ -59,6 +59,13 @@ def test_a_command_line_in_a_page_parses(words: tuple[str, ...]) -> None:
     parse(list(words))
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_filter_for_jq_is_one(page: Path) -> None:
+    """Names of other scripts stand in quotes there."""
+    for written in re.findall(r"\bjq (?:-\w+ )?('[^']*'|[^\s`]+)", page.read_text(encoding="utf-8")):
+        assert re.sub(r'"[^"]*"', "", written).isascii(), written
+
+
 def test_the_changes_begin_with_this_version() -> None:
     for language in LANGUAGES:
         first = headings(DOCS / language / "changes.md")[1]
