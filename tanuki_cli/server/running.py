@@ -1,6 +1,7 @@
 """The server as a process: its socket, its signals, and its end."""
 
 import asyncio
+import errno
 import signal
 import socket
 from collections.abc import Callable, Generator
@@ -43,9 +44,17 @@ def listen(host: str, port: int) -> socket.socket:
             _("{host}:{port} cannot be listened on: {reason}").format(
                 host=host, port=port, reason=os_reason(exc)
             ),
-            hint=f"tanuki serve --port {port + 1 if 0 < port < 65535 else 8264}",
+            hint=_another_place(exc, port),
         ) from exc
     return listener
+
+
+def _another_place(exc: OSError, port: int) -> str:
+    """The command that listens elsewhere: another host where that one is not this machine's."""
+    if isinstance(exc, socket.gaierror) or exc.errno == errno.EADDRNOTAVAIL:
+        return "tanuki serve --host 127.0.0.1"
+    # Below 1024 the next port would be refused, too.
+    return f"tanuki serve --port {port + 1 if 1024 <= port < 65535 else 8264}"
 
 
 def address_of(listener: socket.socket) -> str:

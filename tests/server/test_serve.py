@@ -1,5 +1,6 @@
 """``tanuki serve`` as a command: its ready line, its signals, its keys, and what it leaves behind."""
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,8 @@ import httpx2
 import pytest
 
 from tanuki_cli.catalog.practice import practice_model
+from tanuki_cli.errors import InputError
+from tanuki_cli.server.running import listen
 from tests.conftest import until
 from tests.support.program import Terminal, run
 from tests.support.serving import ENDLESS, QUESTION, serving
@@ -119,6 +122,30 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         done = run(tmp_path, "serve", "-m", "mame", "--port", str(other.getsockname()[1]))
     assert done.returncode == 2
     assert "another program listens there" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "hint"),
+    [
+        ("no.such.host.invalid", 8264, "tanuki serve --host 127.0.0.1"),
+        ("192.0.2.1", 8264, "tanuki serve --host 127.0.0.1"),  # kept for documents: no machine's
+        ("127.0.0.1", 80, "tanuki serve --port 8264"),
+        ("127.0.0.1", 9000, "tanuki serve --port 9001"),
+        ("127.0.0.1", 65535, "tanuki serve --port 8264"),
+    ],
+)
+def test_the_hint_is_about_what_was_wrong(
+    monkeypatch: pytest.MonkeyPatch, host: str, port: int, hint: str
+) -> None:
+    def refuse(_listener: socket.socket, address: tuple[str, int]) -> None:
+        assert address[0] == "127.0.0.1"  # others are refused by the system itself
+        raise PermissionError(errno.EACCES, "")
+
+    if host == "127.0.0.1":
+        monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(InputError) as caught:
+        listen(host, port)
+    assert caught.value.hint == hint
 
 
 def test_a_named_page_may_ask(tmp_path: Path) -> None:
