@@ -163,6 +163,13 @@ class OutputFile:
 
     def _check_identity(self) -> None:
         before = self._made_with()
+        if not before:
+            raise InputError(
+                _("{path} is not an output of tanuki batch, or {note} beside it is gone.").format(
+                    path=self.path, note=self.made_path.name
+                ),
+                hint=_("Choose another file with -o, or go on all the same: {option}").format(option=_FORCE),
+            )
         names = sorted(
             name for name in {*before, *self._identity} if before.get(name) != self._identity.get(name)
         )

@@ -243,5 +243,5 @@ def _draw(path: Path, picture: str) -> None:
     except OSError as exc:
         raise InputError(
             _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
-            hint=f"ls -ld {path.parent}",
+            hint=_("Check the permissions and the free space of {path}.").format(path=path.parent),
         ) from exc

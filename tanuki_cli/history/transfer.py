@@ -25,6 +25,7 @@ from tanuki_cli.history.json_place import Place
 from tanuki_cli.history.rows import timestamp
 from tanuki_cli.history.settings_json import settings_from_place
 from tanuki_cli.i18n import _
+from tanuki_cli.text.strict_json import json_fault
 
 ExportFormat = Literal["markdown", "json", "jsonl"]
 
@@ -74,7 +75,7 @@ def write_export(path: Path, text: str) -> None:
     except OSError as exc:
         raise InputError(
             _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
-            hint=f"ls -ld {path.parent}",
+            hint=_("Check the permissions and the free space of {path}.").format(path=path.parent),
         ) from exc
 
 
@@ -156,7 +157,7 @@ def from_json(
         places = document.get("conversations").items()
     except (ValueError, RecursionError) as exc:
         raise InputError(
-            _("{name} cannot be imported: {reason}").format(name=name, reason=exc), hint=hint
+            _("{name} cannot be imported: {reason}").format(name=name, reason=json_fault(exc)), hint=hint
         ) from exc
     conversations: list[Conversation] = []
     problems: list[str] = []

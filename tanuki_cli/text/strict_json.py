@@ -5,6 +5,8 @@ import math
 import re
 from typing import Any, Final, NoReturn
 
+from tanuki_cli.i18n import _
+
 MAX_DEPTH: Final = 100
 """Objects and arrays within one another."""
 _BRACKETS: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[{]+|[\]}]+', re.DOTALL)
@@ -23,6 +25,15 @@ def strict_loads(text: str) -> Any:
     if _is_deep(text):
         raise NestedTooDeepError(f"it is nested more than {MAX_DEPTH} deep")
     return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+
+
+def json_fault(exc: ValueError | RecursionError) -> str:
+    """What was wrong with a text that was read as JSON, or with its values, as part of a sentence."""
+    if isinstance(exc, json.JSONDecodeError):
+        return _("it is not valid JSON (line {line}, character {column})").format(
+            line=exc.lineno, column=exc.colno
+        )
+    return _("it is nested too deeply") if isinstance(exc, RecursionError) else str(exc)
 
 
 def _is_deep(text: str) -> bool:

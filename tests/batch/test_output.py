@@ -133,7 +133,7 @@ def test_another_model_or_option_is_refused_and_named_unless_forced(
 def test_a_file_of_something_else_is_not_written_to(path: Path, content: str) -> None:
     path.parent.mkdir()
     path.write_text(content)
-    with pytest.raises(InputError, match="holds answers of another run"), opened(path):
+    with pytest.raises(InputError, match="is not an output of tanuki batch"), opened(path):
         pass
     assert path.read_text() == content
 

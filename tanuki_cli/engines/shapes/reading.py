@@ -12,7 +12,7 @@ from tanuki_cli.engines.shapes.schema import in_order, unsupported_keywords
 from tanuki_cli.engines.shapes.shape import Shape
 from tanuki_cli.errors import InputError, brief
 from tanuki_cli.i18n import _
-from tanuki_cli.text.strict_json import strict_loads
+from tanuki_cli.text.strict_json import json_fault, strict_loads
 
 MAX_BYTES: Final = 1 << 20
 _CONTROL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u00[01]|\x7f")
@@ -35,7 +35,7 @@ def json_schema(text: str, *, name: str = "--json-schema") -> Shape:
         schema = json.loads(text)
     except (ValueError, RecursionError) as exc:
         raise InputError(
-            _("{name} is not JSON: {reason}").format(name=name, reason=exc),
+            _("{name} cannot be used: {reason}").format(name=name, reason=json_fault(exc)),
             hint="""tanuki ask --json-schema '{"type": "object"}' …""",
         ) from exc
     if not isinstance(schema, dict):

@@ -71,7 +71,11 @@ def read_records(path: Path, given: Mapping[str, Verdict], *, source: str) -> Ba
     records, left_out = _read(path)
     if not records:
         raise InputError(
-            str(left_out[0]) if left_out else _("{path} holds no records of votes.").format(path=path),
+            _("{path}, line {line}, cannot be used: {reason}").format(
+                path=path, line=left_out[0].line, reason=left_out[0].reason
+            )
+            if left_out
+            else _("{path} holds no records of votes.").format(path=path),
             hint=_("One JSON object a line with: {fields}").format(fields=", ".join(FIELDS)),
         )
     verdicts = meanings(Counter(record.label for record in records), given, name=str(path))

@@ -104,7 +104,10 @@ class VoteFile:
             with RecordFile(self.path, wait_s=_WAIT_S, private=True) as file:
                 file.append(*documents)
         except InputError as exc:
-            raise InputError(exc.message, hint=f"ls -ld {self.path.parent}") from exc
+            if not isinstance(exc.__cause__, OSError):
+                raise  # another process holds it
+            hint = _("Check the permissions and the free space of {path}.").format(path=self.path.parent)
+            raise InputError(exc.message, hint=hint) from exc
 
     def read(self) -> Ballots:
         """All votes; none where there is no file. Raises InputError, also for a newer version's file."""

@@ -67,7 +67,7 @@ class Record(Struct, frozen=True, kw_only=True):
 def read_record(path: Path) -> Record:
     """A result of ``tanuki compare --json``. Raises InputError for anything else."""
     try:
-        value = json.loads(read_text_file(path, encoding="utf-8-sig"))
+        value = json.loads(read_text_file(path))
         provenance = Provenance.from_json(value["provenance"])
         if provenance.command != "compare":
             raise ValueError(f"tanuki {provenance.command}")
@@ -79,7 +79,7 @@ def read_record(path: Path) -> Record:
         )
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise InputError(
-            _("{path} is not a result of tanuki compare: {reason}").format(path=path, reason=exc),
+            _("{path} is not a result of tanuki compare --json.").format(path=path),
             hint="tanuki compare A B --json > result.json",
         ) from exc
 

@@ -42,6 +42,13 @@ def test_a_published_record_is_read(tmp_path: Path) -> None:
     assert second.verdict == "both-bad"
 
 
+def test_a_file_without_any_record_is_refused_for_its_first_line(tmp_path: Path) -> None:
+    path = tmp_path / "質問.txt"
+    path.write_text("日本の首都は?\nあなたは誰?\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"line 1, cannot be used: it is not valid JSON"):
+        read_records(path, {}, source="own")
+
+
 def test_what_is_written_has_the_published_fields_and_comes_back(tmp_path: Path) -> None:
     plain = Vote(
         time=datetime(2026, 1, 1, tzinfo=timezone.utc),

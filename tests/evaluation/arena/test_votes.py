@@ -136,8 +136,9 @@ def test_a_place_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     folder.mkdir()
     below_a_file.parent.write_text("", encoding="utf-8")
     for path in (folder, below_a_file):
-        with pytest.raises(InputError, match=r"votes\.jsonl"):
+        with pytest.raises(InputError, match=r"votes\.jsonl") as caught:
             VoteFile(path).add([vote()])
+        assert caught.value.hint == f"Check the permissions and the free space of {path.parent}."
     with pytest.raises(InputError, match=r"votes\.jsonl"):
         VoteFile(folder).read()
 

@@ -116,7 +116,7 @@ def test_a_result_can_be_run_again(
         (tmp_path / "r.json").write_text(broken, encoding="utf-8")
         done = run(home, "compare", "--again", str(tmp_path / "r.json"))
         assert done.returncode == 2, done.stderr
-        assert "is not a result of tanuki compare" in done.stderr
+        assert "r.json is not a result of tanuki compare --json." in done.stderr
 
 
 def test_the_history_is_scored_and_told(tmp_path: Path, forms: dict[str, Path]) -> None:
