@@ -118,6 +118,7 @@ class Repl:
             except EOFError:
                 return
             self._chat.notice = ""
+            self._twice.forget()  # an empty input has changed no text
             if text.strip():
                 # Held again: a shell that had the terminal meanwhile (Ctrl-Z) leaves it as it likes it.
                 with hold_typing(self._chat.console.streams.stdin), self._chat.console.mark_pastes():
