@@ -9,7 +9,6 @@ from typing import Final, TextIO
 from tanuki_cli.i18n import _
 from tanuki_cli.interrupts import on_interrupt
 from tanuki_cli.terminal.console import Console
-from tanuki_cli.terminal.typing_ahead import usual_typing
 from tanuki_cli.text.sanitize import sanitize
 
 _ROWS_OF_THE_PROMPT: Final = 2
@@ -47,7 +46,7 @@ def _page(console: Console, rows: Sequence[str], stream: TextIO) -> bool:
         text = "".join(f"{row}\n" for row in [*how_to_leave, *rows])
         stream.flush()
         # Ctrl-C in the pager is the pager's, but the terminal sends it to us as well.
-        with on_interrupt(lambda: None), usual_typing(console.streams.stdin):
+        with on_interrupt(lambda: None), console.typed.lend():
             subprocess.run(
                 command,
                 input=text.encode(),

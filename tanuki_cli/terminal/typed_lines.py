@@ -10,8 +10,8 @@ import codecs
 import os
 import re
 import select
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, TextIO
 
 from tanuki_cli.terminal.typing_ahead import can_hold, is_held, usual_typing, without_sequences
@@ -71,19 +71,27 @@ class TypedLines:
         What of the line came before the question is shown by ``show``, the rest by the terminal. Empty at
         Ctrl-D, and where the terminal went away. At Ctrl-C a line that was begun is gone.
         """
-        held = is_held()  # elsewhere the terminal has shown all, and the next program may be meant
+        with self.lend():  # before the question: its answer may come at once
+            if is_held():
+                self.keep_waiting()  # after the change: what is typed before it would end no line
+            ask()
+            return self._next(show)
+
+    @contextmanager
+    def lend(self) -> Iterator[None]:
+        """Let a question or another program have the terminal as usual, and keep what it leaves of the keys.
+
+        Outside of :func:`~tanuki_cli.terminal.typing_ahead.hold_typing` that stays for whoever reads next.
+        """
+        held = is_held()
         try:
-            with usual_typing(self._stdin):  # before the question: its answer may come at once
-                if held:
-                    self.keep_waiting()  # after the change: what is typed before it would end no line
-                ask()
-                line = self._next(show)
+            with usual_typing(self._stdin):
+                yield
                 if held:
                     self.keep_waiting()
         finally:
             if held:
                 self.keep_waiting(just_held=True)  # a prompt would take the line feed of an Enter for Ctrl-J
-        return line
 
     def _next(self, show: Callable[[str], None]) -> str:
         line, end, self._typed = _parted(self._typed)

@@ -75,7 +75,8 @@ def edit(chat: Chat, argument: str) -> None:
         )
     if question is None:
         raise InputError(_("There is no question to edit."), hint=_("/history lists the numbers"))
-    text = edit_text(question.message.content)
+    with chat.console.typed.lend():
+        text = edit_text(question.message.content)
     if text is None or text.strip() in {"", question.message.content.strip()}:
         chat.console.note(_("Nothing was changed."))
         return

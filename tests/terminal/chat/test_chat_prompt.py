@@ -323,5 +323,27 @@ def test_lines_typed_in_one_go_are_taken_in_their_order(tmp_path: Path, term: st
     assert saved(tmp_path)[0][::2] == ["exit", "あなたは誰?"]
 
 
+@pytest.mark.parametrize(("variable", "command"), [("EDITOR", "/edit"), ("PAGER", "/help")])
+def test_a_line_typed_while_another_program_runs_is_sent_afterwards(
+    tmp_path: Path, variable: str, command: str
+) -> None:
+    """An editor with a window of its own reads nothing from the terminal."""
+    program = tmp_path / "program"
+    program.write_text(
+        f"#!/bin/sh\ntouch '{program}.runs'\nuntil [ -e '{program}.end' ]; do sleep 0.05; done\n"
+    )
+    program.chmod(0o755)
+    with Terminal(tmp_path, CHAT, env={variable: str(program)}) as terminal:
+        terminal.wait_for_prompt(0)
+        terminal.send("あなたは誰?")
+        terminal.type(command + ENTER)
+        until(lambda: (terminal.pump(0.05), Path(f"{program}.runs").exists())[1])
+        terminal.type(f"何ができますか?{ENTER}書きかけ")
+        terminal.wait_for("書きかけ")
+        Path(f"{program}.end").touch()
+        terminal.wait_for("\n> 書きかけ")
+    assert saved(tmp_path)[0][::2] == ["あなたは誰?", "何ができますか?"]
+
+
 def _row_of_the_cursor(terminal: Terminal) -> str:
     return terminal.screen.window[terminal.screen.raw.cursor.y]
