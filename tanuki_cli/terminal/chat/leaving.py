@@ -7,11 +7,10 @@ WITHIN_S: Final = 2.0
 
 
 class LeavingTwice:
-    """Whether a Ctrl-C is the second one, which leaves.
+    """Whether a Ctrl-C is the second one, which leaves: nothing was typed in between.
 
-    It is if the hint was seen before it was pressed, and nothing was typed in between. A terminal does not
-    tell when a key was pressed: of two that are read together, after the machine stalled, the first one was
-    perhaps meant for an answer. So the time runs from the moment in which the hint is on the screen.
+    The time for it runs from the moment in which the hint is on the screen: a machine that stalls takes
+    nothing of it.
     """
 
     def __init__(self) -> None:
@@ -20,10 +19,9 @@ class LeavingTwice:
 
     def press(self) -> bool:
         """Ctrl-C was pressed: whether to leave. Otherwise the hint is to be shown."""
-        if time.monotonic() < self._until:
-            return True
-        self._asked = True
-        return False
+        leaves = self.asks
+        self._asked = not leaves
+        return leaves
 
     def shown(self) -> bool:
         """The hint, if it is to be shown, is on the screen: whether that is new."""
