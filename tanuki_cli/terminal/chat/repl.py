@@ -149,7 +149,6 @@ class Repl:
         except EOFError:
             self._typing.take_back()  # whether to leave may be asked
             raise
-        self._twice.forget()  # also Enter on an empty line
         # From here it is a signal again; one that came as a key after Enter waits among what was typed.
         if self._typing.take_back(and_read=True):
             self._chat.session.interrupt()
