@@ -11,7 +11,8 @@ use_environment() {
   find_python
   # In the checkout, so that nothing in the user's directory can shadow a module. The log and the
   # progress are for people: standard input and output belong to the command that follows.
-  (cd -- "$root" && exec "$python" -m scripts.bootstrap "$1" "$venv") </dev/null >&2
+  # PYTHONSAFEPATH would keep modules from being found there.
+  (cd -- "$root" && PYTHONSAFEPATH='' exec "$python" -m scripts.bootstrap "$1" "$venv") </dev/null >&2
 }
 
 # start_in_environment DIRECTORY ARGUMENT...: becomes tanuki in the complete environment in DIRECTORY.
@@ -24,7 +25,7 @@ start_in_environment() {
   find_python
   here=$PWD
   cd -- "$root"
-  exec "$python" -m scripts.bootstrap run "$venv" "$here" "$@"
+  PYTHONSAFEPATH='' exec "$python" -m scripts.bootstrap run "$venv" "$here" "$@"
 }
 
 # locate_environment DIRECTORY: sets $venv to its absolute path.

@@ -194,6 +194,11 @@ def likely_reason(output: str) -> str:
             _("The packages could not be downloaded: there is no connection to the package server."),
         ),
         (
+            r"Killed signal terminated program|unable to execute command: Killed"
+            r"|virtual memory exhausted|out of memory allocating",
+            _("There is not enough memory to build llama.cpp."),
+        ),
+        (
             r"CMake Error|ninja: build stopped|Failed building wheel for llama|Failed to build llama",
             _("llama.cpp could not be built."),
         ),
