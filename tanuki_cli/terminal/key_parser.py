@@ -14,8 +14,8 @@ from prompt_toolkit.input.vt100_parser import Vt100Parser
 from prompt_toolkit.key_binding import KeyPress
 from prompt_toolkit.keys import Keys
 
-_PASTE_BEGINS: Final = "\x1b[200~"
-_PASTE_ENDS: Final = "\x1b[201~"
+from tanuki_cli.terminal.typing_ahead import PASTE_BEGINS, PASTE_ENDS
+
 _CURSOR_REPORT: Final = re.compile(r"\x1b\[\d+;\d+R")
 _LONGEST: Final = 4096
 """Characters of a sequence that is waited for; what is longer has no end."""
@@ -84,7 +84,7 @@ class KeyParser(Vt100Parser):
 
     def take_unfinished(self) -> str:
         """What waits for its rest, as it was typed; it does not wait any more."""
-        begun = "" if self._pasted is None else "".join([_PASTE_BEGINS, *self._pasted])
+        begun = "" if self._pasted is None else "".join([PASTE_BEGINS, *self._pasted])
         typed, self._waiting, self._pasted = begun + self._waiting, "", None
         return typed
 
@@ -129,9 +129,9 @@ class KeyParser(Vt100Parser):
 
     def _take_paste(self) -> bool:
         assert self._pasted is not None
-        content, mark, rest = self._waiting.partition(_PASTE_ENDS)
+        content, mark, rest = self._waiting.partition(PASTE_ENDS)
         if not mark:  # it may be cut in its middle: what could be its beginning stays to be looked at again
-            cut = max(len(content) - len(_PASTE_ENDS), 0)
+            cut = max(len(content) - len(PASTE_ENDS), 0)
             self._pasted.append(content[:cut])
             self._waiting = content[cut:]
             return False
@@ -141,7 +141,7 @@ class KeyParser(Vt100Parser):
         return True
 
     def _sequence(self, sequence: str) -> None:
-        if sequence == _PASTE_BEGINS:
+        if sequence == PASTE_BEGINS:
             self._pasted = []
         elif match := _OTHER_KEYS.fullmatch(sequence):  # of which prompt_toolkit takes Shift-Enter for Enter
             self._protocol_key(match)
@@ -188,7 +188,7 @@ class KeyParser(Vt100Parser):
 def as_typed(press: KeyPress) -> str:
     """What a terminal sends for ``press``."""
     pasted = press.key == Keys.BracketedPaste
-    return f"{_PASTE_BEGINS}{press.data}{_PASTE_ENDS}" if pasted else press.data
+    return f"{PASTE_BEGINS}{press.data}{PASTE_ENDS}" if pasted else press.data
 
 
 def _text(codes: str | None) -> str:

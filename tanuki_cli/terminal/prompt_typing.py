@@ -17,7 +17,7 @@ class PromptTyping:
         self._typed = typed
         self._source = source
         self._parser: KeyParser | None = None
-        parser = getattr(source, "vt100_parser", None)  # Windows and tests have none
+        parser = getattr(source, "vt100_parser", None)  # on Windows there is none, and questions find nothing
         if isinstance(parser, Vt100Parser):
             self._parser = KeyParser(parser.feed_key_callback)
             source.vt100_parser = self._parser  # type: ignore[attr-defined]
@@ -38,7 +38,9 @@ class PromptTyping:
         while and_read and (keys := self._source.read_keys()):
             waiting += keys
         typed = [press for press in waiting if press.key != Keys.ControlC]
-        self._typed.keep("".join(map(as_typed, typed)))
-        if self._parser is not None:
+        if self._parser is None:
+            store_typeahead(self._source, typed)
+        else:
+            self._typed.keep("".join(map(as_typed, typed)))
             self._typed.keep(self._parser.take_unfinished())
         return len(typed) < len(waiting)

@@ -14,7 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TextIO
 
-from tanuki_cli.terminal.typing_ahead import can_hold, is_held, usual_typing, without_sequences
+from tanuki_cli.terminal.typing_ahead import (
+    PASTE_BEGINS,
+    PASTE_ENDS,
+    can_hold,
+    is_held,
+    usual_typing,
+    without_sequences,
+)
 
 ENTER: Final = "\r"
 CTRL_D: Final = "\x04"
@@ -75,7 +82,10 @@ class TypedLines:
             if is_held():
                 self.keep_waiting()  # after the change: what is typed before it would end no line
             ask()
-            return self._next(show)
+            line, end = self._next(show)
+        if line.rfind(PASTE_BEGINS) > line.rfind(PASTE_ENDS) and PASTE_ENDS in self._typed:
+            self._typed = PASTE_BEGINS + self._typed  # else a prompt would send the rest line by line
+        return _edited(line) + ("" if end == CTRL_D else "\n")
 
     @contextmanager
     def lend(self) -> Iterator[None]:
@@ -93,13 +103,13 @@ class TypedLines:
             if held:
                 self.keep_waiting(just_held=True)  # a prompt would take the line feed of an Enter for Ctrl-J
 
-    def _next(self, show: Callable[[str], None]) -> str:
+    def _next(self, show: Callable[[str], None]) -> tuple[str, str]:
         line, end, self._typed = _parted(self._typed)
         show(_edited(line) + ("" if end in {"", CTRL_D} else "\n"))
         if not end:
             rest, end, self._typed = _parted(self._rest())
             line += rest
-        return _edited(line) + ("" if end == CTRL_D else "\n")
+        return line, end
 
     def _rest(self) -> str:
         if not can_hold(self._stdin):

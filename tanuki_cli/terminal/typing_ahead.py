@@ -17,6 +17,8 @@ except ImportError:  # a platform without POSIX terminals: typing is left as it 
 MARK_PASTES: Final = "\x1b[?2004h"
 """Asks the terminal to mark what is pasted, so that a line break in it is not taken for Enter."""
 MARK_NO_PASTES: Final = "\x1b[?2004l"
+PASTE_BEGINS: Final = "\x1b[200~"
+PASTE_ENDS: Final = "\x1b[201~"
 
 
 class Terminal(Protocol):
