@@ -46,7 +46,8 @@ def _ancestors(mount: Path, group: str) -> Iterable[Path]:
 
 
 def cgroup_memory(root: Path, groups: Mapping[str, str]) -> tuple[int, int]:
-    """The tightest memory limit and what is used under it, in bytes.
+    """The tightest memory limit, and what of it is taken, in bytes: by the group itself, or by others where a
+    group around both has less left.
 
     Pages of files count as free, those that were read more than once (active) included: a model's own, from
     the start before this one.
@@ -57,14 +58,14 @@ def cgroup_memory(root: Path, groups: Mapping[str, str]) -> tuple[int, int]:
         else ("memory.max", "memory.current", "inactive_file", "active_file")
     )
     mount = root / "memory" if "memory" in groups else root
-    best, best_used = 1 << 62, 0
+    best = least_left = 1 << 62
     for folder in _ancestors(mount, groups.get("memory", groups.get("", "/"))):
         limit, usage = read_text(folder / names[0]), read_text(folder / names[1])
-        if limit and limit.isdigit() and int(limit) < best:
+        if limit and limit.isdigit() and int(limit) < 1 << 62:
             cache = dict(line.split() for line in (read_text(folder / "memory.stat") or "").splitlines())
-            best = int(limit)
-            best_used = max(int(usage or 0) - sum(int(cache.get(name, 0)) for name in names[2:]), 0)
-    return best, best_used
+            used = max(int(usage or 0) - sum(int(cache.get(name, 0)) for name in names[2:]), 0)
+            best, least_left = min(best, int(limit)), min(least_left, int(limit) - used)
+    return best, best - least_left
 
 
 def cgroup_cpus(root: Path, groups: Mapping[str, str]) -> int:

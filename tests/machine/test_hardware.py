@@ -102,6 +102,20 @@ def test_memory_limit_of_a_unified_cgroup(tmp_path: Path) -> None:
     assert cgroup_memory(tmp_path, {"": "/elsewhere"})[0] > 10**15
 
 
+def test_memory_that_others_take_from_a_group_around(tmp_path: Path) -> None:
+    """Of 7 GB, of which 1 GB is used here, only 2 GB are left where others use 5 of 8."""
+    write(
+        tmp_path,
+        {
+            "user/memory.max": "8000000000\n",
+            "user/memory.current": "6000000000\n",
+            "user/app/memory.max": "7000000000\n",
+            "user/app/memory.current": "1000000000\n",
+        },
+    )
+    assert cgroup_memory(tmp_path, {"": "/user/app"}) == (7_000_000_000, 5_000_000_000)
+
+
 def test_memory_limit_of_an_old_cgroup(tmp_path: Path) -> None:
     write(
         tmp_path,
