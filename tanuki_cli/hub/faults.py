@@ -4,6 +4,7 @@ Every fault becomes a DownloadError with a sentence and the next step. :class:`T
 those that are worth another try at once.
 """
 
+import json
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,7 @@ from tanuki_cli.hub.files import disk_fault
 from tanuki_cli.i18n import _
 from tanuki_cli.machine.certificates import certificate_fault
 from tanuki_cli.machine.proxies import find_proxy, proxy_hint
+from tanuki_cli.text.strict_json import json_fault
 
 
 class TransientFault(DownloadError):
@@ -67,7 +69,7 @@ def translated(repository: str, *, name: str, path: str | None = None) -> Iterat
         ) from exc
     except (httpx2.HTTPError, httpx2.InvalidURL) as exc:
         raise _transport_fault(exc, name) from exc
-    except (ImportError, ValueError) as exc:
+    except (ImportError, ValueError, RecursionError) as exc:  # the last of JSON that is nested too deep
         raise _setup_fault(exc) from exc
     except OSError as exc:  # the library reads the user's token from the cache
         raise disk_fault(exc, Path(exc.filename or constants.HF_HOME)) from exc
@@ -197,9 +199,11 @@ def _setup_fault(exc: Exception) -> DownloadError:
             _("The proxy settings cannot be used: {reason}").format(reason=_innermost(exc)),
             hint=proxy_hint(),
         )
+    is_of_json = isinstance(exc, (json.JSONDecodeError, RecursionError))
+    reason = json_fault(exc) if is_of_json else _innermost(exc)
     return DownloadError(
         _("{endpoint} did not answer as a hub does: {reason}").format(
-            endpoint=constants.ENDPOINT, reason=_innermost(exc)
+            endpoint=constants.ENDPOINT, reason=reason
         ),
         hint=_("Check HF_ENDPOINT and the proxy variables; a Wi-Fi sign-in page also looks like this."),
     )

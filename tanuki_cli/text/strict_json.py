@@ -27,7 +27,7 @@ def strict_loads(text: str) -> Any:
     return json.loads(text, parse_constant=_refuse, parse_float=_finite)
 
 
-def json_fault(exc: ValueError | RecursionError) -> str:
+def json_fault(exc: Exception) -> str:
     """What was wrong with a text that was read as JSON, or with its values, as part of a sentence."""
     if isinstance(exc, json.JSONDecodeError):
         return _("it is not valid JSON (line {line}, character {column})").format(

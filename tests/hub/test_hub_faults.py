@@ -209,8 +209,12 @@ def test_cache_that_cannot_be_written(hub: Hub, user: Puller) -> None:
 
 
 def test_something_else_than_a_hub(hub: Hub, user: Puller) -> None:
-    hub.faults.append(Fault(pattern="", status=200, body=b"<html>Sign in</html>"))
-    assert_told(user.pull(MODEL), "did not answer as a hub does", "Wi-Fi")
+    for body, reason in (
+        (b"<html>Sign in</html>", "it is not valid JSON"),
+        (b"[" * 100_000, "it is nested too deeply"),
+    ):
+        hub.faults[:] = [Fault(pattern="", status=200, body=body)]
+        assert_told(user.pull(MODEL), f"did not answer as a hub does: {reason}", "Wi-Fi")
 
 
 def test_sign_in_page_instead_of_the_file(hub: Hub, user: Puller) -> None:
