@@ -161,7 +161,10 @@ def hits_as_json(hits: Iterable[SearchHit]) -> dict[str, object]:
 
 
 def _print(console: Console, line: rich.text.Text) -> None:
-    console.out.print(line, soft_wrap=True)
+    if console.out_is_terminal or console.out.color_system is not None:
+        console.out.print(line, soft_wrap=True)
+    else:  # rich takes half a millisecond a line, and spaces for tabs
+        console.write(f"{line.plain}\n")
 
 
 def _print_message(console: Console, speaker: str, remarks: str, content: str) -> None:

@@ -223,6 +223,14 @@ def test_json_from_stdin_that_is_no_history_is_named_as_such(
     assert "The standard input cannot be imported: 'format' is missing" in err
 
 
+def test_a_message_goes_into_a_pipe_as_it_is(tanuki: Tanuki, store: HistoryStore) -> None:
+    conversation = talk(store, "表\tです", "列 1\t列 2\n" + "長" * 300)
+    code, out, _err = tanuki("show", conversation.id)
+    assert code == 0
+    assert "\n表\tです\n" in out
+    assert "\n列 1\t列 2\n" + "長" * 300 + "\n" in out
+
+
 def test_title(tanuki: Tanuki, store: HistoryStore) -> None:
     conversation = talk(store, "質問", "答え")
     assert tanuki("title", conversation.id) == (0, "質問\n", "")
