@@ -290,7 +290,8 @@ async def _leave(client: httpx2.AsyncClient, body: dict[str, Any], chance: rando
     writer.write(whole[: chance.choice((len(whole), len(whole), chance.randint(1, len(whole))))])
     await writer.drain()
     if chance.random() < 0.5:
-        await asyncio.wait((asyncio.ensure_future(reader.read(300)),), timeout=chance.random())
+        with suppress(asyncio.TimeoutError):
+            await within(chance.random(), reader.read(300))
     if chance.random() < 0.5:
         opened: socket.socket = writer.get_extra_info("socket")
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
