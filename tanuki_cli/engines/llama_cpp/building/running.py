@@ -148,7 +148,9 @@ def temporary_folder(within: Path) -> Iterator[Path]:
     do so in the usual place for such (mounted with noexec)."""
     usual = tempfile.gettempdir()
     forbids = os.statvfs(usual).f_flag & getattr(os, "ST_NOEXEC", 0)
-    with tempfile.TemporaryDirectory(prefix="tanuki-", dir=within if forbids else usual) as folder:
+    place = within if forbids else usual
+    # A compiler that was killed may not be gone yet.
+    with tempfile.TemporaryDirectory(prefix="tanuki-", dir=place, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
