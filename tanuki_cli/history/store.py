@@ -162,7 +162,7 @@ class HistoryStore:
         Raises UnknownConversationError if there is none, AmbiguousIdError if there are several.
         """
         problems: list[str] = []
-        folded = fold(id_prefix)
+        folded = fold(rows.storable(id_prefix))
         if folded.isdecimal() and len(folded) <= len(str(MAX_NUMBER)) and int(folded) > 0:
             numbered = self._database.read(
                 lambda connection: id_of_number(connection, int(folded)), missing=None
@@ -194,7 +194,9 @@ class HistoryStore:
             return self.load(text)
         except UnknownConversationError:
             none: list[ConversationSummary] = []
-            found = self._database.read(lambda connection: containing(connection, text), missing=none)
+            found = self._database.read(
+                lambda connection: containing(connection, rows.storable(text)), missing=none
+            )
             if not found:
                 raise
         if len(found) > 1:
@@ -241,7 +243,8 @@ class HistoryStore:
 
         Compared after folding: ｶﾞｿﾘﾝ finds ガソリン. A blank text finds nothing.
         """
-        return self._database.read(lambda connection: search(connection, text, limit=limit), missing=[])
+        known = rows.storable(text)  # bytes of a command line that were no text
+        return self._database.read(lambda connection: search(connection, known, limit=limit), missing=[])
 
 
 def _save(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tanuki_cli.conversation import Conversation, Message
-from tanuki_cli.history import HistoryStore, SearchHit, excerpt
+from tanuki_cli.history import HistoryStore, SearchHit, UnknownConversationError, excerpt
 from tanuki_cli.history.merging import merge
 from tanuki_cli.history.schema import migrate
 from tanuki_cli.history.search import search, search_query, search_terms
@@ -190,3 +190,16 @@ def _substring(data: st.DataObject, text: str) -> str:
     first = data.draw(st.integers(0, len(folded.text) - 1))
     last = data.draw(st.integers(first, len(folded.text) - 1))
     return text[folded.starts[first] : folded.ends[last]]
+
+
+@pytest.mark.parametrize("text", ["\udcff", "狸\udcff", "\ud800\udcff狸", "a\udcff 狸"])
+def test_bytes_that_are_no_text_are_found_nowhere(tmp_path: Path, text: str) -> None:
+    """A shell gives them as they are; Python makes lone surrogates of them."""
+    conversation = Conversation()
+    conversation.append(Message("user", "狸"))
+    with HistoryStore(tmp_path / "history.sqlite3") as store:
+        store.save(conversation)
+        assert store.search(text) == []
+        for look_up in (store.load, store.find):
+            with pytest.raises(UnknownConversationError):
+                look_up(text)
