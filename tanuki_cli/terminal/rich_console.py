@@ -58,6 +58,11 @@ def _control(sequence: str) -> rich.control.Control:
     return control
 
 
+def _is_usable(name: str, value: str) -> bool:
+    """False for a size of the terminal that is none: rich takes 0 as it is, and prints nothing."""
+    return name not in {"COLUMNS", "LINES"} or (value.isdecimal() and int(value) > 0)
+
+
 def open_rich(
     stream: TextIO, environ: Mapping[str, str], *, color: bool, terminal: bool
 ) -> rich.console.Console:
@@ -71,5 +76,5 @@ def open_rich(
         markup=False,
         emoji=False,
         legacy_windows=False,
-        _environ=environ,
+        _environ={name: value for name, value in environ.items() if _is_usable(name, value)},
     )

@@ -139,3 +139,10 @@ def test_arguments_that_are_no_utf8(tmp_path: Path, arguments: list[str]) -> Non
     assert done.returncode in {0, 2, 3, 4, 8}, done.stderr
     assert "Traceback" not in done.stderr
     assert "Unexpected" not in done.stderr
+
+
+@pytest.mark.parametrize("columns", ["0", "00", "-5", "x", "²"])
+def test_a_width_that_is_none_is_as_if_not_given(home: Path, columns: str) -> None:
+    shown = run(home, "models").stdout
+    assert "mame" in shown
+    assert run(home, "models", env={"COLUMNS": columns, "LINES": columns}).stdout == shown
