@@ -24,6 +24,7 @@ from tanuki_cli.settings.personas import PersonaStore
 from tanuki_cli.settings.specs import SPECS, find_spec, value_of
 from tanuki_cli.settings.values import load_settings
 from tanuki_cli.terminal.editor import edit_file
+from tanuki_cli.text.decoding import argument_text
 from tanuki_cli.text.redaction import hide_queries
 from tanuki_cli.text.sanitize import sanitize_line
 
@@ -113,6 +114,7 @@ def set_value(
     """Write ``key = value`` into the file, in its place, and keep the comments."""
     context = prepare_repair(ctx, options)
     path = context.directories.config_file
+    value = argument_text(value)
     with locked(path):
         document = read_config(path)
         name = remote_name(key)

@@ -12,7 +12,7 @@ from tanuki_cli.errors import InputError, TanukiError
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.options import fold
 from tanuki_cli.settings.personas import Persona, PersonaStore
-from tanuki_cli.text.decoding import decode_text, read_prompt, read_text_file
+from tanuki_cli.text.decoding import argument_text, decode_text, read_prompt, read_text_file
 from tanuki_cli.text.sanitize import sanitize_line
 from tanuki_cli.text.width import cell_width, pad_cells, truncate_cells
 
@@ -135,6 +135,6 @@ def _text(context: CommandContext, words: list[str], file: Path | None) -> str:
     if [fold(word) for word in words] != ["-"] and (words or stdin.isatty()):
         if not words:
             raise InputError(_("There is no text to save."), hint="tanuki persona save NAME TEXT")
-        return " ".join(words)
+        return " ".join(map(argument_text, words))
     name = _("The standard input")
     return decode_text(read_prompt(stdin.buffer, name=name), name=name)

@@ -14,7 +14,7 @@ from tanuki_cli.errors import InputError, PromptTooLongError
 from tanuki_cli.i18n import _
 from tanuki_cli.prompt import guard_markers, guarded
 from tanuki_cli.text.counts import about
-from tanuki_cli.text.decoding import decode_text, fenced, read_prompt, read_text_file
+from tanuki_cli.text.decoding import argument_text, decode_text, fenced, read_prompt, read_text_file
 from tanuki_cli.text.shortening import SHORTEST, without_middle
 
 _PATIENCE_S: Final = 2.0
@@ -83,7 +83,7 @@ def read_question(
     Raises InputError if there is no question, or a part of it is not text.
     """
     explicit = "-" in words
-    typed = " ".join(_argument_text(word) for word in words if word != "-")
+    typed = " ".join(argument_text(word) for word in words if word != "-")
     attachments: list[Attachment] = []
     if explicit or not stdin.isatty():
         name = _("The standard input")
@@ -136,12 +136,3 @@ def truncate_question(
                 )
             )
         return question
-
-
-def _argument_text(word: str) -> str:
-    """An argument as text: bytes that the locale could not decode are read as a file's would be."""
-    try:
-        word.encode("utf-8")
-    except UnicodeEncodeError:
-        return decode_text(os.fsencode(word), name=_("The argument"))
-    return word

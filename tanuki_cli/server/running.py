@@ -39,12 +39,14 @@ def listen(host: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:
+        # The latter for what cannot be a name, such as a..b; nothing has that one either.
+        fault = exc if isinstance(exc, OSError) else socket.gaierror()
         raise InputError(
             _("{host}:{port} cannot be listened on: {reason}").format(
-                host=host, port=port, reason=os_reason(exc)
+                host=host, port=port, reason=os_reason(fault)
             ),
-            hint=_another_place(exc, port),
+            hint=_another_place(fault, port),
         ) from exc
     return listener
 

@@ -2,6 +2,7 @@
 
 import codecs
 import io
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -78,6 +79,18 @@ def decode_text(data: bytes, *, name: str, encoding: str | None = None) -> str:
     raise _not_text(data, name, encoding)
 
 
+def argument_text(word: str) -> str:
+    """An argument as text: bytes that the locale could not decode are read as a file's would be.
+
+    Raises InputError if they are no text.
+    """
+    try:
+        word.encode("utf-8")
+    except UnicodeEncodeError:
+        return decode_text(os.fsencode(word), name=_("The argument"))
+    return word
+
+
 def _extraction(data: bytes, name: str) -> str:
     """The command that prints the text of a PDF or an office document; empty for another file."""
     command = next((command for start, command in _DOCUMENTS if data.startswith(start)), "")
@@ -99,7 +112,7 @@ def _decoded(data: bytes, encoding: str | None) -> tuple[str, str] | None:
             text = data.decode(candidate)
         except UnicodeDecodeError:
             continue
-        except LookupError as exc:
+        except (LookupError, UnicodeEncodeError) as exc:  # the latter for a name that is no text
             raise _no_encoding(candidate) from exc
         if not _NOT_TEXT.search(text):
             return candidate, text
@@ -110,7 +123,7 @@ def check_encoding(encoding: str) -> None:
     """Raise InputError unless there is such an encoding of texts."""
     try:
         io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    except LookupError as exc:
+    except (LookupError, UnicodeEncodeError) as exc:
         raise _no_encoding(encoding) from exc
 
 

@@ -128,6 +128,7 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
     ("host", "port", "hint"),
     [
         ("no.such.host.invalid", 8264, "tanuki serve --host 127.0.0.1"),
+        ("no..host", 8264, "tanuki serve --host 127.0.0.1"),
         ("192.0.2.1", 8264, "tanuki serve --host 127.0.0.1"),  # kept for documents: no machine's
         ("127.0.0.1", 80, "tanuki serve --port 8264"),
         ("127.0.0.1", 9000, "tanuki serve --port 9001"),
