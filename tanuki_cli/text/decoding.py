@@ -87,7 +87,10 @@ def argument_text(word: str) -> str:
     try:
         word.encode("utf-8")
     except UnicodeEncodeError:
-        return decode_text(os.fsencode(word), name=_("The argument"))
+        try:
+            return decode_text(os.fsencode(word), name=_("The argument"))
+        except InputError as exc:  # no option says how the command line is encoded
+            raise InputError(exc.message, hint=_("Type it again, in UTF-8.")) from exc
     return word
 
 
