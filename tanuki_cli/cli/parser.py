@@ -1,4 +1,4 @@
-"""All that leans on how typer is made inside, in one place; tried with typer 0.27.0 and 0.29.2.
+"""All that leans on how typer is made inside, in one place; tried with typer 0.29.0 and 0.29.2.
 
 Documented methods of a command are overridden by :class:`Ours`. Three things are not documented, and do no
 harm where a version lacks them: the conversion that :class:`AsTyped` replaces, the class that :func:`adopt`
@@ -190,7 +190,7 @@ class AsTyped:
 
     Typer has pydantic convert flags, texts and paths, whose import is a third of all the time before a model
     is loaded. Numbers are texts here anyway: :mod:`tanuki_cli.options` reads them. Where typer does not know
-    this hook (any more), it converts them itself, and nothing else changes.
+    this hook any more, it converts them itself, and only full-width names of files are not understood.
     """
 
     def __init__(self, convert: Callable[[str], Any]) -> None:

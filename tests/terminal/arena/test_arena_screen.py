@@ -32,6 +32,11 @@ def kept(home: Path) -> list[dict[str, Any]]:
     )
 
 
+def has_prepared(home: Path, answer: str) -> bool:
+    path = home / "data" / "arena" / "answers.jsonl"
+    return path.exists() and answer in path.read_text(encoding="utf-8")
+
+
 def wait_for_menus(terminal: Terminal, count: int, menu: str) -> None:
     until(lambda: (terminal.pump(0.05), terminal.text.count(menu) >= count)[1])
 
@@ -156,7 +161,7 @@ def test_ctrl_c_while_answers_are_made_keeps_those_that_are_whole(tmp_path: Path
         ChatServer(chat_answer("乙一"), chat_answer("乙二")) as other,
     ):
         with open_arena(tmp_path, [one, other], "--prompts", str(questions)) as terminal:
-            until(lambda: (terminal.pump(0.05), one.waiting.is_set())[1])
+            until(lambda: (terminal.pump(0.05), one.waiting.is_set() and has_prepared(tmp_path, "甲一"))[1])
             terminal.interrupt()
             assert terminal.wait_for_exit() == 130
             assert "Traceback" not in terminal.text
