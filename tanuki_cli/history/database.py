@@ -56,19 +56,15 @@ class Database:
         except NoRoomError:
             if not is_empty(self.path):  # what is in the log would be missing
                 raise
-            return self._read_alone(operation)
+            self.close()  # the next use opens it again
+            with translated(self.path), closing(connect(self.path, alone=True)) as connection:
+                if check(connection, self.path) < SCHEMA_VERSION:  # bringing it up takes room
+                    raise
+                with _transaction(connection, _READ):
+                    return operation(connection)
         except DamagedError:
             self._set_aside()
             return missing
-
-    def _read_alone(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Read a file that has no log, on a disk that has no room for one. The next use opens it again."""
-        self.close()
-        with translated(self.path), closing(connect(self.path, alone=True)) as connection:
-            if check(connection, self.path) < SCHEMA_VERSION:
-                _bring_up(connection)  # which fails, and says why
-            with _transaction(connection, _READ):
-                return operation(connection)
 
     def write(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run ``operation`` as one transaction: all of it is on disk when this returns, or none.
