@@ -161,7 +161,7 @@ def hits_as_json(hits: Iterable[SearchHit]) -> dict[str, object]:
 
 
 def _print(console: Console, line: rich.text.Text) -> None:
-    if console.out_is_terminal or console.out.color_system is not None:
+    if console.out_is_terminal or console.out_has_color:
         console.out.print(line, soft_wrap=True)
     else:  # rich takes half a millisecond a line, and spaces for tabs
         console.write(f"{line.plain}\n")
