@@ -18,7 +18,8 @@ from tanuki_cli.evaluation.arena.report import to_csv, to_json, to_svg
 from tanuki_cli.evaluation.arena.results import BOOTSTRAP, RatingOptions, evaluate
 from tanuki_cli.evaluation.arena.votes import Vote
 from tanuki_cli.evaluation.provenance import ModelSource, Provenance
-from tanuki_cli.files import os_reason, write_atomically
+from tanuki_cli.evaluation.svg import write_picture
+from tanuki_cli.files import os_reason
 from tanuki_cli.i18n import N_, _
 from tanuki_cli.options import OptionSpec
 from tanuki_cli.sampling import MAX_SEED
@@ -125,7 +126,9 @@ def results(ctx: typer.Context, options: ResultOptions) -> None:
     result = evaluate(votes, request.rating)
     sources = Counter(vote.source for vote in votes if vote.counts)
     if options.svg is not None:
-        _draw(options.svg, to_svg(result, title=_("Arena ratings"), axis=_("rating, with its 95 % interval")))
+        write_picture(
+            options.svg, to_svg(result, title=_("Arena ratings"), axis=_("rating, with its 95 % interval"))
+        )
         context.console.note(_("The picture is in {path}.").format(path=options.svg), style="success")
     if options.as_json:
         provenance = _provenance(context, request, votes).to_json()
@@ -234,14 +237,3 @@ def _warn_of_changed_files(context: CommandContext, votes: Sequence[Vote]) -> No
                     name=name, count=len(found)
                 )
             )
-
-
-def _draw(path: Path, picture: str) -> None:
-    """Write ``picture``. Raises InputError."""
-    try:
-        write_atomically(path, picture)
-    except OSError as exc:
-        raise InputError(
-            _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
-            hint=_("Check the permissions and the free space of {path}.").format(path=path.parent),
-        ) from exc

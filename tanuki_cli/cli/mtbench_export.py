@@ -9,13 +9,10 @@ from typing import Any, Final
 from msgspec import to_builtins
 
 from tanuki_cli.cli.mtbench_output import TITLES
-from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.mtbench.questions import CATEGORIES
 from tanuki_cli.evaluation.mtbench.report import CARD_AVERAGES, CARD_JUDGE, ModelReport
 from tanuki_cli.evaluation.mtbench.results import Results
-from tanuki_cli.evaluation.svg import Series, radar
-from tanuki_cli.files import os_reason, write_atomically
-from tanuki_cli.i18n import _
+from tanuki_cli.evaluation.svg import Series, radar, write_picture
 from tanuki_cli.text.sanitize import sanitize_line
 
 _HIGHEST: Final = 10.0
@@ -74,13 +71,7 @@ def write_radar(path: Path, reports: Sequence[ModelReport]) -> None:
     picture = radar(
         "Japanese MT-Bench", [TITLES[category] for category in CATEGORIES], series, maximum=_HIGHEST
     )
-    try:
-        write_atomically(path, picture)
-    except OSError as exc:
-        raise InputError(
-            _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
-            hint=_("Check the permissions and the free space of {path}.").format(path=path.parent),
-        ) from exc
+    write_picture(path, picture)
 
 
 def _mean(report: ModelReport, category: str) -> float:

@@ -6,11 +6,15 @@ The same figures give the same bytes. A figure that is not finite has no mark, o
 import math
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from msgspec import Struct
 
+from tanuki_cli.errors import InputError
 from tanuki_cli.evaluation.canvas import INK, MARGIN, PALE, WIDTH, Canvas, figure, text_width
+from tanuki_cli.files import os_reason, write_atomically
+from tanuki_cli.i18n import _
 
 _ROW: Final = 28.0
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
@@ -230,3 +234,14 @@ def _rows(title: str, labels: Sequence[str], scale: _Scale, axis: str) -> tuple[
     for index, label in enumerate(labels):
         canvas.text(left - 10, plot.row(index) + 4, label, anchor="end")
     return canvas, plot
+
+
+def write_picture(path: Path, picture: str) -> None:
+    """Put ``picture`` into a file. Raises InputError if ``path`` cannot be written."""
+    try:
+        write_atomically(path, picture)
+    except OSError as exc:
+        raise InputError(
+            _("{path} cannot be written: {reason}").format(path=path, reason=os_reason(exc)),
+            hint=_("Check the permissions and the free space of {path}.").format(path=path.parent),
+        ) from exc
